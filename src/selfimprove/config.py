@@ -1,0 +1,115 @@
+"""Recipes: YAML in, frozen and strictly checked values out, resolved JSON written with the run.
+
+A field is a type, a range and one doc line, in one place. An unknown key is an error that names
+the nearest known one. `key.sub=value` on the command line overrides a recipe.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from selfimprove.errors import ConfigError
+
+__all__ = ["Config", "fingerprint", "load", "read_recipe"]
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, no unknown keys, docs from the line under each field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        protected_namespaces=(),
+    )
+
+
+C = TypeVar("C", bound=Config)
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML recipe and apply `key.sub=value` overrides (values are YAML).
+
+    Raises:
+        ConfigError: the file is missing or not a YAML mapping, or an override has no '='.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no recipe at {path}; `ls recipes/` shows the shipped ones") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values")
+    for override in overrides:
+        _apply(tree, override)
+    return cast("dict[str, Any]", tree)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"override {override!r} must look like key.sub=value")
+    *parents, leaf = path.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {parent!r} is a value, it has no keys")
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from error
+
+
+def load(kind: type[C], tree: Mapping[str, Any], source: str) -> C:
+    """Validate `tree` as a `kind`; `source` names where it came from in the error.
+
+    Raises:
+        ConfigError: every problem found, each with its key, and the nearest name for a wrong key.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_problem(kind, e)}" for e in error.errors())
+        raise ConfigError(f"{source}:\n{problems}") from None
+
+
+def _problem(kind: type[BaseModel], error: Any) -> str:  # noqa: ANN401  pydantic's ErrorDetails
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{place}: {error['msg']} (got {error['input']!r})"
+    near = difflib.get_close_matches(str(error["loc"][-1]), sorted(_field_names(kind)), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{place}: unknown key{hint}"
+
+
+def _field_names(kind: type[BaseModel]) -> set[str]:
+    """All field names of a config and of the configs within it: any may be what was meant."""
+    names = set(kind.model_fields)
+    for field in kind.model_fields.values():
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                names |= _field_names(part)
+    return names
+
+
+def fingerprint(value: object) -> str:
+    """Return a digest of a config or of plain JSON data: equal values, equal digests.
+
+    Raises:
+        TypeError: the value has no stable serialisation (a function, an open file, an object).
+    """
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Prompts in, draws out: the engines that sample a language model."""

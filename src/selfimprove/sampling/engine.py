@@ -1,0 +1,75 @@
+"""What every engine promises: prompts in, draws out as they finish, each with its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from selfimprove.config import Config
+from selfimprove.types import Draw, Prompt
+
+__all__ = ["Engine", "EngineConfig", "SamplingConfig"]
+
+
+class SamplingConfig(Config):
+    """How continuations are drawn. Names are those of the OpenAI and vLLM interfaces."""
+
+    n: int = Field(default=1, ge=1)
+    """Draws a prompt."""
+    temperature: float = Field(default=0.7, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the smallest set of tokens that holds this much probability; 1 is all."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from this many most probable tokens; 0 is all."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Tokens sampled at most for one draw."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a draw; the draw's text stops before the first of them."""
+
+
+class EngineConfig(Config):
+    """Which engine samples, and within what bounds."""
+
+    kind: Literal["torch"] = "torch"
+    """torch: the built-in sampler, any Hugging Face causal LM on CPU or one GPU."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 on a GPU that has it; on a CPU the precision the weights are stored in."""
+    max_batch_tokens: int = Field(default=65_536, ge=1)
+    """Cache entries (rows x length) held at once; halved by itself when memory runs out."""
+
+
+class Engine(Protocol):
+    """One loaded model, ready to continue prompts."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Engine, its version, device, dtype and the weights digest: stored with what it made."""
+        ...
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        """Yield `sampling.n` draws for every prompt, each as it finishes, in any order.
+
+        A draw's randomness comes from (seed, prompt key, draw index) alone.
+
+        Raises:
+            EngineError: a prompt does not fit the model's context, or two prompts share a key.
+        """
+        ...
+
+    def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        """Return, for each (prompt, continuation), the log-probability of each of its tokens.
+
+        In nats, at temperature 1; the end-of-sequence token is not added.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        ...

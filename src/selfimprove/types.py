@@ -1,0 +1,86 @@
+"""The nouns that every floor shares: frozen rows, no behaviour beyond what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+AnswerType: TypeAlias = Literal["number", "choice", "yes_no", "nli", "span"]
+"""How answers of a dataset are read and compared.
+
+number: 1,234 = 1234 = 1234.0, 1/2 = 0.5. choice: a letter of `Question.choices`. yes_no: yes or no.
+nli: yes, no or 'it is not possible to tell'. span: free text, compared after normalisation.
+"""
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+"""stop: an end-of-sequence token or a stop string; length: `max_tokens` ran out."""
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question as a method sees it: without its gold answer."""
+
+    id: str
+    """Unique within its dataset; stable between readings of the same file."""
+    dataset: str
+    """The format it was read as, e.g. `gsm8k`."""
+    text: str
+    """All that the model is shown: passage, question, choices."""
+    answer_type: AnswerType
+    choices: tuple[str, ...] = ()
+    """Letters that may be answered when `answer_type` is choice, e.g. ('A', 'B', 'C')."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A question with its gold answers. Only `data`, `tiny` and `evaluation` may read `gold`."""
+
+    question: Question
+    gold: tuple[str, ...]
+    """Every accepted answer in its own words, e.g. ('18',) or ('B',); any one of them is right."""
+    rationale: str | None = None
+    """The dataset's own worked solution, where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What an engine is asked to continue."""
+
+    key: str
+    """Names the prompt within one call; draws carry it back, and it seeds them."""
+    content: str | tuple[Message, ...]
+    """Plain text, continued as it stands, or turns, rendered by the model's chat template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sampled continuation of one prompt."""
+
+    key: str
+    """The key of its prompt."""
+    index: int
+    """Which of the prompt's draws it is, from 0."""
+    text: str
+    """The continuation alone, without stop string and special tokens."""
+    finish: FinishReason
+    prompt_tokens: int
+    new_tokens: int
+    """Tokens sampled, the end-of-sequence token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One supervised example: the loss is taken on the completion alone."""
+
+    prompt: str | tuple[Message, ...]
+    completion: str

@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_DATA = Path(os.environ.get("SELFIMPROVE_DATA", _ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Return a function from a name such as 'gsm8k/train.jsonl' to the real public file.
+
+    The files are not part of the project (their licences differ); set SELFIMPROVE_DATA to the
+    folder that holds them. Without it, tests that need them skip.
+    """
+
+    def find(name: str) -> Path:
+        path = _DATA / name
+        if not path.exists():
+            pytest.skip(f"{name} is not there; set SELFIMPROVE_DATA to a folder that holds it")
+        return path
+
+    return find
