@@ -84,3 +84,15 @@ class Example:
 
     prompt: str | tuple[Message, ...]
     completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model pinned by what it is, not by where it happens to lie."""
+
+    name: str
+    """What a person calls it: a hub id, a folder, or the base and the step that trained it."""
+    path: str
+    """The Hugging Face folder on this machine."""
+    digest: str
+    """SHA-256 over its config and weights."""

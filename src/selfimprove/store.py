@@ -1,0 +1,280 @@
+"""A run is a folder; a step is a folder in it; `done.json`, written last, says that it is whole.
+
+    RUN/recipe.json                 the resolved recipe
+    RUN/<step>/step.json            the step's identity: who made it, from which inputs
+    RUN/<step>/shard-00000.parquet  rows, with shard-00000.json beside it: digest, tokens, seconds
+    RUN/<step>/model/               or, for a training step, a Hugging Face folder
+    RUN/<step>/done.json            digest, cost and funnel; its existence means: complete
+
+A step's identity is the function that makes it and the content of its inputs: configs, rows of
+earlier steps (by digest), models (by weights digest), seeds. Same identity: read back. Another:
+`StaleStepError`, never silent reuse and never a silent remake.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
+
+from selfimprove.config import fingerprint
+from selfimprove.errors import CorruptShardError, LockedRunError, StaleStepError, StoreError
+from selfimprove.files import read_json, sha256_of, write_json, write_replacing
+from selfimprove.provenance import circumstances, difference, inputs_of, plain
+from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows_digest
+from selfimprove.types import ModelRef
+
+__all__ = ["Run", "TrainingResult"]
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741  items of a sharded step
+
+
+class TrainingResult(Protocol):
+    """What a training function reports; a frozen dataclass, stored field by field."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on, padding left out."""
+        ...
+
+
+@dataclass
+class Run:
+    """One run folder, held by one writer; every step of a method goes through it."""
+
+    root: Path
+    announce: Callable[[str], None] = field(default=lambda _line: None)
+    """Called with a line for a person whenever a step starts, resumes or is read back."""
+
+    def __post_init__(self) -> None:
+        """Take the folder's lock, which the system drops when this process dies.
+
+        Raises:
+            LockedRunError: another living process holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.root / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise LockedRunError(
+                f"{self.root} is being written by process {holder}: wait for it, or choose "
+                "another folder with --out"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Let the lock go."""
+        self._lock.close()
+
+    def rows(
+        self, name: str, make: Callable[..., Iterable[T] | Filtered[T]], *inputs: object
+    ) -> Rows[T]:
+        """Return the rows that `make(*inputs)` gives; made once, then read back.
+
+        Raises:
+            StaleStepError: the step exists and was made from other inputs.
+            CorruptShardError: a stored shard does not match its digest.
+        """
+        step: _Step[T] = _Step(self, name, make, inputs)
+        if not step.is_done():
+            started = time.monotonic()
+            made = make(*inputs)
+            funnels = made.funnels if isinstance(made, Filtered) else ()
+            rows = list(made.rows if isinstance(made, Filtered) else made)
+            step.write_shard(0, Batch(rows), time.monotonic() - started)
+            step.finish(shards=1, funnels=funnels)
+        return step.read()
+
+    def sharded(
+        self,
+        name: str,
+        make: Callable[..., Iterator[Batch[T]]],
+        items: Iterable[I],
+        *inputs: object,
+        shard_items: int,
+    ) -> Rows[T]:
+        """Return the rows of a long step, made shard by shard so that a kill loses at most one.
+
+        `make(chunks, *inputs)` gets the chunks (lists of `shard_items` items) that are still
+        missing and yields one `Batch` for each, in order. A batch may depend on nothing but its
+        chunk and the inputs: so a resumed step equals an uninterrupted one.
+
+        Raises:
+            StaleStepError: the step exists and was made from other inputs.
+            CorruptShardError: a stored shard does not match its digest.
+        """
+        held = list(items)
+        source = items if isinstance(items, Rows) else [plain(item) for item in held]
+        step: _Step[T] = _Step(self, name, make, (source, *inputs, shard_items))
+        if not step.is_done():
+            chunks = [held[i : i + shard_items] for i in range(0, len(held), shard_items)]
+            missing = [i for i in range(len(chunks)) if not step.has_shard(i)]
+            if missing and len(missing) < len(chunks):
+                self.announce(f"{name}: resuming, {len(chunks) - len(missing)} shards are there")
+            started = time.monotonic()
+            batches = make([chunks[i] for i in missing], *inputs)
+            for index, batch in zip(missing, batches, strict=True):
+                step.write_shard(index, batch, time.monotonic() - started)
+                started = time.monotonic()
+            step.finish(shards=len(chunks))
+        return step.read()
+
+    def train(
+        self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
+    ) -> ModelRef:
+        """Return the model that `make(base, *inputs, out=, checkpoints=)` writes into `out`.
+
+        `make` resumes by itself from what it finds in `checkpoints`, which is removed at the end.
+
+        Raises:
+            StaleStepError: the step exists and was made from other inputs.
+            CorruptShardError: the stored weights do not match their digest.
+        """
+        step: _Step[object] = _Step(self, name, make, (base, *inputs))
+        if not step.is_done():
+            started = time.monotonic()
+            partial = step.folder / "model.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            result = make(base, *inputs, out=partial, checkpoints=step.folder / "checkpoints")
+            step.finish_model(partial, result, time.monotonic() - started)
+        return step.read_model(base)
+
+    def write(self, name: str, value: object) -> Path:
+        """Write a JSON file of the run itself, such as its summary, replacing what was there."""
+        path = self.root / name
+        write_json(path, value)
+        return path
+
+
+class _Step(Generic[T]):
+    """One step's folder: identity checked on the way in, shards, done.json on the way out."""
+
+    def __init__(
+        self, run: Run, name: str, make: Callable[..., Any], inputs: tuple[object, ...]
+    ) -> None:
+        self.folder = run.root / name
+        self.name = name
+        self._make = make
+        self._announce = run.announce
+        self._identity = {
+            "made_by": f"{make.__module__}.{make.__qualname__}",
+            "inputs": inputs_of(make, inputs),
+        }
+        self._refuse_if_stale()
+
+    def _refuse_if_stale(self) -> None:
+        path = self.folder / "step.json"
+        if path.exists():
+            found = read_json(path)
+            if found != self._identity:
+                raise StaleStepError(
+                    f"{self.folder} was made from other inputs ({difference(found, self._identity)})"
+                    ": start a new run with --out, or delete that folder to remake the step"
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, self._identity)
+
+    def is_done(self) -> bool:
+        done = (self.folder / "done.json").exists()
+        self._announce(f"{self.name}: {'done, read back' if done else 'started'}")
+        return done
+
+    def _shard(self, index: int) -> Path:
+        return self.folder / f"shard-{index:05d}.parquet"
+
+    def has_shard(self, index: int) -> bool:
+        return self._shard(index).with_suffix(".json").exists()
+
+    def write_shard(self, index: int, batch: Batch[T], seconds: float) -> None:
+        path = self._shard(index)
+        write_replacing(path, encode(batch.rows, _row_type(self._make)))
+        about = {
+            "sha256": sha256_of(path),
+            "digest": rows_digest(batch.rows),
+            "rows": len(batch.rows),
+            "tokens_sampled": batch.tokens_sampled,
+            "prompt_tokens": batch.prompt_tokens,
+            "seconds": round(seconds, 3),
+        }
+        # The sidecar comes second: a shard without one is a shard that was being written.
+        write_json(path.with_suffix(".json"), about)
+
+    def finish(self, shards: int, funnels: Sequence[Funnel] = ()) -> None:
+        about = [read_json(self._shard(i).with_suffix(".json")) for i in range(shards)]
+        done = {
+            "digest": fingerprint([a["digest"] for a in about]),
+            "shards": shards,
+            "rows": sum(a["rows"] for a in about),
+            "seconds": round(sum(a["seconds"] for a in about), 3),
+            "tokens_sampled": sum(a["tokens_sampled"] for a in about),
+            "prompt_tokens": sum(a["prompt_tokens"] for a in about),
+            "funnels": [asdict(f) for f in funnels],
+            **circumstances(),
+        }
+        write_json(self.folder / "done.json", done)
+
+    def read(self) -> Rows[T]:
+        done = read_json(self.folder / "done.json")
+        items: list[T] = []
+        for index in range(done["shards"]):
+            path = self._shard(index)
+            _check(path, read_json(path.with_suffix(".json"))["sha256"])
+            items.extend(decode(path, _row_type(self._make)))
+        return Rows(tuple(items), done["digest"], self.folder)
+
+    def finish_model(self, partial: Path, result: TrainingResult, seconds: float) -> None:
+        from selfimprove.weights import weights_digest
+
+        model = self.folder / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        partial.rename(model)
+        done = {
+            "digest": weights_digest(model),
+            "seconds": round(seconds, 3),
+            "tokens_trained": result.tokens,
+            "training": asdict(result),  # type: ignore[call-overload]
+            **circumstances(),
+        }
+        write_json(self.folder / "done.json", done)
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+
+    def read_model(self, base: ModelRef) -> ModelRef:
+        from selfimprove.weights import weights_digest
+
+        model, digest = self.folder / "model", read_json(self.folder / "done.json")["digest"]
+        if not model.is_dir() or weights_digest(model) != digest:
+            raise CorruptShardError(
+                f"{model} does not hold the weights that were trained (digest {digest[:12]}): "
+                f"delete {self.folder} to train them again"
+            )
+        return ModelRef(name=f"{base.name} + {self.name}", path=str(model), digest=digest)
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.exists() or sha256_of(path) != expected:
+        raise CorruptShardError(
+            f"{path} is missing or was changed after it was written: delete it, its .json and "
+            f"{path.parent / 'done.json'}; the next run remakes that shard alone"
+        )
+
+
+def _row_type(make: Callable[..., Any]) -> type[Any]:
+    """Read the row type from the annotation of what `make` returns: Batch[T], Filtered[T]."""
+    returned = get_type_hints(make)["return"]
+    while args := get_args(returned):
+        returned = args[0]
+    if not hasattr(returned, "__dataclass_fields__"):
+        raise StoreError(f"{make.__qualname__} must say which dataclass its rows are")
+    return returned  # type: ignore[no-any-return]
