@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfimprove.errors import ConfigError
 
-__all__ = ["Config", "fingerprint", "load", "read_recipe"]
+__all__ = ["Config", "apply_override", "fingerprint", "load", "read_recipe"]
 
 
 class Config(BaseModel):
@@ -51,11 +51,16 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return cast("dict[str, Any]", tree)
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set `key.sub=value` in a tree of plain values.
+
+    Raises:
+        ConfigError: there is no '=', the value is not YAML, or a parent key holds a value.
+    """
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"override {override!r} must look like key.sub=value")

@@ -22,11 +22,11 @@ _VERSIONS = ("torch", "transformers", "trl", "peft", "pyarrow", "selfimprove")
 
 def inputs_of(make: Callable[..., Any], inputs: tuple[object, ...]) -> dict[str, Any]:
     """Give each input the name of the parameter it goes to, so that a difference can be named."""
-    names = [p.name for p in inspect.signature(make).parameters.values()]
-    names += [f"input {i}" for i in range(len(names), len(inputs))]
+    parameters = inspect.signature(make).parameters.values()
+    names = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     if len(inputs) == len(names) + 1:  # a sharded step's shard size comes last
         names.append("shard_items")
-    return {n: _identity_of(value) for n, value in zip(names, inputs, strict=False)}
+    return {n: _identity_of(value) for n, value in zip(names, inputs, strict=True)}
 
 
 def _identity_of(value: object) -> Any:  # noqa: ANN401  plain JSON data

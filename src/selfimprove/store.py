@@ -25,6 +25,7 @@ from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 from selfimprove.config import fingerprint
 from selfimprove.errors import CorruptShardError, LockedRunError, StaleStepError, StoreError
 from selfimprove.files import read_json, sha256_of, write_json, write_replacing
+from selfimprove.progress import track
 from selfimprove.provenance import circumstances, difference, inputs_of, plain
 from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows_digest
 from selfimprove.types import ModelRef
@@ -65,6 +66,7 @@ class Run:
         except OSError:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
             raise LockedRunError(
                 f"{self.root} is being written by process {holder}: wait for it, or choose "
                 "another folder with --out"
@@ -124,7 +126,7 @@ class Run:
                 self.announce(f"{name}: resuming, {len(chunks) - len(missing)} shards are there")
             started = time.monotonic()
             batches = make([chunks[i] for i in missing], *inputs)
-            for index, batch in zip(missing, batches, strict=True):
+            for index, batch in zip(missing, track(batches, name, len(missing)), strict=True):
                 step.write_shard(index, batch, time.monotonic() - started)
                 started = time.monotonic()
             step.finish(shards=len(chunks))

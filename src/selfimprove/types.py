@@ -96,3 +96,17 @@ class ModelRef:
     """The Hugging Face folder on this machine."""
     digest: str
     """SHA-256 over its config and weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPath:
+    """One sampled solution of one question, with the answer it states."""
+
+    question_id: str
+    index: int
+    """Which of the question's paths it is, from 0."""
+    text: str
+    answer: str | None
+    """Normalised; None when the path states no answer."""
+    finish: FinishReason
+    new_tokens: int

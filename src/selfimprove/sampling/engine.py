@@ -10,7 +10,7 @@ from pydantic import Field
 from selfimprove.config import Config
 from selfimprove.types import Draw, Prompt
 
-__all__ = ["Engine", "EngineConfig", "SamplingConfig"]
+__all__ = ["Engine", "EngineConfig", "SamplingConfig", "draw_in_order"]
 
 
 class SamplingConfig(Config):
@@ -39,6 +39,8 @@ class EngineConfig(Config):
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 on a GPU that has it; on a CPU the precision the weights are stored in."""
+    chat: bool = False
+    """Put plain prompts into a user turn of the model's chat template (instruct models)."""
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Cache entries (rows x length) held at once; halved by itself when memory runs out."""
 
@@ -73,3 +75,12 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give the model's memory back."""
         ...
+
+
+def draw_in_order(
+    engine: Engine, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+) -> list[Draw]:
+    """Return all draws, in the order of the prompts and then of the draws' indices."""
+    place = {prompt.key: i for i, prompt in enumerate(prompts)}
+    draws = engine.draw(prompts, sampling, seed=seed)
+    return sorted(draws, key=lambda draw: (place[draw.key], draw.index))

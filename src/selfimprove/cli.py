@@ -1,0 +1,142 @@
+"""The command line: parse, wire, call. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="selfimprove",
+    help="Language models that improve themselves: LMSI, and more methods to come.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Look at data files.", no_args_is_help=True)
+tiny_app = typer.Typer(help="The tiny model that ships with the package.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(tiny_app, name="tiny")
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend is one message, not a traceback."""
+    from selfimprove.errors import SelfImproveError
+
+    try:
+        app()
+    except SelfImproveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where this one ended", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, e.g. recipes/lmsi-tiny.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.sub=value, as often as needed.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder [runs/RECIPE-seedN].")] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print the steps and their cost, then stop.")
+    ] = False,
+) -> None:
+    """Run a recipe; run the same command again to resume it."""
+    from selfimprove import terminal
+    from selfimprove.methods.launch import launch, plan_recipe
+
+    if dry_run:
+        terminal.show_plan(*plan_recipe(recipe, overrides or [], out))
+        return
+    finished = launch(recipe, overrides or [], out, terminal.announce)
+    terminal.show_outcome(finished.root, was_finished=finished.was_finished)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are put side by side.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write it [RUN/report.html].")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the page's figures as JSON.")
+    ] = False,
+) -> None:
+    """Write one self-contained HTML page about one or several runs."""
+    from selfimprove.report.figures import figures
+    from selfimprove.report.page import write
+
+    if as_json:
+        found = [figures(root) for root in runs]
+        print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
+        return
+    print(write(runs, out or runs[0] / "report.html"))
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="tiny, a folder, or a hub id.")],
+    data: Annotated[
+        list[str], typer.Option(help="format:file, e.g. gsm8k:test.jsonl or tiny:dev.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Fields of `evaluation` and `engine`, e.g. votes=16 engine.chat=true."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First so many questions a file.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the sampled votes.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure accuracy: greedy (standard, cot) and by vote (maj@k, pass@k), with intervals."""
+    from selfimprove import terminal
+    from selfimprove.evaluation.single import evaluate_model
+
+    found = evaluate_model(model, data, overrides or [], limit=limit, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        terminal.show_scores(model, found)
+
+
+@data_app.command("check")
+def check_data(
+    file: Annotated[str, typer.Argument(help="A local file or a hub id.")],
+    kind: Annotated[str, typer.Option("--as", help="Its format, e.g. gsm8k.")],
+) -> None:
+    """Read a data file, count its rows, and name every broken one."""
+    from selfimprove import terminal
+    from selfimprove.data.read import check
+
+    found = check(file, kind)
+    terminal.show_check(file, found)
+    if found.bad:
+        raise typer.Exit(1)
+
+
+@tiny_app.command("pretrain")
+def pretrain_tiny(
+    out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
+    size: Annotated[str, typer.Option(help="tiny, or tinier (the distillation student).")] = "tiny",
+    seed: Annotated[int, typer.Option(help="Seeds weights and corpus.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Training steps [the shipped model's].")] = None,
+) -> None:
+    """Rebuild the shipped tiny model from nothing: at most 30 minutes on 2 cores."""
+    from selfimprove.tiny.pretrain import pretrain
+
+    print(pretrain(out, size=size, seed=seed, steps=steps))
+
+
+@app.command()
+def doctor(
+    model: Annotated[str | None, typer.Option(help="Tell what this model would need.")] = None,
+) -> None:
+    """Tell what this machine can run: devices, precision, engines, memory for a model."""
+    from selfimprove import terminal
+    from selfimprove.doctor import examine
+
+    terminal.show_facts(examine(model))

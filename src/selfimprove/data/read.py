@@ -1,0 +1,204 @@
+"""A data file, a hub dataset or a split of the tiny world, read as questions.
+
+Nothing is dropped in silence: a broken row is an error that names it, and `check` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from selfimprove.data.formats import FORMATS, Format
+from selfimprove.data.hub import hub_records, is_hub_id
+from selfimprove.data.row import RowError
+from selfimprove.data.tables import Record, records
+from selfimprove.errors import DataError
+from selfimprove.seeds import rng
+from selfimprove.types import Labelled, Question
+
+__all__ = ["TINY", "BadRow", "Check", "check", "read_labelled", "read_questions"]
+
+TINY = "tiny"
+"""The format whose source is a split of the embedded world: train, dev, test or ood."""
+
+_TINY_COUNT = 2000
+"""Questions of a tiny split where no limit is given; the world could make more."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be read."""
+
+    place: str
+    """Where it stands, e.g. 'line 12'."""
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a file holds."""
+
+    source: str
+    format: str
+    rows: int
+    good: int
+    unlabelled: int
+    """Good rows without an answer: they can be learnt from, not measured on."""
+    answer_types: dict[str, int]
+    """Good rows by answer type."""
+    bad: tuple[BadRow, ...]
+
+
+def read_labelled(
+    source: str | Path,
+    format: str,  # noqa: A002  the word of the recipes
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    shuffle: bool = False,
+) -> list[Labelled]:
+    """Read questions with their answers, in the order of the file.
+
+    Args:
+        source: a file, a hub id such as 'openai/gsm8k:test', or a tiny split.
+        format: a key of `FORMATS`, or 'tiny'.
+        limit: take only the first so many; rows behind them are not looked at.
+        seed: names the order when `shuffle` is set.
+        shuffle: put all rows in a random order before `limit` is applied.
+
+    Raises:
+        DataError: the source cannot be read, or a row is broken or has no answer.
+    """
+    return list(_taken(source, format, limit, seed if shuffle else None, need_gold=True))
+
+
+def read_questions(
+    source: str | Path,
+    format: str,  # noqa: A002  the word of the recipes
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    shuffle: bool = False,
+) -> list[Question]:
+    """Read questions alone, as methods get them: like `read_labelled`, but no answer is needed.
+
+    Raises:
+        DataError: the source cannot be read, or a row is broken.
+    """
+    taken = _taken(source, format, limit, seed if shuffle else None, need_gold=False)
+    return [row.question for row in taken]
+
+
+def check(source: str | Path, format: str) -> Check:  # noqa: A002  the word of the recipes
+    """Read everything, count it, and list each broken row.
+
+    Raises:
+        DataError: the source as a whole cannot be read.
+    """
+    good: list[Labelled] = []
+    bad: list[BadRow] = []
+    for row in _rows(source, format, None):
+        if isinstance(row, BadRow):
+            bad.append(row)
+        else:
+            good.append(row)
+    return Check(
+        source=str(source),
+        format=format,
+        rows=len(good) + len(bad),
+        good=len(good),
+        unlabelled=sum(not row.gold for row in good),
+        answer_types=dict(Counter(str(row.question.answer_type) for row in good)),
+        bad=tuple(bad),
+    )
+
+
+def _taken(
+    source: str | Path,
+    name: str,
+    limit: int | None,
+    shuffle_seed: int | None,
+    *,
+    need_gold: bool,
+) -> Iterator[Labelled]:
+    checked = _good_rows(source, name, limit, need_gold=need_gold)
+    if shuffle_seed is None:
+        return islice(checked, limit)
+    rows = list(checked)
+    rng(shuffle_seed, "data", name).shuffle(rows)
+    return islice(rows, limit)
+
+
+def _good_rows(
+    source: str | Path, name: str, limit: int | None, *, need_gold: bool
+) -> Iterator[Labelled]:
+    for row in _rows(source, name, limit):
+        if isinstance(row, BadRow):
+            hint = f"`selfimprove data check {source} --as {name}` lists every broken row"
+            raise DataError(f"{source}, {row.place}: {row.problem}; {hint}")
+        if need_gold and not row.gold:
+            raise DataError(f"{source}: {row.question.id} has no answer, which is needed here")
+        yield row
+
+
+def _rows(source: str | Path, name: str, limit: int | None) -> Iterator[Labelled | BadRow]:
+    if name == TINY:
+        return iter(_tiny(str(source), limit))
+    if name not in FORMATS:
+        known = ", ".join([*FORMATS, TINY])
+        raise DataError(f"no format is called {name!r}; there are {known}")
+    return _parsed(_records(source, name, FORMATS[name]), name)
+
+
+def _records(source: str | Path, name: str, form: Format) -> Iterator[Record]:
+    path = Path(source)
+    if not path.exists() and is_hub_id(str(source)):
+        return hub_records(str(source), form.hub)
+    try:
+        return records(path, form.flatten, form.columns)
+    except RowError as error:
+        raise DataError(f"{path} does not look like {name}: it {error}") from error
+
+
+def _parsed(found: Iterator[Record], name: str) -> Iterator[Labelled | BadRow]:
+    places: dict[str, str] = {}
+    for number, record in enumerate(found, 1):
+        row = _one(record, name, number)
+        if isinstance(row, Labelled):
+            before = places.setdefault(row.question.id, record.place)
+            if before != record.place:
+                row = BadRow(record.place, f"has the id of {before}, {row.question.id}")
+        yield row
+
+
+def _one(record: Record, name: str, number: int) -> Labelled | BadRow:
+    if record.fields is None:
+        return BadRow(record.place, record.problem)
+    try:
+        item = FORMATS[name].parse(record.fields)
+    except RowError as error:
+        return BadRow(record.place, str(error))
+    question = Question(
+        id=f"{name}-{item.native_id or number}",
+        dataset=name,
+        text=item.text,
+        answer_type=item.answer_type,
+        choices=item.choices,
+    )
+    return Labelled(question, item.gold, item.rationale)
+
+
+def _tiny(split: str, limit: int | None) -> list[Labelled]:
+    from selfimprove.tiny.problems import labelled
+
+    splits = ("train", "dev", "test", "ood")
+    if split not in splits:
+        raise DataError(f"the tiny world has no split {split!r}; there are {', '.join(splits)}")
+    rows = labelled(split, limit or _TINY_COUNT)
+    return [
+        replace(row, question=replace(row.question, id=f"{TINY}-{row.question.id}"))
+        for row in rows
+    ]

@@ -1,0 +1,102 @@
+"""Where a recipe's questions come from: `format:file`, or a file and one format for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from selfimprove.config import Config
+from selfimprove.data.read import read_questions
+from selfimprove.types import Question
+
+__all__ = ["DataConfig", "Source", "count_questions", "training_questions"]
+
+
+class Source(Config):
+    """One file, hub id or split of the tiny world."""
+
+    source: str
+    """A file (.json, .jsonl, .csv, .tsv, .parquet, each also .gz), a hub id, or a tiny split."""
+    format: str = ""
+    """How to read it, e.g. gsm8k; empty takes `data.format`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use the first so many questions; None is all."""
+
+
+def _sources(value: object) -> object:
+    """Accept one source for a list of them, and `format:file` or a bare file for a mapping."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(_source(v) for v in values)
+
+
+def _source(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    kind, colon, rest = value.partition(":")
+    if colon and kind.replace("_", "").isalnum() and not rest.startswith("//"):
+        return {"format": kind, "source": rest}
+    return {"source": value}
+
+
+Sources = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
+
+
+class DataConfig(Config):
+    """The question sets of a run."""
+
+    format: str = ""
+    """Format of every source that names none."""
+    train: Sources
+    """Questions to learn from; their answers are not read."""
+    dev: Sources = ()
+    """Held-out questions on which the gate decides; without them it takes `test`."""
+    test: Sources
+    """Held-out questions that are reported."""
+    ood: Sources = ()
+    """Held-out questions of other kinds than the training questions."""
+    train_limit: int | None = Field(default=None, ge=1)
+    """`limit` of every training source that has none."""
+    test_limit: int | None = Field(default=None, ge=1)
+    """`limit` of every dev, test and ood source that has none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
+        if not isinstance(tree, Mapping):
+            return tree
+        filled = dict(tree)
+        for name in ("train", "dev", "test", "ood"):
+            limit = tree.get("train_limit" if name == "train" else "test_limit")
+            if name in tree:
+                filled[name] = [
+                    _with_defaults(s, str(tree.get("format") or ""), limit)
+                    for s in _sources(tree[name])  # type: ignore[attr-defined]
+                ]
+        return filled
+
+
+def _with_defaults(source: object, kind: str, limit: int | None) -> object:
+    if not isinstance(source, Mapping):
+        return source
+    merged = {"format": kind, "limit": limit, **source}
+    return {**merged, "format": merged["format"] or kind}
+
+
+def training_questions(sources: Sequence[Source]) -> list[Question]:
+    """Read the questions of every source, without their answers.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    return [q for s in sources for q in read_questions(s.source, s.format, limit=s.limit)]
+
+
+def count_questions(sources: Sequence[Source]) -> int:
+    """Return how many questions the sources hold.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    return len(training_questions(sources))

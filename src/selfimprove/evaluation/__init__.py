@@ -1,0 +1,1 @@
+"""The only floor that may read gold answers: it measures, and builds the control arms."""

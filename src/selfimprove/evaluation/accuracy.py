@@ -1,0 +1,280 @@
+"""Accuracy of a model on labelled questions: greedy, by vote (maj@k), and at best (pass@k).
+
+Three ways of asking, as in LMSI's Table 3: standard prompting (answer at once) and chain of thought,
+both greedy, and self-consistency: k sampled chains of thought and their majority.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from selfimprove.config import Config
+from selfimprove.data.exemplars import Exemplar, exemplars_for
+from selfimprove.data.question_prompts import as_prompt, chain_of_thought, standard
+from selfimprove.errors import DataError
+from selfimprove.evaluation.intervals import Estimate, Paired, mean, paired
+from selfimprove.judges.answers import extract, matches, vote
+from selfimprove.rows import Batch
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.types import AnswerType, Draw, Labelled, ModelRef, Prompt
+
+__all__ = [
+    "Answered",
+    "AskConfig",
+    "HeldOut",
+    "Mode",
+    "Score",
+    "answer_questions",
+    "calibration",
+    "greedy_hits",
+    "pass_at_k",
+    "scores",
+]
+
+Mode = Literal["standard", "cot", "self_consistency"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A labelled question and the set it is reported under."""
+
+    set: str
+    domain: Literal["in", "out"]
+    labelled: Labelled
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer of one model to one held-out question."""
+
+    question_id: str
+    set: str
+    domain: str
+    mode: str
+    index: int
+    text: str
+    answer: str | None
+    answer_type: str
+    gold: tuple[str, ...]
+    correct: bool
+    new_tokens: int
+
+
+class AskConfig(Config):
+    """How a model is asked when it is measured."""
+
+    modes: tuple[Mode, ...] = ("standard", "cot", "self_consistency")
+    """standard and cot are greedy; self_consistency samples `votes` chains of thought."""
+    votes: int = Field(default=32, ge=1)
+    """Paths a question in a vote. Paper: 32 (Sec. 4)."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Of the sampled paths. Paper: 0.7 before LMSI, 1.2 after it (Sec. 4)."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer. Paper: 256 (Sec. 4)."""
+    stop: tuple[str, ...] = ("\nQ:",)
+    """Strings that end an answer: a model shown exemplars goes on with the next question."""
+
+
+def answer_questions(
+    chunks: Sequence[Sequence[HeldOut]],
+    model: ModelRef,
+    ask: AskConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Answered]]:
+    """Ask every question in every mode; one batch of answers a chunk.
+
+    Raises:
+        EngineError: the model cannot be loaded, or a prompt does not fit its context.
+    """
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for chunk in chunks:
+            rows: list[Answered] = []
+            prompt_tokens = 0
+            for mode in ask.modes:
+                prompts = [_prompt(item, mode, chat=engine.chat) for item in chunk]
+                draws = draw_in_order(sampler, prompts, _sampling(mode, ask), seed=seed)
+                held = {p.key: item for p, item in zip(prompts, chunk, strict=True)}
+                rows += [_answered(held[d.key], mode, d) for d in draws]
+                prompt_tokens += sum(d.prompt_tokens for d in draws if d.index == 0)
+            yield Batch(rows, sum(r.new_tokens for r in rows), prompt_tokens)
+
+
+def _prompt(item: HeldOut, mode: Mode, *, chat: bool) -> Prompt:
+    question = item.labelled.question
+    shown: tuple[Exemplar, ...] = exemplars_for(question.dataset)
+    layout = standard if mode == "standard" else chain_of_thought
+    return as_prompt(f"{item.set}/{question.id}", layout(question.text, shown), chat=chat)
+
+
+def _sampling(mode: Mode, ask: AskConfig) -> SamplingConfig:
+    sampled = mode == "self_consistency"
+    return SamplingConfig(
+        n=ask.votes if sampled else 1,
+        temperature=ask.temperature if sampled else 0.0,
+        max_tokens=ask.max_tokens,
+        stop=ask.stop,
+    )
+
+
+def _answered(item: HeldOut, mode: Mode, draw: Draw) -> Answered:
+    question, gold = item.labelled.question, item.labelled.gold
+    answer = extract(draw.text, question.answer_type, question.choices)
+    return Answered(
+        question_id=question.id,
+        set=item.set,
+        domain=item.domain,
+        mode=mode,
+        index=draw.index,
+        text=draw.text,
+        answer=answer,
+        answer_type=question.answer_type,
+        gold=gold,
+        correct=answer is not None and matches(answer, gold, question.answer_type),
+        new_tokens=draw.new_tokens,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One figure of one model on one set."""
+
+    set: str
+    domain: str
+    mode: str
+    metric: str
+    estimate: Estimate
+    unanswered: int
+    """Answers in which no answer could be found; they count as wrong."""
+    mean_tokens: float
+    versus_base: Paired | None
+
+
+def scores(rows: Sequence[Answered], base: Sequence[Answered] | None = None) -> list[Score]:
+    """Return every figure of a model, each paired with the base's on the same questions.
+
+    Raises:
+        DataError: the base answered other questions.
+    """
+    grouped, of_base = _by_set_and_mode(rows), _by_set_and_mode(base or ())
+    return [
+        score
+        for key, answers in grouped.items()
+        for score in _scores_of(key, answers, of_base.get(key))
+    ]
+
+
+_Key = tuple[str, str, str]  # set, domain, mode
+
+
+def _by_set_and_mode(rows: Sequence[Answered]) -> dict[_Key, list[Answered]]:
+    grouped: dict[_Key, list[Answered]] = defaultdict(list)
+    for row in rows:
+        grouped[row.set, row.domain, row.mode].append(row)
+    return dict(grouped)
+
+
+def _scores_of(
+    key: _Key, answers: Sequence[Answered], base: Sequence[Answered] | None
+) -> Iterator[Score]:
+    values, of_base = _metrics(key[2], answers), _metrics(key[2], base or ())
+    for metric, by_question in values.items():
+        against = _paired(of_base[metric], by_question) if base else None
+        yield Score(
+            *key,
+            metric=metric,
+            estimate=mean(list(by_question.values())),
+            unanswered=sum(a.answer is None for a in answers),
+            mean_tokens=sum(a.new_tokens for a in answers) / len(answers),
+            versus_base=against,
+        )
+
+
+def _paired(before: dict[str, float], after: dict[str, float]) -> Paired:
+    if before.keys() != after.keys():
+        raise DataError("the two models answered different questions and cannot be paired")
+    return paired([before[q] for q in after], list(after.values()))
+
+
+def _metrics(mode: str, answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """Return metric -> question id -> value in [0, 1]."""
+    by_question = _by_question(answers)
+    if mode != "self_consistency":
+        return {"accuracy": {q: float(a[0].correct) for q, a in by_question.items()}}
+    k = max((len(a) for a in by_question.values()), default=1)
+    return {
+        f"maj@{k}": {q: float(_majority_is_right(a)) for q, a in by_question.items()},
+        "sampled accuracy": {q: sum(x.correct for x in a) / len(a) for q, a in by_question.items()},
+        f"pass@{k}": {
+            q: pass_at_k(len(a), sum(x.correct for x in a), k) for q, a in by_question.items()
+        },
+    }
+
+
+def _by_question(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
+    grouped: dict[str, list[Answered]] = defaultdict(list)
+    for answer in answers:
+        grouped[answer.question_id].append(answer)
+    return dict(grouped)
+
+
+def _majority_is_right(answers: Sequence[Answered]) -> bool:
+    kind: AnswerType = answers[0].answer_type  # type: ignore[assignment]  # stored as its name
+    winner = vote([a.answer for a in answers], kind).answer
+    return winner is not None and matches(winner, answers[0].gold, kind)
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Return the unbiased estimate of pass@k from n draws (Chen et al., 2021, Eq. 1).
+
+    >>> pass_at_k(4, 1, 2)
+    0.5
+    """
+    from math import comb
+
+    k = min(k, n)
+    return 1.0 - comb(n - correct, k) / comb(n, k)
+
+
+def greedy_hits(rows: Sequence[Answered], mode: Mode = "cot") -> dict[str, float]:
+    """Return question id -> 1.0 where the greedy answer is right, else 0.0."""
+    return {f"{r.set}/{r.question_id}": float(r.correct) for r in rows if r.mode == mode}
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Questions whose vote share falls into [low, high): how often their majority is right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def calibration(rows: Sequence[Answered], bins: int = 5) -> list[Bin]:
+    """Return accuracy of the majority by vote share (LMSI, Fig. 2); empty bins are left out."""
+    held: dict[int, list[tuple[float, bool]]] = defaultdict(list)
+    voted = [r for r in rows if r.mode == "self_consistency"]
+    for answers in _by_question(voted).values():
+        kind: AnswerType = answers[0].answer_type  # type: ignore[assignment]  # stored as its name
+        share = vote([a.answer for a in answers], kind).confidence
+        held[min(int(share * bins), bins - 1)].append((share, _majority_is_right(answers)))
+    return [
+        Bin(
+            low=index / bins,
+            high=(index + 1) / bins,
+            n=len(found),
+            confidence=sum(share for share, _ in found) / len(found),
+            accuracy=sum(right for _, right in found) / len(found),
+        )
+        for index, found in sorted(held.items())
+    ]

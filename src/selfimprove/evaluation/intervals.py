@@ -1,0 +1,86 @@
+"""Means and paired differences with 95 % bootstrap intervals over questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from selfimprove.seeds import seed_of
+
+__all__ = ["Estimate", "Paired", "mean", "paired"]
+
+_RESAMPLES = 10_000
+_LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Paired(NamedTuple):
+    """The mean difference of two systems on the same questions."""
+
+    difference: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+    ties: int
+
+    @property
+    def is_better(self) -> bool:
+        """The whole interval lies above zero."""
+        return self.low > 0
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Return the mean of one value a question, with a percentile bootstrap interval.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values to average")
+    low, high = _interval(values)
+    return Estimate(sum(values) / len(values), low, high, len(values))
+
+
+def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
+    """Return after minus before over the same questions, in the same order.
+
+    Questions, not answers, are resampled: pairing removes the questions' own difficulty.
+
+    Raises:
+        ValueError: the sequences are empty or of different lengths.
+    """
+    if not before or len(before) != len(after):
+        raise ValueError(f"cannot pair {len(before)} values with {len(after)}")
+    differences = [a - b for a, b in zip(after, before, strict=True)]
+    low, high = _interval(differences)
+    wins = sum(d > 0 for d in differences)
+    losses = sum(d < 0 for d in differences)
+    ties = len(differences) - wins - losses
+    return Paired(sum(differences) / len(differences), low, high, wins, losses, ties)
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if len(set(values)) == 1:  # nothing to resample; scipy would warn and return nan
+        return values[0], values[0]
+    result = bootstrap(
+        (np.asarray(values, dtype=float),),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=_LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed_of(0, "bootstrap", len(values))),
+        batch=1_000,
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -1,0 +1,264 @@
+"""What a run measures: every arm on the same held-out questions, the gate, lineage and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from selfimprove.data.read import read_labelled
+from selfimprove.data.sources import DataConfig, Source
+from selfimprove.evaluation.accuracy import (
+    Answered,
+    AskConfig,
+    HeldOut,
+    Score,
+    answer_questions,
+    calibration,
+    greedy_hits,
+    scores,
+)
+from selfimprove.evaluation.controls import Control, kept_by_gold, unfiltered
+from selfimprove.evaluation.gate import Verdict, compare
+from selfimprove.evaluation.intervals import mean, paired
+from selfimprove.rows import Rows
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.store import Run
+from selfimprove.types import Labelled, ModelRef, ReasoningPath
+
+__all__ = ["EvaluationConfig", "Scoreboard", "calibrations", "read_held_out", "score_figures"]
+
+Kind = Literal["base", "method", "control"]
+
+
+class EvaluationConfig(AskConfig):
+    """How the arms of a run are measured."""
+
+    temperature_after: float | None = Field(default=None, gt=0)
+    """Of votes after training, when it differs. Paper: 1.2, as training lowers the entropy."""
+    shard_questions: int = Field(default=128, ge=1)
+    """Questions a shard; a kill loses at most one shard."""
+
+    def asking(self, kind: Kind) -> AskConfig:
+        """Return how a base, or a trained model, is asked."""
+        trained = kind != "base" and self.temperature_after is not None
+        temperature = self.temperature_after if trained else self.temperature
+        kept = {name: getattr(self, name) for name in AskConfig.model_fields}
+        return AskConfig(**{**kept, "temperature": temperature})
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One measured model."""
+
+    name: str
+    kind: Kind
+    round: int
+    model: ModelRef
+    parent: ModelRef | None
+    data: Rows[Any] | None
+    answers: Rows[Answered]
+
+
+@dataclass
+class Scoreboard:
+    """Measures models as a run makes them, and writes what came of it."""
+
+    steps: Run
+    data: DataConfig
+    config: EvaluationConfig
+    engine: EngineConfig
+    seed: int
+    _arms: list[Arm] = field(default_factory=list)
+    _verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def measure(
+        self,
+        name: str,
+        model: ModelRef,
+        *,
+        parent: ModelRef | None = None,
+        data: Rows[Any] | None = None,
+        kind: Kind | None = None,
+        round_number: int = 0,
+    ) -> None:
+        """Ask `model` all held-out questions, test and out of domain, in every mode."""
+        kind = kind or ("method" if parent else "base")
+        sources = tuple(("in", s) for s in self.data.test) + tuple(
+            ("out", s) for s in self.data.ood
+        )
+        held_out = self.steps.rows("held-out", read_held_out, sources)
+        answers = self._ask(f"eval-{name}", held_out, model, self.config.asking(kind))
+        self._arms.append(Arm(name, kind, round_number, model, parent, data, answers))
+
+    def _ask(
+        self, step: str, questions: Rows[HeldOut], model: ModelRef, ask: AskConfig
+    ) -> Rows[Answered]:
+        return self.steps.sharded(step, answer_questions, questions, model, ask, self.engine,
+                                  self.seed, shard_items=self.config.shard_questions)  # fmt: skip
+
+    def promote(self, name: str, *, parent: ModelRef, child: ModelRef) -> ModelRef:
+        """Return the child, or the parent when the child is worse on the gate's questions."""
+        sources = tuple(("in", s) for s in self.data.dev or self.data.test)
+        questions = self.steps.rows("gate-questions", read_held_out, sources)
+        ask = self.config.asking("base").model_copy(update={"modes": ("cot",)})
+        before = self._ask(f"gate-{self._name_of(parent)}", questions, parent, ask)
+        after = self._ask(f"gate-{name}", questions, child, ask)
+        self._verdicts[name] = compare(before.items, after.items)
+        return child if self._verdicts[name].promoted else parent
+
+    def _name_of(self, model: ModelRef) -> str:
+        return next(a.name for a in self._arms if a.model == model)
+
+    def choose(self, control: Control, paths: Rows[ReasoningPath]) -> Rows[ReasoningPath]:
+        """Choose the paths of a control arm."""
+        if control == "unfiltered":
+            return self.steps.rows("unfiltered-kept", unfiltered, paths)
+        labelled = self.steps.rows("gold-labels", read_labels, self.data.train)
+        return self.steps.rows("gold-kept", kept_by_gold, paths, labelled)
+
+    def summarise(self, method: str, title: str, model: str) -> None:
+        """Write summary.json and lineage.json, from which the report is made."""
+        base = self._arms[0]
+        self.steps.write("lineage.json", [self._lineage(arm) for arm in self._arms])
+        self.steps.write(
+            "summary.json",
+            {
+                "method": method,
+                "title": title,
+                "model": model,
+                "seed": self.seed,
+                "headline": self._headline(base),
+                "arms": [_arm_figures(arm, base) for arm in self._arms],
+                "calibration": [
+                    c for arm in self._arms for c in calibrations(arm.name, arm.answers.items)
+                ],
+                "gate": [self._gate(arm) for arm in self._arms if arm.name in self._verdicts],
+            },
+        )
+
+    def _headline(self, base: Arm) -> dict[str, Any]:
+        """Greedy chain-of-thought accuracy of the newest promoted model against the base's."""
+        promoted = [a for a in self._arms if a.name in self._verdicts]
+        kept = [a for a in promoted if self._verdicts[a.name].promoted]
+        last = kept[-1] if kept else base
+        of_base, of_last = _in_domain_hits(base), _in_domain_hits(last)
+        against = paired([of_base[q] for q in of_last], list(of_last.values()))
+        before, after = mean(list(of_base.values())), mean(list(of_last.values()))
+        return {
+            "metric": "greedy chain-of-thought accuracy",
+            "set": ", ".join(dict.fromkeys(a.set for a in base.answers if a.domain == "in")),
+            "arm": last.name,
+            "before": before.value,
+            "after": after.value,
+            "difference": against.difference,
+            "interval": [against.low, against.high],
+            "n": len(of_last),
+        }
+
+    def _gate(self, arm: Arm) -> dict[str, Any]:
+        verdict = self._verdicts[arm.name]
+        return {
+            "round": arm.round,
+            "promoted": verdict.promoted,
+            "difference": verdict.difference,
+            "interval": [verdict.low, verdict.high],
+            "n": verdict.n,
+            "set": "dev" if self.data.dev else "test",
+            "reason": verdict.reason,
+        }
+
+    def _lineage(self, arm: Arm) -> dict[str, Any]:
+        verdict = self._verdicts.get(arm.name)
+        role = {"base": "base", "method": "student", "control": f"control:{arm.name}"}[arm.kind]
+        return {
+            "round": arm.round,
+            "role": role,
+            "name": arm.model.name,
+            "digest": arm.model.digest,
+            "parent": arm.parent.digest if arm.parent else None,
+            "data_step": arm.data.folder.name if arm.data else None,
+            "data_digest": arm.data.digest if arm.data else None,
+            "promoted": verdict.promoted if verdict else None,
+            "reason": verdict.reason if verdict else "",
+        }
+
+
+def read_held_out(
+    sources: Sequence[tuple[Literal["in", "out"], Source]],
+) -> list[HeldOut]:
+    """Read labelled questions; a set is called after its format and file or split."""
+    return [
+        HeldOut(_set_name(s), domain, labelled)
+        for domain, s in sources
+        for labelled in read_labelled(s.source, s.format, limit=s.limit)
+    ]
+
+
+def _set_name(source: Source) -> str:
+    stem = source.source.rsplit("/", 1)[-1].split(".", 1)[0]
+    return f"{source.format} {stem}"
+
+
+def read_labels(sources: Sequence[Source]) -> list[Labelled]:
+    """Read the training questions with their answers, for the control arm by gold alone."""
+    return [x for s in sources for x in read_labelled(s.source, s.format, limit=s.limit)]
+
+
+def _in_domain_hits(arm: Arm) -> dict[str, float]:
+    return greedy_hits([a for a in arm.answers if a.domain == "in"])
+
+
+def _arm_figures(arm: Arm, base: Arm) -> dict[str, Any]:
+    against = None if arm is base else base.answers.items
+    return {
+        "name": arm.name,
+        "kind": arm.kind,
+        "round": arm.round,
+        "step": arm.answers.folder.name,
+        "scores": [score_figures(s) for s in scores(arm.answers.items, against)],
+    }
+
+
+def score_figures(score: Score) -> dict[str, Any]:
+    """Return a score as JSON data."""
+    estimate, against = score.estimate, score.versus_base
+    figures = {
+        name: getattr(score, name)
+        for name in ("set", "domain", "mode", "metric", "unanswered", "mean_tokens")
+    }
+    figures |= {
+        "value": estimate.value,
+        "interval": [estimate.low, estimate.high],
+        "n": estimate.n,
+        "versus_base": against
+        and {
+            "difference": against.difference,
+            "interval": [against.low, against.high],
+            "wins": against.wins,
+            "losses": against.losses,
+            "ties": against.ties,
+        },
+    }
+    return figures
+
+
+def calibrations(arm: str, answers: Sequence[Answered]) -> list[dict[str, Any]]:
+    """Return the vote's calibration on every set that was voted on."""
+    found = []
+    for name in dict.fromkeys(a.set for a in answers):
+        bins = calibration([a for a in answers if a.set == name])
+        total = sum(b.n for b in bins)
+        if total:
+            error = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / total
+            found.append(
+                {
+                    "arm": arm,
+                    "set": name,
+                    "bins": [asdict(b) for b in bins],
+                    "expected_calibration_error": error,
+                }
+            )
+    return found

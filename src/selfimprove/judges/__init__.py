@@ -1,0 +1,1 @@
+"""Text in, a judgement out: answers read and compared, votes held."""

@@ -1,0 +1,336 @@
+"""LMSI: Large Language Models Can Self-Improve (Huang et al., EMNLP 2023, arXiv:2210.11610).
+
+    for each unlabelled question x:
+        draw m reasoning paths at temperature T with a few-shot prompt      Sec. 3.1
+        y~ = the majority answer; keep EVERY path that reaches it           Sec. 3.1
+    write each kept path in four formats and fine-tune the model on them    Sec. 3.2, 3.3
+
+Deviations, and choices where the paper is silent:
+- Answers are compared by value (1/2 = 0.5), not as strings; a path without an answer never wins
+  and stays in the denominator; a tie goes to the answer met first, and is counted.
+- `formats.mix: one` writes each kept path in one format, drawn by seed, instead of in all four:
+  the same mixture for a quarter of the training cost. The default is the paper's `all`.
+- A gate compares every student with its parent on held-out questions; the paper trains once.
+No gold answer is read in this file: measuring and the control arms belong to `evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from selfimprove.config import Config
+from selfimprove.data import question_prompts as layouts
+from selfimprove.data.exemplars import Exemplar, ExemplarSet, shipped_sets
+from selfimprove.data.sources import DataConfig, training_questions
+from selfimprove.evaluation.controls import Control
+from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
+from selfimprove.judges.answers import extract, stated
+from selfimprove.judges.ballots import VotedQuestion, vote_each
+from selfimprove.methods import lmsi_low_resource as low_resource
+from selfimprove.models import locate
+from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.seeds import rng
+from selfimprove.store import Run
+from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
+
+__all__ = ["LmsiConfig", "run"]
+
+Format = Literal["cot", "standard", "step_by_step", "direct"]
+
+
+class PathsConfig(Config):
+    """How reasoning paths are drawn."""
+
+    m: int = Field(default=32, ge=1)
+    """Paths a question. Paper: 32 (Sec. 4)."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Paper: 0.7 (Sec. 4)."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Paper: no truncation."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Paper: 256 decoding steps (Sec. 4)."""
+    stop: tuple[str, ...] = ("\nQ:",)
+    """Strings that end a path: a model shown exemplars goes on with the next question."""
+    layout: Literal["cot", "standard"] = "cot"
+    """cot: few-shot with reasoning (paper); standard: answers alone, an ablation."""
+    shard_questions: int = Field(default=64, ge=1)
+    """Questions a shard; a kill loses at most one shard."""
+
+
+class KeepConfig(Config):
+    """Which paths are kept; by default all that agree with the vote, as in the paper."""
+
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Drop questions whose vote share is lower. Paper: 0 for real questions (Sec. 3.1)."""
+    max_per_question: int | None = Field(default=None, ge=1)
+    """Keep at most so many paths a question, the first drawn; None is all (paper)."""
+
+
+class FormatsConfig(Config):
+    """In which formats the kept paths are written (Sec. 3.2, Table 5)."""
+
+    use: tuple[Format, ...] = ("cot", "standard", "step_by_step", "direct")
+    """Paper: all four; (standard, direct) is its ablation without chains of thought."""
+    mix: Literal["all", "one"] = "all"
+    """all: every path in every format (paper); one: each path in one of them, drawn by seed."""
+    deduplicate: bool = False
+    """Write identical rows once, which takes away the vote's self-weighting."""
+
+
+class LmsiConfig(Config):
+    """An LMSI run."""
+
+    method: Literal["lmsi"]
+    """Names the method in a recipe."""
+    model: str
+    """The model that draws the paths: tiny, a folder, or a hub id."""
+    student: str | None = None
+    """Another model to train on the paths (distillation, Table 7); None: the model itself."""
+    seed: int = 0
+    """Seeds every draw and shuffle of the run."""
+    iterations: int = Field(default=1, ge=1)
+    """Rounds of draw, vote, train. Paper: 1."""
+    restart: bool = True
+    """Each round trains the base anew on the newest model's paths; false trains on."""
+    data: DataConfig
+    """Question sets."""
+    questions: low_resource.QuestionsConfig | None = None
+    """Let the model write the training questions (Sec. 5.3); None uses `data.train`."""
+    exemplars: low_resource.ExemplarsConfig | None = None
+    """Let the model write its few-shot exemplars (Sec. 5.3); None uses the shipped ones."""
+    paths: PathsConfig = PathsConfig()
+    """Drawing."""
+    keep: KeepConfig = KeepConfig()
+    """Filtering."""
+    formats: FormatsConfig = FormatsConfig()
+    """Writing."""
+    sft: SftConfig = SftConfig()
+    """Fine-tuning."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Measuring."""
+    controls: tuple[Control, ...] = ()
+    """Control arms on the paths of the first round: unfiltered, gold."""
+    engine: EngineConfig = EngineConfig()
+    """Sampling engine."""
+
+
+def run(config: LmsiConfig, steps: Run) -> ModelRef:
+    """Run every round and return the newest promoted model.
+
+    Raises:
+        SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
+    """
+    teacher = locate(config.model)
+    base = locate(config.student) if config.student else teacher
+    board = Scoreboard(steps, config.data, config.evaluation, config.engine, config.seed)
+    board.measure("base", base)
+    if config.student:
+        board.measure("teacher", teacher)
+
+    # 0. Questions without answers, and the exemplars they are asked with (Sec. 4, 5.3).
+    questions = steps.rows("questions", training_questions, config.data.train)
+    if config.questions:
+        questions = low_resource.write_questions(steps, teacher, questions, config)
+    sets = shipped_sets({q.dataset for q in questions})
+    if config.exemplars:
+        sets = low_resource.write_exemplars(steps, teacher, questions, config)
+
+    newest, sampler = base, teacher
+    for number in range(1, config.iterations + 1):
+        name = f"round-{number}"
+        # 1. Draw m reasoning paths for every question (Sec. 3.1).
+        paths = steps.sharded(f"{name}-paths", draw_paths, questions, sampler, sets, config.paths,
+                              config.engine, config.seed,
+                              shard_items=config.paths.shard_questions)  # fmt: skip
+        # 2. Vote, question by question (Sec. 3.1).
+        votes = steps.rows(f"{name}-votes", vote_each, questions, paths)
+        # 3. Keep every path that agrees with the vote (Sec. 3.1).
+        kept = steps.rows(f"{name}-kept", agreeing_paths, paths, votes, _threshold(config))
+        # 4. Write them in mixed formats (Sec. 3.2) and fine-tune on them (Sec. 3.3).
+        start = base if config.restart else newest
+        examples, student = _learn(config, steps, name, start, (questions, kept, sets))
+        board.measure(name, student, parent=start, data=examples, round_number=number)
+        newest = board.promote(name, parent=newest, child=student)
+        sampler = sampler if newest == base else newest
+        # Control arms: the same training on paths chosen otherwise.
+        for control in config.controls if number == 1 else ():
+            chosen = board.choose(control, paths)
+            examples, arm = _learn(config, steps, control, start, (questions, chosen, sets))
+            board.measure(control, arm, parent=start, data=examples, kind="control")
+    board.summarise("lmsi", "LMSI: Large Language Models Can Self-Improve", config.model)
+    return newest
+
+
+def _threshold(config: LmsiConfig) -> KeepConfig:
+    """Questions of the model's own making must also pass their own confidence (Sec. 5.3)."""
+    if config.questions is None:
+        return config.keep
+    floor = max(config.keep.min_confidence, config.questions.min_confidence)
+    return config.keep.model_copy(update={"min_confidence": floor})
+
+
+def _learn(
+    config: LmsiConfig,
+    steps: Run,
+    name: str,
+    start: ModelRef,
+    material: tuple[Rows[Question], Rows[ReasoningPath], tuple[ExemplarSet, ...]],
+) -> tuple[Rows[TrainingRow], ModelRef]:
+    examples = steps.rows(f"{name}-examples", mixed_formats, *material, config.formats, config.seed)
+    student = steps.train(f"{name}-model", fine_tune, start, examples, config.sft,
+                          config.engine.chat, config.seed)  # fmt: skip
+    return examples, student
+
+
+def draw_paths(
+    chunks: Sequence[Sequence[Question]],
+    model: ModelRef,
+    sets: tuple[ExemplarSet, ...],
+    config: PathsConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[ReasoningPath]]:
+    """Draw `config.m` paths a question, spread evenly over the exemplar sets of its dataset."""
+    layout = layouts.chain_of_thought if config.layout == "cot" else layouts.standard
+    ways = Counter(s.dataset for s in sets).most_common(1)[0][1]
+    sampling = SamplingConfig(
+        n=config.m // ways,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_tokens=config.max_tokens,
+        stop=config.stop,
+    )
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for chunk in chunks:
+            asked = {
+                f"{q.id}#{way}": (q, way, shown.exemplars)
+                for q in chunk
+                for way, shown in enumerate(s for s in sets if s.dataset == q.dataset)
+            }
+            prompts = [
+                layouts.as_prompt(key, layout(q.text, shown), chat=engine.chat)
+                for key, (q, _, shown) in asked.items()
+            ]
+            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+            rows = []
+            for draw in draws:
+                question, way, _ = asked[draw.key]
+                answer = extract(draw.text, question.answer_type, question.choices)
+                rows.append(ReasoningPath(question.id, draw.index * ways + way, draw.text.rstrip(),
+                                          answer, draw.finish, draw.new_tokens))  # fmt: skip
+            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
+            yield Batch(rows, sum(r.new_tokens for r in rows), prompt_tokens)
+
+
+def agreeing_paths(
+    paths: Sequence[ReasoningPath], votes: Sequence[VotedQuestion], keep: KeepConfig
+) -> Filtered[ReasoningPath]:
+    """Keep every path that reaches its question's majority answer."""
+    of = {v.question_id: v for v in votes}
+    kept: list[ReasoningPath] = []
+    dropped: Counter[str] = Counter()
+    per_question: Counter[str] = Counter()
+    for path in paths:
+        why = _why_dropped(path, of[path.question_id], keep, per_question[path.question_id])
+        if why:
+            dropped[why] += 1
+        else:
+            kept.append(path)
+            per_question[path.question_id] += 1
+    drops = tuple(Drop(why, count) for why, count in dropped.most_common())
+    asked = Drop("question without any kept path", len(of) - len(per_question))
+    return Filtered(
+        kept,
+        (
+            Funnel("paths that agree with the vote", len(paths), len(kept), drops),
+            Funnel("questions with a kept path", len(of), len(per_question), (asked,)),
+        ),
+    )
+
+
+def _why_dropped(
+    path: ReasoningPath, voted: VotedQuestion, keep: KeepConfig, already: int
+) -> str | None:
+    if path.answer is None:
+        return "states no answer"
+    if path.index not in voted.agreeing:
+        return "outvoted"
+    if voted.confidence < keep.min_confidence:
+        return "vote below min_confidence"
+    if keep.max_per_question is not None and already >= keep.max_per_question:
+        return "above max_per_question"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One kept path in one format."""
+
+    question_id: str
+    format: str
+    prompt: str
+    completion: str
+
+
+def mixed_formats(
+    questions: Sequence[Question],
+    kept: Sequence[ReasoningPath],
+    sets: tuple[ExemplarSet, ...],
+    config: FormatsConfig,
+    seed: int,
+) -> Filtered[TrainingRow]:
+    """Write each kept path in the formats of `config`."""
+    of = {q.id: q for q in questions}
+    rows = []
+    for path in kept:
+        draw = rng(seed, "formats", path.question_id, path.index)
+        question = of[path.question_id]
+        ways = [s.exemplars for s in sets if s.dataset == question.dataset]
+        chosen = config.use if config.mix == "all" else (draw.choice(config.use),)
+        rows += [_written(question, path, name, draw.choice(ways)) for name in chosen]
+    unique = list(dict.fromkeys(rows)) if config.deduplicate else rows
+    dropped = (Drop("identical row", len(rows) - len(unique)),)
+    return Filtered(unique, (Funnel("training rows", len(rows), len(unique), dropped),))
+
+
+def _written(
+    question: Question, path: ReasoningPath, name: Format, shown: tuple[Exemplar, ...]
+) -> TrainingRow:
+    answer = layouts.answer_only(stated(path.answer or "", question.answer_type))
+    prompt, completion = {
+        "cot": (layouts.chain_of_thought(question.text, shown), path.text),
+        "standard": (layouts.standard(question.text, shown), answer),
+        "step_by_step": (layouts.step_by_step(question.text), path.text),
+        "direct": (layouts.direct(question.text), answer),
+    }[name]
+    return TrainingRow(question.id, name, prompt, completion)
+
+
+def fine_tune(
+    base: ModelRef,
+    rows: Sequence[TrainingRow],
+    config: SftConfig,
+    chat: bool,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> Trained:
+    """Fine-tune on the rows; the loss is taken on the completions alone."""
+    examples = [
+        Example((Message("user", r.prompt),), r.completion.strip())
+        if chat
+        else Example(r.prompt, r.completion)
+        for r in rows
+    ]
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)

@@ -1,0 +1,209 @@
+"""LMSI with fewer resources (Sec. 5.3): the model writes the questions, or the exemplars, itself.
+
+questions: show a few real questions in random order, let the model go on with new ones; keep
+those whose own vote is confident
+exemplars: answer with 'Let's think step by step.', use the paths as few-shot exemplars
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from selfimprove.config import Config
+from selfimprove.data import question_prompts as layouts
+from selfimprove.data.exemplars import Exemplar, ExemplarSet
+from selfimprove.errors import EngineError
+from selfimprove.judges.answers import extract, reasoning_before_answer, stated
+from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
+from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.seeds import rng
+from selfimprove.store import Run
+from selfimprove.types import ModelRef, Question
+
+__all__ = ["ExemplarsConfig", "QuestionsConfig", "write_exemplars", "write_questions"]
+
+
+class QuestionsConfig(Config):
+    """Questions of the model's own making."""
+
+    count: int = Field(default=1_000, ge=1)
+    """New questions to ask for; fewer remain after the filters."""
+    seeds: int = Field(default=10, ge=1)
+    """Real questions that are known. Paper: 10 for GSM8K."""
+    shown: int = Field(default=4, ge=1)
+    """Of these, so many are shown at a time, in random order."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Of the drawing."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Longest question."""
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
+    """Learn only from questions whose vote share reaches this. Paper: 'high', no figure."""
+
+
+class ExemplarsConfig(Config):
+    """Few-shot exemplars of the model's own making."""
+
+    sets: int = Field(default=20, ge=1)
+    """Different prompts to spread the paths over. Paper: 20."""
+    shots: int = Field(default=4, ge=1)
+    """Exemplars a prompt. Paper: 4."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Of the drawing."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest path."""
+
+
+class NeedsLess(Protocol):
+    """The part of a recipe that this file reads."""
+
+    @property
+    def questions(self) -> QuestionsConfig | None: ...
+    @property
+    def exemplars(self) -> ExemplarsConfig | None: ...
+    @property
+    def engine(self) -> EngineConfig: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that the model wrote from the prompt called `key`."""
+
+    key: str
+    text: str
+
+
+def write_questions(
+    steps: Run, model: ModelRef, known: Rows[Question], config: NeedsLess
+) -> Rows[Question]:
+    """Return new questions, written by the model after a few known ones."""
+    wanted = config.questions or QuestionsConfig()
+    seeds = tuple(rng(config.seed, "seed questions").sample(known.items, k=_at_most(known, wanted)))
+    written = steps.sharded("written-questions", draw_questions, range(wanted.count), model, seeds,
+                            wanted, config.engine, config.seed, shard_items=256)  # fmt: skip
+    return steps.rows("own-questions", new_questions, written, seeds)
+
+
+def _at_most(known: Rows[Question], wanted: QuestionsConfig) -> int:
+    return min(wanted.seeds, len(known))
+
+
+def draw_questions(
+    chunks: Sequence[Sequence[int]],
+    model: ModelRef,
+    seeds: tuple[Question, ...],
+    config: QuestionsConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Written]]:
+    """Show a few seed questions in random order and let the model write the next."""
+    sampling = SamplingConfig(
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        stop=("\nQ:", "\nA:", "\n\n"),
+    )
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for chunk in chunks:
+            prompts = [
+                layouts.as_prompt(f"own-{i}", _list_of(seeds, config, seed, i), chat=engine.chat)
+                for i in chunk
+            ]
+            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+            rows = [Written(d.key, d.text) for d in draws if d.finish == "stop"]
+            yield Batch(rows, sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+
+
+def _list_of(seeds: tuple[Question, ...], config: QuestionsConfig, seed: int, number: int) -> str:
+    shown = rng(seed, "shown questions", number).sample(seeds, k=min(config.shown, len(seeds)))
+    return "\n\n".join([*(f"Q: {q.text}" for q in shown), "Q:"])
+
+
+def new_questions(written: Sequence[Written], seeds: tuple[Question, ...]) -> Filtered[Question]:
+    """Keep what is a question and was not asked before, upper and lower case taken as equal."""
+    seen = {q.text.casefold() for q in seeds}
+    kept: list[Question] = []
+    dropped: Counter[str] = Counter()
+    for row in written:
+        text = row.text.strip()
+        if not text.endswith("?"):
+            dropped["not a question"] += 1
+        elif text.casefold() in seen:
+            dropped["asked before"] += 1
+        else:
+            seen.add(text.casefold())
+            kept.append(Question(row.key, seeds[0].dataset, text, seeds[0].answer_type))
+    drops = tuple(Drop(why, count) for why, count in dropped.most_common())
+    return Filtered(kept, (Funnel("own questions", len(written), len(kept), drops),))
+
+
+def write_exemplars(
+    steps: Run, model: ModelRef, known: Rows[Question], config: NeedsLess
+) -> tuple[ExemplarSet, ...]:
+    """Return exemplar sets whose reasoning the model wrote itself, without any exemplar."""
+    wanted = config.exemplars or ExemplarsConfig()
+    made = steps.rows("own-exemplars", own_exemplars, known, model, wanted, config.engine,
+                      config.seed)  # fmt: skip
+    return made.items
+
+
+def own_exemplars(
+    known: Sequence[Question],
+    model: ModelRef,
+    config: ExemplarsConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> list[ExemplarSet]:
+    """Solve a few questions of every dataset step by step and group the paths into sets."""
+    made: list[ExemplarSet] = []
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for dataset in sorted({q.dataset for q in known}):
+            questions = [q for q in known if q.dataset == dataset]
+            solved = _solve(sampler, questions, config, chat=engine.chat, seed=seed)
+            if len(solved) < config.shots:
+                raise EngineError(
+                    f"{model.name} solved {len(solved)} {dataset} questions step by step, "
+                    f"{config.shots} are needed for an exemplar set: use the shipped exemplars"
+                )
+            for number in range(config.sets):
+                shown = rng(seed, "own exemplars", dataset, number).sample(solved, k=config.shots)
+                made.append(ExemplarSet(dataset, tuple(shown)))
+    return made
+
+
+def _solve(
+    sampler: Engine,
+    questions: Sequence[Question],
+    config: ExemplarsConfig,
+    *,
+    chat: bool,
+    seed: int,
+) -> list[Exemplar]:
+    """Answer as many questions as the sets have places, and keep the paths that state an answer."""
+    count = min(len(questions), config.sets * config.shots)
+    asked = {
+        f"exemplar-{q.id}": q for q in rng(seed, "exemplar questions").sample(questions, k=count)
+    }
+    prompts = [
+        layouts.as_prompt(key, layouts.step_by_step(q.text), chat=chat) for key, q in asked.items()
+    ]
+    sampling = SamplingConfig(
+        temperature=config.temperature, max_tokens=config.max_tokens, stop=("\nQ:",)
+    )
+    solved = []
+    for draw in draw_in_order(sampler, prompts, sampling, seed=seed):
+        question = asked[draw.key]
+        answer = extract(draw.text, question.answer_type, question.choices)
+        reasoning = reasoning_before_answer(draw.text)
+        if answer is not None and reasoning:
+            shown = stated(answer, question.answer_type)
+            solved.append(Exemplar(question.text, reasoning, shown))
+    return solved

@@ -1,0 +1,58 @@
+"""The page's sections, in their order; a section is a file here and a template of the same name.
+
+`figures(run)` returns plain data, or None where the run has nothing to show: all the numbers of the
+section, and nothing that the template would have to work out. A section of one method returns None
+for the others. To add one: write both files and name it in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from selfimprove.report.run_folder import RunFolder
+from selfimprove.report.sections import (
+    accuracy,
+    calibration,
+    controls,
+    cost,
+    funnels,
+    gate,
+    headline,
+    labels,
+    lineage,
+    recipe,
+    samples,
+    temperature,
+)
+
+__all__ = ["SECTIONS", "Section"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the page."""
+
+    name: str
+    """Its key in the figures, its template and its anchor."""
+    title: str
+    figures: Callable[[RunFolder], Any]
+    embedded: Callable[[RunFolder], Any] | None = None
+    """Data that only the page's script shows; it is not among the figures."""
+
+
+SECTIONS = (
+    Section("headline", "Result", headline.figures),
+    Section("gate", "Gate", gate.figures),
+    Section("accuracy", "Accuracy", accuracy.figures),
+    Section("controls", "Controls", controls.figures),
+    Section("calibration", "Calibration", calibration.figures),
+    Section("labels", "Votes as labels", labels.figures),
+    Section("temperature", "Temperature", temperature.figures),
+    Section("funnels", "Filters", funnels.figures),
+    Section("samples", "Samples", samples.figures, samples.embedded),
+    Section("cost", "Cost", cost.figures),
+    Section("lineage", "Lineage", lineage.figures),
+    Section("recipe", "Recipe", recipe.figures),
+)

@@ -1,0 +1,44 @@
+"""The method beside its control arms: what the gain is worth once cheaper explanations are in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfimprove.report.run_folder import RunFolder
+from selfimprove.report.sections.accuracy import measure
+from selfimprove.report.summary import Arm
+from selfimprove.report.wording import verdict
+
+
+def figures(run: RunFolder) -> dict[str, Any] | None:
+    """Return, for every arm but the base, its paired differences to the base on one set."""
+    arms = [arm for arm in run.summary.arms if arm.kind != "base"]
+    if not any(arm.kind == "control" for arm in arms):
+        return None
+    name = _set_of(run)
+    columns = list(
+        dict.fromkeys(
+            measure(s) for arm in arms for s in arm.scores if s.set == name and s.versus_base
+        )
+    )
+    return {"set": name, "columns": columns, "arms": [_row(arm, name, columns) for arm in arms]}
+
+
+def _set_of(run: RunFolder) -> str | None:
+    headline = run.summary.headline
+    if headline is not None and headline.set is not None:
+        return headline.set
+    return next((s.set for arm in run.summary.arms for s in arm.scores), None)
+
+
+def _row(arm: Arm, name: str | None, columns: list[str]) -> dict[str, Any]:
+    paired = {measure(s): s.versus_base for s in arm.scores if s.set == name}
+    cells = [paired.get(column) for column in columns]
+    return {
+        "arm": arm.name,
+        "kind": arm.kind,
+        "round": arm.round,
+        "cells": [
+            c and {**c.model_dump(mode="json"), "verdict": verdict(c.interval)} for c in cells
+        ],
+    }

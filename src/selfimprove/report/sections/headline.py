@@ -1,0 +1,20 @@
+"""The one comparison that the run was made for, and the sentence that states it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfimprove.report.run_folder import RunFolder
+from selfimprove.report.wording import sentence, verdict
+
+
+def figures(run: RunFolder) -> dict[str, Any] | None:
+    """Return the headline with its verdict; None while there is none."""
+    headline = run.summary.headline
+    if headline is None:
+        return None
+    return {
+        **headline.model_dump(mode="json"),
+        "verdict": verdict(headline.interval),
+        "sentence": sentence(headline),
+    }

@@ -1,0 +1,138 @@
+"""What a method wrote about its run, read back and checked: `summary.json` and `lineage.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
+__all__ = ["Arm", "ArmKind", "Calibration", "Decision", "Headline", "Score", "Summary"]
+
+ArmKind: TypeAlias = Literal["base", "method", "control"]
+Interval: TypeAlias = Annotated[tuple[FiniteFloat, FiniteFloat], "95%, low and high"]
+
+
+class Stored(BaseModel):
+    """A record of another floor: known fields are checked, further ones are for other sections."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Headline(Stored):
+    """The one comparison that the run was made for; fractions, not percent."""
+
+    metric: str
+    set: str | None = None
+    before: FiniteFloat
+    after: FiniteFloat
+    difference: FiniteFloat
+    interval: Interval
+    n: int
+
+
+class Paired(Stored):
+    """An arm against the base on the same questions."""
+
+    difference: FiniteFloat
+    interval: Interval
+    wins: int | None = None
+    losses: int | None = None
+    ties: int | None = None
+
+
+class Score(Stored):
+    """One measured number of one arm."""
+
+    set: str
+    domain: Literal["in", "out"] = "in"
+    mode: str
+    metric: str
+    value: FiniteFloat
+    interval: Interval | None = None
+    n: int
+    unanswered: int | None = None
+    mean_tokens: FiniteFloat | None = None
+    versus_base: Paired | None = None
+
+
+class Arm(Stored):
+    """A model that was measured, or a way to use one."""
+
+    name: str
+    kind: ArmKind
+    round: int | None = None
+    step: str | None = None
+    scores: tuple[Score, ...] = ()
+
+
+class Bin(Stored):
+    """Questions whose winning answer had a vote share between `low` and `high`."""
+
+    low: FiniteFloat
+    high: FiniteFloat
+    n: int
+    confidence: FiniteFloat | None = None
+    """Mean vote share in the bin; None where it is empty."""
+    accuracy: FiniteFloat | None = None
+
+
+class Calibration(Stored):
+    """How far an arm's vote share can be trusted."""
+
+    arm: str
+    set: str
+    bins: tuple[Bin, ...]
+    expected_calibration_error: FiniteFloat | None = None
+
+
+class Decision(Stored):
+    """Whether a round's student took its parent's place."""
+
+    round: int
+    promoted: bool
+    difference: FiniteFloat | None = None
+    interval: Interval | None = None
+    n: int | None = None
+    set: str | None = None
+    reason: str = ""
+
+
+class Tried(Stored):
+    """One sampling temperature that was tried out."""
+
+    temperature: FiniteFloat
+    maj: FiniteFloat | None = None
+    greedy: FiniteFloat | None = None
+
+
+class Temperature(Stored):
+    """How the sampling temperature was found."""
+
+    chosen: FiniteFloat
+    tried: tuple[Tried, ...] = ()
+
+
+class Summary(Stored):
+    """`summary.json`; a run that has one is finished."""
+
+    title: str | None = None
+    headline: Headline | None = None
+    arms: tuple[Arm, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
+    gate: tuple[Decision, ...] = ()
+    labels: dict[str, Any] | None = None
+    temperature: Temperature | None = None
+
+
+class Ancestor(Stored):
+    """One model of the run's lineage."""
+
+    round: int | None = None
+    role: str
+    name: str
+    digest: str
+    parent: str | None = None
+    data_step: str | None = None
+    data_digest: str | None = None
+    promoted: bool | None = None
+    reason: str | None = None

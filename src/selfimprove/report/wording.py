@@ -1,0 +1,102 @@
+"""How numbers and comparisons are put into words; fractions in, percent and points out."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, TypeAlias
+
+from selfimprove.report.summary import Headline
+
+__all__ = ["Verdict", "count", "duration", "percent", "points", "sentence", "setting", "span", "verdict"]
+
+Verdict: TypeAlias = Literal["improved", "no improvement shown", "worse"]
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def verdict(interval: tuple[float, float]) -> Verdict:
+    """Say 'improved' only where the whole interval lies above zero, 'worse' where below.
+
+    >>> verdict((0.0, 0.2))
+    'no improvement shown'
+    """
+    low, high = interval
+    if low > 0:
+        return "improved"
+    return "worse" if high < 0 else "no improvement shown"
+
+
+def sentence(headline: Headline) -> str:
+    """State the headline in one plain sentence."""
+    what = f"{headline.metric} on {headline.set}" if headline.set else headline.metric
+    course = f"{what} went from {percent(headline.before)} to {percent(headline.after)}"
+    change = f"{points(headline.difference)} points"
+    evidence = f"95% interval {span(headline.interval)}, {count(headline.n)} questions"
+    said = verdict(headline.interval)
+    if said == "no improvement shown":
+        return f"{said.capitalize()}: {course} ({change}), but the interval contains zero ({evidence})."
+    return f"{said.capitalize()}: {course}, {change} ({evidence})."
+
+
+def percent(value: float | None) -> str:
+    """Write a fraction as percent.
+
+    >>> percent(0.6149)
+    '61.5%'
+    """
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def points(value: float | None) -> str:
+    """Write a difference of two fractions in percentage points, with its sign.
+
+    >>> points(0.12), points(-0.0001)
+    ('+12.0', '0.0')
+    """
+    if value is None:
+        return "–"
+    text = f"{100 * value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", _MINUS)
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """Write an interval of a difference in points.
+
+    >>> span((0.08, 0.16))
+    '+8.0 to +16.0'
+    """
+    return "–" if interval is None else f"{points(interval[0])} to {points(interval[1])}"
+
+
+def count(value: float | None) -> str:
+    """Write a count with separators, '–' where there is none.
+
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time as a person would say it.
+
+    >>> duration(0.41), duration(75), duration(7380)
+    ('0.4 s', '1 min 15 s', '2 h 3 min')
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def setting(value: object) -> str:
+    """Write a recipe's value as the recipe would.
+
+    >>> setting("tiny"), setting(None), setting([0.7, 1])
+    ('tiny', 'null', '[0.7, 1]')
+    """
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

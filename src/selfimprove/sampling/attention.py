@@ -1,0 +1,106 @@
+"""Attention in two parts: a prefix that all rows share, and each row's own keys and values.
+
+All queries of a batch meet the shared prefix in one dense product, so it is read once a step
+instead of once a row (Juravsky et al. 2024, Hydragen; Ye et al. 2024, Cascade Inference). The two
+softmaxes are joined exactly, by their log-sum-exps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NAME", "KeysValues", "Partial", "attend", "cascade_attention", "merge"]
+
+NAME = "selfimprove_cascade"
+"""Under this name transformers' models find `cascade_attention`."""
+
+_CPU_KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
+
+# Arguments by which a model asks for another attention than softmax(query key / scale) value.
+_UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
+
+
+class KeysValues(NamedTuple):
+    """Keys and values of one layer, each [rows, key-value heads, length, head size]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Partial(NamedTuple):
+    """Attention over a part of the keys: its output and the log of its softmax's denominator."""
+
+    out: Tensor
+    """[rows, heads, queries, head size]"""
+    lse: Tensor
+    """[rows, heads, queries], float32"""
+
+
+def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -> Partial:
+    """Return softmax attention of `query` [rows, heads, queries, size] over one part.
+
+    `bias` is added to the scores and broadcasts over heads; -inf hides a key.
+    """
+    if query.device.type == "cpu":
+        # The public function runs this same kernel, but keeps the log-sum-exp to itself.
+        kernel = getattr(torch.ops.aten, _CPU_KERNEL)
+        return Partial(*kernel(query, part.keys, part.values, attn_mask=bias, scale=scale))
+    scores = torch.matmul(query, part.keys.transpose(-1, -2)).float() * scale
+    if bias is not None:
+        scores = scores + bias
+    lse = scores.logsumexp(-1)
+    weights = (scores - lse.unsqueeze(-1)).exp().to(query.dtype)
+    return Partial(torch.matmul(weights, part.values), lse)
+
+
+def merge(first: Partial, second: Partial) -> Tensor:
+    """Return the attention over both parts together.
+
+    With l the log-sum-exps, the share of the first part is e^l1 / (e^l1 + e^l2).
+    """
+    share = torch.sigmoid(first.lse - second.lse).unsqueeze(-1).to(first.out.dtype)
+    return torch.lerp(second.out, first.out, share)
+
+
+def cascade_attention(  # noqa: PLR0913  the signature is transformers'
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> tuple[Tensor, None]:
+    """Attend to the shared prefix and to the rows' own keys, as transformers' interface asks.
+
+    The model passes the keyword `lanes` through; it holds the prefix and hides padding.
+
+    Raises:
+        NotImplementedError: the model asks for another kind of attention.
+    """
+    asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
+    if asked or scaling is None or attention_mask is not None:
+        raise NotImplementedError(f"cascade attention knows no {', '.join(asked) or 'masks'}")
+    lanes = kwargs["lanes"]
+    rows, heads, queries, size = query.shape
+    groups = key.shape[1]
+    # Query heads that share a key-value head become queries of that one head.
+    packed = query.reshape(rows, groups, -1, size)
+    own = attend(packed, KeysValues(key, value), lanes.bias(heads // groups), scaling)
+    prefix = lanes.prefix(module.layer_idx)
+    out = own.out if prefix is None else merge(_over_prefix(packed, prefix, scaling), own)
+    return out.reshape(rows, heads, queries, size).transpose(1, 2), None
+
+
+def _over_prefix(packed: Tensor, prefix: KeysValues, scale: float) -> Partial:
+    """Attend with the queries of all rows at once: [1, groups, rows * queries, size]."""
+    rows, groups, queries, size = packed.shape
+    together = packed.transpose(0, 1).reshape(1, groups, rows * queries, size)
+    found = attend(together, prefix, None, scale)
+    return Partial(
+        found.out.reshape(groups, rows, queries, size).transpose(0, 1),
+        found.lse.reshape(groups, rows, queries).transpose(0, 1),
+    )

@@ -1,0 +1,106 @@
+"""Where rows live inside the model: one lane of key-value cache a row. Two ways to keep them.
+
+`PaddedLanes` is the general way: transformers' own cache, prompts padded on the left. It works for
+any causal model, sliding windows and recurrent layers included. `cascade.py` has the fast way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor
+
+from selfimprove.sampling.prompts import Encoded
+
+__all__ = ["Lanes", "PaddedLanes", "left_padded"]
+
+
+class Lanes(Protocol):
+    """Key-value caches of the rows under way; row i of every call is lane i."""
+
+    refills: bool
+    """Whether rows may join while others are under way."""
+
+    def prefill(self, prompts: Sequence[Encoded]) -> None:
+        """Read prompts into the pool that rows are forked from; forgets the earlier pool."""
+        ...
+
+    def fork(self, parents: Sequence[int]) -> Tensor:
+        """Add one row for each parent in the pool; return the logits of its next token."""
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append one token to every row; return the logits of the next."""
+        ...
+
+    def retire(self, sources: Sequence[int], holes: Sequence[int], count: int) -> None:
+        """Move each source row into its hole, then forget the rows from `count` on."""
+        ...
+
+
+@final
+class PaddedLanes:
+    """transformers' dynamic cache over left-padded rows; a wave ends before the next begins."""
+
+    refills = False
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        self._model = model
+        self._cache: Any = None
+        self._mask = torch.empty(0)
+        self._positions = torch.empty(0)
+        self._logits = torch.empty(0)
+
+    def prefill(self, prompts: Sequence[Encoded]) -> None:
+        """Read all prompts in one pass."""
+        ids, self._mask = left_padded([p.ids for p in prompts], self._model.device)
+        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        self._cache = None
+        self._logits = self._forward(ids, positions)
+        self._positions = positions[:, -1:]
+
+    def fork(self, parents: Sequence[int]) -> Tensor:
+        """Repeat the pool's rows: in this class the pool itself becomes the rows."""
+        rows = torch.tensor(parents, device=self._model.device)
+        self._select(rows)
+        return self._logits[rows]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Run the model on one token a row."""
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], 1)
+        self._positions = self._positions + 1
+        return self._forward(tokens.unsqueeze(1), self._positions)
+
+    def retire(self, sources: Sequence[int], holes: Sequence[int], count: int) -> None:
+        """Copy the rows that stay."""
+        rows = torch.arange(count)
+        rows[list(holes)] = torch.tensor(sources, dtype=torch.long)
+        self._select(rows.to(self._model.device))
+
+    def _select(self, rows: Tensor) -> None:
+        self._cache.batch_select_indices(rows)
+        self._mask = self._mask[rows]
+        self._positions = self._positions[rows]
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        out = self._model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = out.past_key_values
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return token ids [rows, longest] with zeros before each row, and the mask of real ones."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask

@@ -1,0 +1,116 @@
+"""Loads a Hugging Face causal language model and its tokenizer: safetensors only, quietly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.engine import EngineConfig
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+__all__ = ["context_length", "load_model", "load_tokenizer", "pick_device", "stop_tokens"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device that `EngineConfig.device` names.
+
+    Raises:
+        EngineError: no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EngineError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EngineError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu or device=auto"
+        )
+    return device
+
+
+def load_model(folder: Path, config: EngineConfig, device: torch.device) -> Any:  # noqa: ANN401
+    """Return the model of `folder` in evaluation mode on `device`.
+
+    Raises:
+        EngineError: the folder holds no causal language model with safetensors weights.
+    """
+    if not (folder / "config.json").is_file():
+        raise EngineError(f"{folder} is no model folder: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise EngineError(
+            f"{folder} has no *.safetensors; only safetensors weights are read: "
+            "save the model again with safe_serialization=True"
+        )
+    with _quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=_dtype(config, device), use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EngineError(f"cannot load a causal model from {folder}: {error}") from error
+    return model.to(device).eval()
+
+
+def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401
+    """Return the tokenizer of `folder`.
+
+    Raises:
+        EngineError: the folder holds none.
+    """
+    with _quiet():
+        try:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise EngineError(f"cannot load a tokenizer from {folder}: {error}") from error
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """Return every token that ends a text: the generation config's, else the tokenizer's."""
+    found = model.generation_config.eos_token_id
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        return []
+    return [found] if isinstance(found, int) else list(found)
+
+
+def context_length(model: Any) -> int | None:  # noqa: ANN401
+    """Return how many tokens the model can attend to, or None when its config sets no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _dtype(config: EngineConfig, device: torch.device) -> torch.dtype | str:
+    if config.dtype != "auto":
+        named: torch.dtype = getattr(torch, config.dtype)
+        return named
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return "auto"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading prints progress bars and advice that say nothing to who runs a recipe."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

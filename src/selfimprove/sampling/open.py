@@ -1,0 +1,20 @@
+"""Opens the engine that a config names; torch is imported only when it is the one wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfimprove.sampling.engine import Engine, EngineConfig
+
+__all__ = ["open_engine"]
+
+
+def open_engine(model: Path, config: EngineConfig) -> Engine:
+    """Load the model in folder `model` and return it ready to sample.
+
+    Raises:
+        EngineError: the folder holds no causal language model, or the device is not there.
+    """
+    from selfimprove.sampling.torch_engine import TorchEngine
+
+    return TorchEngine(model, config)

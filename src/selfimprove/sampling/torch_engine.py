@@ -1,0 +1,145 @@
+"""The built-in engine: samples any Hugging Face causal language model on a CPU or one GPU."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import final
+
+import torch
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.lanes import PaddedLanes
+from selfimprove.sampling.loading import (
+    context_length,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    stop_tokens,
+)
+from selfimprove.sampling.prompts import Cohort, check_fit, check_keys, cohorts, encode
+from selfimprove.sampling.rows import Job, Rows, Rules
+from selfimprove.sampling.scoring import continuation_logprobs
+from selfimprove.sampling.texts import Texts
+from selfimprove.types import Draw, Prompt
+from selfimprove.weights import weights_digest
+
+__all__ = ["TorchEngine"]
+
+_log = logging.getLogger(__name__)
+
+# More rows than this do not make a step cheaper per row, and they cost memory.
+_MAX_ROWS = 512
+
+
+@final
+class TorchEngine:
+    """One model, held in memory until `close`."""
+
+    def __init__(self, folder: Path, config: EngineConfig) -> None:
+        device = pick_device(config.device)
+        self._model = load_model(folder, config, device)
+        self._tokenizer = load_tokenizer(folder)
+        self._texts = Texts(self._tokenizer, self._model.config.vocab_size)
+        self._budget = config.max_batch_tokens
+        self._identity = {
+            "engine": "torch",
+            "version": version("selfimprove"),
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "weights": weights_digest(folder),
+        }
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Engine, versions, device, dtype and the weights digest: stored with what it made."""
+        return dict(self._identity)
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        """Yield `sampling.n` draws for every prompt, each as it finishes, in any order.
+
+        Prompts are checked when this is called, before the first draw is asked for.
+
+        Raises:
+            EngineError: a prompt does not fit the model's context, or two prompts share a key.
+        """
+        check_keys(prompts)
+        encoded = encode(prompts, self._tokenizer)
+        check_fit(encoded, sampling.max_tokens, context_length(self._model))
+        device = self._model.device
+        rules = Rules(
+            sampling=sampling,
+            seed=seed,
+            ends=torch.tensor(
+                stop_tokens(self._model, self._tokenizer), dtype=torch.long, device=device
+            ),
+            may_stop=self._texts.ends_stop(sampling.stop, device),
+            texts=self._texts,
+        )
+        return self._draws(cohorts(encoded), rules)
+
+    def _draws(self, groups: Sequence[Cohort], rules: Rules) -> Iterator[Draw]:
+        for group in groups:
+            queue = deque(Job(p, i) for p in group.prompts for i in range(rules.sampling.n))
+            while queue:
+                yield from self._until_memory_ends(group, rules, queue)
+
+    def _until_memory_ends(self, group: Cohort, rules: Rules, queue: deque[Job]) -> Iterator[Draw]:
+        """Draw the queue; out of memory, put back what was under way and halve the budget."""
+        length = len(group.prompts[0].ids) + rules.sampling.max_tokens
+        room = max(1, min(self._budget // length, _MAX_ROWS, len(queue)))
+        pool = math.ceil(room / rules.sampling.n)
+        rows = Rows(PaddedLanes(self._model), rules, room, pool)
+        try:
+            yield from rows.run(queue)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            if room == 1:
+                raise EngineError(
+                    f"out of memory with one row of {length} tokens: use a GPU with more memory, "
+                    "a smaller model or dtype, shorter prompts or a lower max_tokens"
+                ) from error
+            queue.extendleft(reversed(rows.jobs))
+            self._budget = room * length // 2
+            _log.warning("out of memory at %d rows: going on with half the batch", room)
+        del rows
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        """Return, for each (prompt, continuation), the log-probability of each of its tokens.
+
+        Raises:
+            EngineError: a prompt and its continuation do not fit the model's context.
+        """
+        heads = encode([prompt for prompt, _ in pairs], self._tokenizer)
+        tails = [
+            self._tokenizer(text, add_special_tokens=False)["input_ids"] for _, text in pairs
+        ]
+        limit = context_length(self._model)
+        for head, tail in zip(heads, tails, strict=True):
+            check_fit([head], len(tail), limit)
+        return continuation_logprobs(self._model, heads, tails, self._budget)
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "not enough memory" in text or "can't allocate memory" in text

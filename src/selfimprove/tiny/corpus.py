@@ -1,0 +1,99 @@
+"""The texts that the tiny models are pretrained on, as endless streams of documents.
+
+A document is one of: solved questions in one of LMSI's formats, a list of questions, or a turn of
+conversation with a response of any quality, or with a careless review of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from selfimprove.seeds import rng
+from selfimprove.tiny.instructions import CRITERIA, Instruction, respond, some_instructions
+from selfimprove.tiny.oracle import noisy, review, review_request
+from selfimprove.tiny.problems import STYLES, Problem, habitual, problems, solve
+
+if TYPE_CHECKING:
+    from random import Random
+
+__all__ = ["END", "STEP_BY_STEP", "block", "documents", "turns"]
+
+END: Final = "<|end|>"
+STEP_BY_STEP: Final = "Let's think step by step."
+
+_MAX_BLOCKS: Final = 5
+_LOWEST_QUALITY: Final = 0.2
+
+
+def block(question: str, answer: str = "") -> str:
+    """Return a question and what follows its 'A:', as every document writes them."""
+    return f"Q: {question}\nA:{' ' if answer else ''}{answer}"
+
+
+def turns(user: str, assistant: str) -> str:
+    """Return one exchange, as the chat template renders it."""
+    return f"<|user|>{user}{END}<|assistant|>{assistant}{END}"
+
+
+def documents(seed: int, *stream: str | int) -> Iterator[str]:
+    """Yield documents without end; equal arguments give equal documents."""
+    random = rng(seed, "documents", *stream)
+    solved, asked = problems("corpus", random), some_instructions("corpus", random)
+    kinds: dict[Callable[[], str], float] = {
+        lambda: _solved(random, solved): 0.45,
+        lambda: _direct(random, solved): 0.13,
+        lambda: _step_by_step(random, solved): 0.10,
+        lambda: _wished(random, solved): 0.05,
+        lambda: _questions(random, solved): 0.03,
+        lambda: _response(random, asked): 0.17,
+        lambda: _review(random, asked): 0.07,
+    }
+    while True:
+        yield random.choices(list(kinds), weights=list(kinds.values()))[0]()
+
+
+def _some(random: Random, solved: Iterator[Problem]) -> list[Problem]:
+    return list(islice(solved, random.randint(1, _MAX_BLOCKS)))
+
+
+def _solved(random: Random, solved: Iterator[Problem]) -> str:
+    chosen = _some(random, solved)
+    blocks = (block(one.text, solve(one, habitual(random), random)) for one in chosen)
+    return "\n\n".join(blocks) + END
+
+
+def _direct(random: Random, solved: Iterator[Problem]) -> str:
+    chosen = _some(random, solved)
+    return "\n\n".join(block(one.text, f"The answer is {one.answer}.") for one in chosen) + END
+
+
+def _step_by_step(random: Random, solved: Iterator[Problem]) -> str:
+    one = next(solved)
+    return block(one.text, f"{STEP_BY_STEP} {solve(one, habitual(random), random)}") + END
+
+
+def _wished(random: Random, solved: Iterator[Problem]) -> str:
+    one, style = next(solved), habitual(random)
+    return block(f"{one.text} {STYLES[style].wish}", solve(one, style, random)) + END
+
+
+def _questions(random: Random, solved: Iterator[Problem]) -> str:
+    return "\n\n".join(f"Q: {one.text}" for one in islice(solved, random.randint(4, 8))) + END
+
+
+def _drafted(random: Random, asked: Iterator[Instruction]) -> tuple[Instruction, dict[str, bool]]:
+    quality = random.uniform(_LOWEST_QUALITY, 1)
+    return next(asked), {name: random.random() < quality for name in CRITERIA}
+
+
+def _response(random: Random, asked: Iterator[Instruction]) -> str:
+    instruction, met = _drafted(random, asked)
+    return turns(instruction.text, respond(instruction, met, random))
+
+
+def _review(random: Random, asked: Iterator[Instruction]) -> str:
+    instruction, met = _drafted(random, asked)
+    request = review_request(instruction.text, respond(instruction, met, random))
+    return turns(request, review(noisy(met, random)))

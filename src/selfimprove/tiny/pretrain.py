@@ -1,0 +1,190 @@
+"""Makes the shipped tiny models: `selfimprove tiny pretrain`.
+
+A plain loop: fp32 weights under bf16 autocast, AdamW, a short warm-up, then a learning rate that
+falls linearly to zero. It has to reach zero: on a base that was stopped earlier, the decay of any
+later fine-tuning would pass for self-improvement.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from selfimprove.seeds import seed_of
+from selfimprove.tiny.corpus import documents
+from selfimprove.tiny.tokenizer import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+__all__ = ["SIZES", "Size", "pretrain"]
+
+Size: TypeAlias = Literal["tiny", "tinier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The shape of one tiny model and how long it learns."""
+
+    hidden: int
+    layers: int
+    heads: int
+    inner: int
+    steps: int
+
+
+SIZES: Final[dict[Size, Shape]] = {
+    "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=2400),
+    "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=1200),
+}
+
+CONTEXT: Final = 512
+_ROW_TOKENS: Final = 256
+_ROWS: Final = 32
+_LEARNING_RATE: Final = 3e-3
+_WARMUP_STEPS: Final = 100
+_CHECKPOINT_STEPS: Final = 200
+
+
+def pretrain(
+    out: Path,
+    *,
+    size: Size = "tiny",
+    seed: int = 0,
+    steps: int | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Pretrain a tiny model and save it as a Hugging Face folder; run again to resume.
+
+    Args:
+        out: the folder to make; a checkpoint lies in it while training goes on.
+        size: which of the two shipped models.
+        seed: of the initial weights and of the texts; the world itself never changes.
+        steps: of 8,192 tokens each; None: as many as the shipped model had.
+        device: where to train, e.g. `cpu` or `cuda`.
+    """
+    import torch
+
+    steps = steps or SIZES[size].steps
+    tokenizer = build(CONTEXT)
+    torch.manual_seed(seed_of(seed, "weights", size))
+    model = _model(SIZES[size], tokenizer).to(device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "checkpoint.pt"
+    first = _restore(checkpoint, model, optimizer)
+    loss_of = _loss_function(model, compiled=device == "cpu" and shutil.which("g++") is not None)
+    for step in _progress(first, steps):
+        rows = _rows(tokenizer, seed, step).to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * _schedule(step, steps)
+        loss_of(rows).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % _CHECKPOINT_STEPS == 0:
+            _checkpoint(checkpoint, model, optimizer, step + 1)
+    model.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    checkpoint.unlink(missing_ok=True)
+    return out
+
+
+def _model(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=-(-len(tokenizer) // 64) * 64,
+            hidden_size=shape.hidden,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            intermediate_size=shape.inner,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            attn_implementation="eager",
+        )
+    )
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+def _schedule(step: int, steps: int) -> float:
+    return min((step + 1) / _WARMUP_STEPS, 1.0) * (1 - step / steps)
+
+
+def _rows(tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Tensor:
+    """Return the token rows of one step: whole documents, packed, the rest padding."""
+    import torch
+
+    rows: list[list[int]] = [[]]
+    for document in documents(seed, "step", step):
+        ids = tokenizer(document, add_special_tokens=False)["input_ids"]
+        if len(rows[-1]) + len(ids) > _ROW_TOKENS:
+            if len(rows) == _ROWS:
+                break
+            rows.append([])
+        rows[-1] += ids[:_ROW_TOKENS]
+    filled = torch.full((_ROWS, _ROW_TOKENS), tokenizer.pad_token_id)
+    for filled_row, row in zip(filled, rows, strict=True):
+        filled_row[: len(row)] = torch.tensor(row)
+    return filled
+
+
+def _loss_function(model: LlamaForCausalLM, *, compiled: bool) -> Callable[[Tensor], Tensor]:
+    import torch
+
+    pad = model.config.pad_token_id
+
+    def loss_of(rows: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, torch.bfloat16):
+            logits = model(rows, use_cache=False).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=pad
+        )
+
+    return torch.compile(loss_of) if compiled else loss_of
+
+
+def _progress(first: int, steps: int) -> Iterator[int]:
+    from rich.progress import track
+
+    done = range(first, steps)
+    return iter(track(done, "pretraining", disable=not sys.stderr.isatty()))
+
+
+def _checkpoint(
+    path: Path, model: LlamaForCausalLM, optimizer: Optimizer, step: int
+) -> None:
+    import torch
+
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save(state, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def _restore(path: Path, model: LlamaForCausalLM, optimizer: Optimizer) -> int:
+    import torch
+
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    step: int = state["step"]
+    return step

@@ -1,0 +1,77 @@
+"""The tiny world: instructions, responses and the oracle that judges them."""
+
+from itertools import product
+
+import pytest
+from selfimprove.seeds import rng
+from selfimprove.tiny.instructions import (
+    CRITERIA,
+    Instruction,
+    instruction_split,
+    instructions,
+    parse,
+    respond,
+)
+from selfimprove.tiny.oracle import noisy, review, review_request, score, verdicts
+
+_ASKED = "Write about a owl in the park. Mention a kite."
+
+
+def test_parse_reads_back_what_was_asked():
+    assert parse(_ASKED) == Instruction(_ASKED, "animal", "owl", "park", "kite")
+    assert parse("Write about a dragon in the park. Mention a kite.") is None
+
+
+@pytest.mark.parametrize(
+    ("response", "missed"),
+    [
+        ("The owl hunts at night. In the park it sees a kite. That is all.", set()),
+        ("The owl hunts at night. In the park it sees a kite.", {"ending"}),
+        ("The owl eats grass. In the park it sees a kite. That is all.", {"facts"}),
+        ("The owl hunts at night. In the park it sees a lamp. That is all.", {"item"}),
+        ("The owl hunts at night. In the park it it sees a kite. That is all.", {"clear"}),
+        ("The cow eats grass. In the park it sees a kite. That is all.", {"topic"}),
+        ("", {"topic", "item", "facts", "ending"}),
+    ],
+)
+def test_the_oracle_misses_exactly_what_is_missing(response, missed):
+    found = verdicts(_ASKED, response)
+    assert {name for name, met in found.items() if not met} == missed
+    assert score(_ASKED, response) == 5 - len(missed)
+
+
+def test_the_oracle_finds_again_what_a_response_was_written_to_meet():
+    random = rng(0, "test")
+    for asked, bits in product(instructions("train", 60), product((True, False), repeat=5)):
+        met = dict(zip(CRITERIA, bits, strict=True))
+        assert verdicts(asked.text, respond(asked, met, random)) == met
+
+
+def test_an_unknown_instruction_scores_nothing():
+    assert score("Sing.", "La la. That is all.") == 0
+
+
+def test_splits_of_instructions_are_disjoint_and_large_enough():
+    texts = [
+        {asked.text for asked in instructions(split, count)}
+        for split, count in (("corpus", 3000), ("train", 1500), ("dev", 200), ("test", 400))
+    ]
+    assert [len(split) for split in texts] == [3000, 1500, 200, 400]
+    assert len(set.union(*texts)) == 5100
+    assert {instruction_split(text) for text in texts[3]} == {"test"}
+
+
+def test_a_review_states_every_verdict_and_counts_them():
+    found = verdicts(_ASKED, "The owl hunts at night.")
+    assert review(found) == "topic yes, item no, facts yes, clear yes, ending no.\nScore: 3"
+    assert review_request("Ask.", "Say.") == (
+        "Review the response.\nInstruction: Ask.\nResponse: Say."
+    )
+
+
+def test_a_careless_reviewer_turns_over_the_stated_share_of_verdicts():
+    random = rng(0, "test")
+    sound = dict.fromkeys(CRITERIA, True)
+    turned = sum(5 - sum(noisy(sound, random, 0.2).values()) for _ in range(1000)) / 5000
+    # 5,000 draws: a standard error of .0057.
+    assert turned == pytest.approx(0.2, abs=0.03)
