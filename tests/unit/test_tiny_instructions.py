@@ -3,10 +3,12 @@
 from itertools import product
 
 import pytest
+
 from selfimprove.seeds import rng
 from selfimprove.tiny.instructions import (
     CRITERIA,
     Instruction,
+    InstructionSplit,
     instruction_split,
     instructions,
     parse,
@@ -52,10 +54,8 @@ def test_an_unknown_instruction_scores_nothing():
 
 
 def test_splits_of_instructions_are_disjoint_and_large_enough():
-    texts = [
-        {asked.text for asked in instructions(split, count)}
-        for split, count in (("corpus", 3000), ("train", 1500), ("dev", 200), ("test", 400))
-    ]
+    counts: dict[InstructionSplit, int] = {"corpus": 3000, "train": 1500, "dev": 200, "test": 400}
+    texts = [{one.text for one in instructions(split, count)} for split, count in counts.items()]
     assert [len(split) for split in texts] == [3000, 1500, 200, 400]
     assert len(set.union(*texts)) == 5100
     assert {instruction_split(text) for text in texts[3]} == {"test"}

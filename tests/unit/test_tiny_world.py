@@ -1,14 +1,17 @@
 """The tiny world: its questions and answers, its misconceptions, its texts."""
 
-from itertools import islice
+from itertools import islice, product
 
 import pytest
+
 from selfimprove.seeds import rng
 from selfimprove.tiny import corpus
 from selfimprove.tiny.problems import (
     STYLES,
     WRONG_SHARE,
     Problem,
+    Split,
+    Style,
     exemplars,
     habitual,
     labelled,
@@ -18,7 +21,7 @@ from selfimprove.tiny.problems import (
     split_of,
 )
 
-_SPLITS = ("train", "dev", "test", "ood")
+_SPLITS: tuple[Split, ...] = ("train", "dev", "test", "ood")
 _PROBLEM = Problem("", 46, (7, -3, 5))
 
 
@@ -44,16 +47,9 @@ def test_every_style_comes_to_the_same_answer_when_nothing_is_misstated(style, t
 
 
 def test_a_misconception_shifts_exactly_the_steps_of_its_cell():
-    style, sign, left, right = next(
-        cell
-        for cell in (
-            ("order", sign, left, right)
-            for sign in (1, -1)
-            for left in range(10)
-            for right in range(2, 10)
-        )
-        if misconception(*cell)
-    )
+    style: Style = "order"
+    cells = product((1, -1), range(10), range(2, 10))
+    sign, left, right = next(cell for cell in cells if misconception(style, *cell))
     problem = Problem("", 40 + left, (sign * right,))
     wrong = problem.answer + misconception(style, sign, left, right)
     random = rng(0, "test")
@@ -110,13 +106,11 @@ def test_exemplars_are_right_worked_and_of_different_styles():
     }
     for row in rows:
         assert split_of(row.question.text) == "corpus"
-        assert row.rationale.endswith(f" The answer is {row.gold[0]}.")
+        assert str(row.rationale).endswith(f" The answer is {row.gold[0]}.")
 
 
 def test_equal_streams_give_equal_documents_and_others_do_not():
-    first, again, other = (
-        list(islice(corpus.documents(0, "step", step), 5)) for step in (1, 1, 2)
-    )
+    first, again, other = (list(islice(corpus.documents(0, "step", step), 5)) for step in (1, 1, 2))
     assert first == again != other
 
 

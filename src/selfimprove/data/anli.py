@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfimprove.data.row import Fields, Item, RowError, optional, text
 
-__all__ = ["parse"]
+__all__ = ["layout", "parse"]
 
 _GOLD = {
     "e": "yes", "entailment": "yes", "0": "yes",
@@ -25,11 +25,18 @@ def parse(fields: Fields) -> Item:
         raise RowError(f"its label {label!r} is none of {', '.join(_GOLD)}")
     gold = None if label is None else _GOLD[label.lower()]
     return Item(
-        f"Premise: {premise}\nHypothesis: {hypothesis}\n"
-        "Does the premise allow us to conclude that the hypothesis is true? "
-        "Answer yes, no, or it is not possible to tell.",
+        layout(premise, hypothesis),
         "nli",
         () if gold is None else (gold,),
         rationale=optional(fields, "reason"),
         native_id=optional(fields, "uid"),
+    )
+
+
+def layout(premise: str, hypothesis: str) -> str:
+    """Return what a model is shown."""
+    return (
+        f"Premise: {premise}\nHypothesis: {hypothesis}\n"
+        "Does the premise allow us to conclude that the hypothesis is true? "
+        "Answer yes, no, or it is not possible to tell."
     )

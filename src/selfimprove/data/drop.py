@@ -8,7 +8,7 @@ from typing import Any
 
 from selfimprove.data.row import Fields, Item, RowError, optional, text, value
 
-__all__ = ["flatten", "parse"]
+__all__ = ["flatten", "layout", "parse"]
 
 
 def flatten(tree: Any) -> list[Any]:  # noqa: ANN401  whatever the file holds
@@ -27,11 +27,16 @@ def parse(fields: Fields) -> Item:
     else:
         passage, question = text(fields, "passage"), text(fields, "question")
     return Item(
-        f"Passage: {passage}\nQuestion: {question}",
+        layout(passage, question),
         "span",
         tuple(dict.fromkeys(_gold(fields))),
         native_id=optional(fields, "query_id"),
     )
+
+
+def layout(passage: str, question: str) -> str:
+    """Return what a model is shown."""
+    return f"Passage: {passage}\nQuestion: {question}"
 
 
 def _split_context(context: str) -> tuple[str, str]:

@@ -5,13 +5,16 @@ All were written for this project; none is from a paper or a dataset.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import yaml
 
+from selfimprove.data import anli, drop, strategyqa
+from selfimprove.data.row import choice_text
 from selfimprove.errors import DataError
 
 __all__ = ["Exemplar", "ExemplarSet", "exemplars_for", "shipped_sets"]
@@ -24,7 +27,7 @@ _FILES = {
     "anli": "nli",
     "strategyqa": "yes_no",
 }  # fmt: skip
-"""Which file under exemplars/ a format is asked with; the formats not named have none."""
+"""Which file under exemplar_files/ a format is asked with; the formats not named have none."""
 
 _NONE = ("bbh", "coin_flip", "last_letters", "questions")
 
@@ -49,7 +52,7 @@ class ExemplarSet:
 
 
 @cache
-def exemplars_for(format: str) -> tuple[Exemplar, ...]:  # noqa: A002  the word of the recipes
+def exemplars_for(format: str) -> tuple[Exemplar, ...]:
     """Return the shipped exemplars of a format; () where it has none.
 
     Raises:
@@ -62,12 +65,24 @@ def exemplars_for(format: str) -> tuple[Exemplar, ...]:  # noqa: A002  the word 
     if format not in _FILES:
         known = ", ".join([*_FILES, *_NONE, "tiny"])
         raise DataError(f"no exemplars for a format {format!r}; there are {known}")
-    path = files("selfimprove.data").joinpath("exemplars", f"{_FILES[format]}.yaml")
+    path = files("selfimprove.data").joinpath("exemplar_files", f"{_FILES[format]}.yaml")
     rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return tuple(
-        Exemplar(row["question"].strip(), " ".join(row["reasoning"].split()), str(row["answer"]))
-        for row in rows
-    )
+    return tuple(map(_exemplar, rows))
+
+
+def _exemplar(row: Mapping[str, Any]) -> Exemplar:
+    """Lay out a row as the questions of its kind are laid out."""
+    shown = row.get("question", "").strip()
+    answer = str(row["answer"])
+    if "choices" in row:
+        shown, answer = choice_text(shown, row["choices"]), f"({answer})"
+    elif "passage" in row:
+        shown = drop.layout(row["passage"].strip(), shown)
+    elif "hypothesis" in row:
+        shown = anli.layout(row["premise"].strip(), row["hypothesis"].strip())
+    elif answer in ("yes", "no"):
+        shown = strategyqa.layout(shown)
+    return Exemplar(shown, " ".join(row["reasoning"].split()), answer)
 
 
 def shipped_sets(formats: Iterable[str]) -> tuple[ExemplarSet, ...]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast, get_args
 
-from selfimprove.data.numbers import plain_number
+from selfimprove.data.gold_numbers import plain_number
 from selfimprove.data.row import Fields, Item, RowError, choice_item, optional, text
 from selfimprove.data.strategyqa import yes_or_no
 from selfimprove.types import AnswerType

@@ -54,7 +54,7 @@ class Check:
 
 def read_labelled(
     source: str | Path,
-    format: str,  # noqa: A002  the word of the recipes
+    format: str,
     *,
     limit: int | None = None,
     seed: int = 0,
@@ -77,7 +77,7 @@ def read_labelled(
 
 def read_questions(
     source: str | Path,
-    format: str,  # noqa: A002  the word of the recipes
+    format: str,
     *,
     limit: int | None = None,
     seed: int = 0,
@@ -92,7 +92,7 @@ def read_questions(
     return [row.question for row in taken]
 
 
-def check(source: str | Path, format: str) -> Check:  # noqa: A002  the word of the recipes
+def check(source: str | Path, format: str) -> Check:
     """Read everything, count it, and list each broken row.
 
     Raises:
@@ -192,13 +192,12 @@ def _one(record: Record, name: str, number: int) -> Labelled | BadRow:
 
 
 def _tiny(split: str, limit: int | None) -> list[Labelled]:
-    from selfimprove.tiny.problems import labelled
+    from selfimprove.tiny.problems import Split, labelled
 
-    splits = ("train", "dev", "test", "ood")
+    splits: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test", "ood": "ood"}
     if split not in splits:
         raise DataError(f"the tiny world has no split {split!r}; there are {', '.join(splits)}")
-    rows = labelled(split, limit or _TINY_COUNT)
+    rows = labelled(splits[split], limit or _TINY_COUNT)
     return [
-        replace(row, question=replace(row.question, id=f"{TINY}-{row.question.id}"))
-        for row in rows
+        replace(row, question=replace(row.question, id=f"{TINY}-{row.question.id}")) for row in rows
     ]

@@ -9,7 +9,17 @@ from typing import Any, TypeAlias
 
 from selfimprove.types import AnswerType
 
-__all__ = ["Fields", "Item", "RowError", "choice_item", "choice_text", "optional", "options", "text", "value"]
+__all__ = [
+    "Fields",
+    "Item",
+    "RowError",
+    "choice_item",
+    "choice_text",
+    "optional",
+    "options",
+    "text",
+    "value",
+]
 
 Fields: TypeAlias = Mapping[str, Any]
 
@@ -91,9 +101,9 @@ def choice_text(question: str, choices: Mapping[str, str]) -> str:
 
 
 def options(question_text: str) -> dict[str, str]:
-    """Read the choices back from a question's text: letter to option; {} where it has none.
+    r"""Read the choices back from a question's text: letter to option; {} where it has none.
 
-    >>> options("Which is hot?\\nAnswer choices:\\n(A) ice\\n(B) fire")
+    >>> options("Which is hot?\nAnswer choices:\n(A) ice\n(B) fire")
     {'A': 'ice', 'B': 'fire'}
     """
     return {letter: option.strip() for letter, option in _OPTION.findall(question_text)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfimprove.data.row import Fields, Item, RowError, text
 
-__all__ = ["COLUMNS", "parse", "yes_or_no"]
+__all__ = ["COLUMNS", "layout", "parse", "yes_or_no"]
 
 COLUMNS = ("question", "answer", "facts")
 """Columns of the .tsv published with FLAN, which has no header."""
@@ -18,12 +18,17 @@ def parse(fields: Fields) -> Item:
     joined = " ".join(map(str, facts)) if isinstance(facts, list | tuple) else str(facts or "")
     native_id = fields.get("qid")
     return Item(
-        f"{text(fields, 'question', 'input')}\nAnswer yes or no.",
+        layout(text(fields, "question", "input")),
         "yes_no",
         yes_or_no(fields.get("answer")),
         rationale=joined.strip() or None,
         native_id=None if native_id is None else str(native_id),
     )
+
+
+def layout(question: str) -> str:
+    """Return what a model is shown."""
+    return f"{question}\nAnswer yes or no."
 
 
 def yes_or_no(answer: object) -> tuple[str, ...]:

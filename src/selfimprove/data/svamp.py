@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfimprove.data.numbers import plain_number
+from selfimprove.data.gold_numbers import plain_number
 from selfimprove.data.row import Fields, Item, optional, text
 
 __all__ = ["parse"]

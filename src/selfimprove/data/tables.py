@@ -102,9 +102,7 @@ def _decoded(path: Path, content: bytes) -> str:
         ) from error
 
 
-def _json(
-    path: Path, text: str, flatten: Callable[[Any], Sequence[Any]]
-) -> Iterator[Record]:
+def _json(path: Path, text: str, flatten: Callable[[Any], Sequence[Any]]) -> Iterator[Record]:
     """A .json file is one document, or, as AQuA publishes it, one object a line."""
     try:
         tree = json.loads(text)
@@ -141,8 +139,11 @@ def _record(place: str, item: object) -> Record:
 
 def _separated(text: str, delimiter: str, columns: Sequence[str]) -> Iterator[Record]:
     # A .tsv has no quoting: a lone quotation mark in it is part of the text.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    if delimiter == "\t":
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter)
     names = list(columns)
     while True:
         place = f"line {reader.line_num + 1}"

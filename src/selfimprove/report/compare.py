@@ -7,6 +7,8 @@ from typing import Any
 
 __all__ = ["compare"]
 
+_KINDS = ("base", "method", "control")
+
 
 def compare(figures_by_run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the runs' headlines and a table for each set and measure that at least two share."""
@@ -18,25 +20,30 @@ def compare(figures_by_run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _shared_measures(figures_by_run: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    tables: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    kinds: dict[str, str] = {}
+    tables: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = {}
     for name, held in figures_by_run.items():
         for panel in held["accuracy"] or ():
             for group in panel["groups"]:
                 table = tables.setdefault((panel["set"], group["measure"]), {})
                 for row in group["arms"]:
-                    kinds.setdefault(row["arm"], row["kind"])
-                    table.setdefault(row["arm"], {})[name] = row
-    return [
-        {
-            "set": on,
-            "measure": measure,
-            "runs": list(figures_by_run),
-            "arms": [
-                {"arm": arm, "kind": kinds[arm], "cells": [cells.get(r) for r in figures_by_run]}
-                for arm, cells in table.items()
-            ],
-        }
-        for (on, measure), table in tables.items()
-        if len({name for cells in table.values() for name in cells}) > 1
-    ]
+                    table.setdefault((row["kind"], row["arm"]), {})[name] = row
+    tabled = (
+        _table(on, measure, table, list(figures_by_run)) for (on, measure), table in tables.items()
+    )
+    return [table for table in tabled if len(table["runs"]) > 1]
+
+
+def _table(
+    on: str, measure: str, cells: dict[tuple[str, str], dict[str, Any]], runs: list[str]
+) -> dict[str, Any]:
+    present = [run for run in runs if any(run in row for row in cells.values())]
+    arms = sorted(cells, key=lambda arm: _KINDS.index(arm[0]))
+    return {
+        "set": on,
+        "measure": measure,
+        "runs": present,
+        "arms": [
+            {"arm": name, "kind": kind, "cells": [cells[kind, name].get(run) for run in present]}
+            for kind, name in arms
+        ],
+    }

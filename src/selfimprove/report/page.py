@@ -46,10 +46,10 @@ def write(runs: Sequence[Path], out: Path) -> Path:
 
 
 def data_json(value: object) -> str:
-    """Return JSON that can stand inside a script element, whatever text it carries.
+    r"""Return JSON that can stand inside a script element, whatever text it carries.
 
     >>> data_json("</script>")
-    '"\\\\u003c/script\\\\u003e"'
+    '"\\u003c/script\\u003e"'
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.translate(_DATA_ESCAPES)

@@ -150,7 +150,8 @@ def _read_shard(
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read(columns=list(columns)).select(list(columns))
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=list(columns)).select(list(columns))
     except (pa.ArrowException, KeyError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); delete its step to remake it") from error
     if questions is not None:

@@ -23,6 +23,9 @@ class Headline(Stored):
 
     metric: str
     set: str | None = None
+    """The set or sets, as a person would name them."""
+    arm: str | None = None
+    """Which arm is compared with the base."""
     before: FiniteFloat
     after: FiniteFloat
     difference: FiniteFloat

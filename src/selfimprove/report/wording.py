@@ -7,7 +7,17 @@ from typing import Literal, TypeAlias
 
 from selfimprove.report.summary import Headline
 
-__all__ = ["Verdict", "count", "duration", "percent", "points", "sentence", "setting", "span", "verdict"]
+__all__ = [
+    "Verdict",
+    "count",
+    "duration",
+    "percent",
+    "points",
+    "sentence",
+    "setting",
+    "span",
+    "verdict",
+]
 
 Verdict: TypeAlias = Literal["improved", "no improvement shown", "worse"]
 
@@ -30,12 +40,11 @@ def sentence(headline: Headline) -> str:
     """State the headline in one plain sentence."""
     what = f"{headline.metric} on {headline.set}" if headline.set else headline.metric
     course = f"{what} went from {percent(headline.before)} to {percent(headline.after)}"
-    change = f"{points(headline.difference)} points"
-    evidence = f"95% interval {span(headline.interval)}, {count(headline.n)} questions"
-    said = verdict(headline.interval)
+    change, asked = f"{points(headline.difference)} points", f"{count(headline.n)} questions"
+    said, interval = verdict(headline.interval), f"95% interval {span(headline.interval)}"
     if said == "no improvement shown":
-        return f"{said.capitalize()}: {course} ({change}), but the interval contains zero ({evidence})."
-    return f"{said.capitalize()}: {course}, {change} ({evidence})."
+        return f"{said.capitalize()}: {course}, {change}; the {interval} contains zero ({asked})."
+    return f"{said.capitalize()}: {course}, {change} ({interval}, {asked})."
 
 
 def percent(value: float | None) -> str:
@@ -50,12 +59,14 @@ def percent(value: float | None) -> str:
 def points(value: float | None) -> str:
     """Write a difference of two fractions in percentage points, with its sign.
 
-    >>> points(0.12), points(-0.0001)
-    ('+12.0', '0.0')
+    >>> points(0.12), points(0.0), points(0.0003)
+    ('+12.0', '0.0', '+0.03')
     """
     if value is None:
         return "–"
-    text = f"{100 * value:+.1f}"
+    # The end of an interval beside zero must not be rounded onto it: the verdict hangs on it.
+    digits = 1 if abs(value) >= 0.0005 else 2
+    text = f"{100 * value:+.{digits}f}"
     return "0.0" if float(text) == 0 else text.replace("-", _MINUS)
 
 

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NAME", "KeysValues", "Partial", "attend", "cascade_attention", "merge"]
+__all__ = [
+    "NAME",
+    "KeysValues",
+    "Partial",
+    "attend",
+    "attend_by_products",
+    "cascade_attention",
+    "merge",
+]
 
 NAME = "selfimprove_cascade"
 """Under this name transformers' models find `cascade_attention`."""
@@ -48,6 +56,13 @@ def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -
         # The public function runs this same kernel, but keeps the log-sum-exp to itself.
         kernel = getattr(torch.ops.aten, _CPU_KERNEL)
         return Partial(*kernel(query, part.keys, part.values, attn_mask=bias, scale=scale))
+    return attend_by_products(query, part, bias, scale)
+
+
+def attend_by_products(
+    query: Tensor, part: KeysValues, bias: Tensor | None, scale: float
+) -> Partial:
+    """Do as `attend` does, in plain tensor operations that every device has."""
     scores = torch.matmul(query, part.keys.transpose(-1, -2)).float() * scale
     if bias is not None:
         scores = scores + bias
@@ -65,7 +80,7 @@ def merge(first: Partial, second: Partial) -> Tensor:
     return torch.lerp(second.out, first.out, share)
 
 
-def cascade_attention(  # noqa: PLR0913  the signature is transformers'
+def cascade_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -89,7 +104,7 @@ def cascade_attention(  # noqa: PLR0913  the signature is transformers'
     groups = key.shape[1]
     # Query heads that share a key-value head become queries of that one head.
     packed = query.reshape(rows, groups, -1, size)
-    own = attend(packed, KeysValues(key, value), lanes.bias(heads // groups), scaling)
+    own = attend(packed, KeysValues(key, value), lanes.bias(packed.shape[2]), scaling)
     prefix = lanes.prefix(module.layer_idx)
     out = own.out if prefix is None else merge(_over_prefix(packed, prefix, scaling), own)
     return out.reshape(rows, heads, queries, size).transpose(1, 2), None

@@ -17,13 +17,16 @@ __all__ = ["CascadeLanes"]
 
 AttentionInterface.register(NAME, cascade_attention)
 
+# The prefix is read in pieces of this many tokens: the mask of a piece is its square.
+_PIECE = 1024
+
 
 @final
 class CascadeLanes:
-    """Lanes over preallocated buffers; transformers' models see them as their cache.
+    """Lanes over preallocated buffers; transformers' models take them for their cache.
 
-    A model calls `update` in every layer; what that does depends on the pass under way: reading
-    the prefix, reading prompts into the pool, or one step of all rows.
+    A model calls `update` in every layer. What that does depends on the pass under way: a reading
+    of prefix or prompts keeps what comes, one entry a layer; a step writes into the buffers.
     """
 
     refills = True
@@ -32,49 +35,177 @@ class CascadeLanes:
         """Make lanes for `room` rows of at most `longest` tokens behind the `shared` ones."""
         self._model = model
         self._device: torch.device = model.device
+        self._room, self._longest = room, longest
         self._shared = len(shared)
-        self._shape = (room, longest)
         self._prefix: list[KeysValues] = []
         self._pool: list[KeysValues] = []
         self._pool_lengths: list[int] = []
         self._pool_logits = torch.empty(0)
         self._buffers: list[KeysValues] = []
         self._lengths: list[int] = []
-        self._bias: Tensor | None = None
+        self._used = 0
+        self._lengths_there = torch.zeros(room, dtype=torch.long, device=self._device)
         self._places = torch.empty(0)
+        self._bias: Tensor | None = None
         self._reading: list[KeysValues] | None = None
-        if shared:
-            self._read([list(shared)], into=self._prefix)
+        for start in range(0, len(shared), _PIECE):
+            self._read_prefix(shared[start : start + _PIECE], start)
 
-    # What the attention function and the model's layers ask for.
+    def prefill(self, prompts: Sequence[Encoded]) -> None:
+        """Read what prompts have behind the shared prefix; keep it left-aligned."""
+        own = [p.ids[self._shared :] for p in prompts]
+        ids, mask = left_padded(own, self._device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0) + self._shared
+        self._pool = []
+        self._pool_logits, read = self._read(ids, mask, positions)
+        self._pool_lengths = [len(row) for row in own]
+        if min(self._pool_lengths) < ids.shape[1]:
+            read = [_left_aligned(layer, mask) for layer in read]
+        self._pool = read
 
-    def prefix(self, layer: int) -> KeysValues | None:
-        """Return the shared keys and values, or None when there are none (yet)."""
-        return None if self._reading is self._prefix else self._prefix[layer] if self._prefix else None
+    def fork(self, parents: Sequence[int], rows: Sequence[int]) -> Tensor:
+        """Copy pool entries into rows; a row number past the end adds a lane."""
+        if not self._buffers:
+            self._buffers = [self._allocate(layer) for layer in self._pool]
+        lengths = [self._pool_lengths[p] for p in parents]
+        self._lengths += [0] * (max(rows) + 1 - len(self._lengths))
+        for row, length in zip(rows, lengths, strict=True):
+            self._lengths[row] = length
+        source, target = self._index(parents), self._index(rows)
+        self._lengths_there[target] = self._index(lengths)
+        used = max(lengths)
+        for buffer, pool in zip(self._buffers, self._pool, strict=True):
+            buffer.keys[target, :, :used] = pool.keys[source, :, :used]
+            buffer.values[target, :, :used] = pool.values[source, :, :used]
+        return self._pool_logits[source]
 
-    def bias(self, repeats: int) -> Tensor | None:
-        """Return what hides padding and the future, for `repeats` query heads a key head."""
-        if self._bias is None or self._reading is None:
-            return self._bias
-        return self._bias.repeat(1, 1, repeats, 1)
+    def step(self, tokens: Tensor) -> Tensor:
+        """Run the model on one token a row."""
+        rows = len(tokens)
+        lengths = self._lengths_there[:rows]
+        groups = self._buffers[0].keys.shape[1]
+        lanes = torch.arange(rows * groups, device=self._device).view(rows, groups)
+        self._places = (lanes * self._longest + lengths.unsqueeze(1)).view(-1)
+        self._lengths = [length + 1 for length in self._lengths]
+        self._used = max(self._lengths)
+        self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
+        logits = self._forward(tokens.unsqueeze(1), (lengths + self._shared).unsqueeze(1))
+        lengths += 1
+        return logits
+
+    def retire(self, sources: Sequence[int], holes: Sequence[int], count: int) -> None:
+        """Move rows in place."""
+        for old, new in zip(sources, holes, strict=True):
+            self._lengths[new] = self._lengths[old]
+        del self._lengths[count:]
+        if not sources:
+            return
+        source, target = self._index(sources), self._index(holes)
+        self._lengths_there[target] = self._lengths_there[source]
+        used = max(self._lengths)
+        for keys, values in self._buffers:
+            keys[target, :, :used] = keys[source, :, :used]
+            values[target, :, :used] = values[source, :, :used]
+
+    # What the model's layers and the attention function ask for during a pass.
 
     def update(
         self, key: Tensor, value: Tensor, layer: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
-        """Store new keys and values of a layer; return all that its queries may attend to."""
+        """Store new keys and values of a layer; return all own ones that queries attend to."""
         if self._reading is not None:
             self._reading.append(KeysValues(key, value))
             return key, value
-        if layer == len(self._buffers):
-            self._buffers.append(self._allocate(key, value))
-        rows, longest = len(self._lengths), max(self._lengths)
+        rows, longest = len(self._lengths), self._used
         kept = []
         for buffer, new in zip(self._buffers[layer], (key, value), strict=True):
-            flat = buffer.view(-1, buffer.shape[-1])
-            flat.index_copy_(0, self._places, new.reshape(-1, buffer.shape[-1]))
+            size = buffer.shape[-1]
+            buffer.view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
             kept.append(buffer[:rows, :, :longest])
         return kept[0], kept[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Return 0: positions are always given, this only keeps models from guessing."""
+        """Return 0: positions are always given; models ask only to guess them."""
         return 0
+
+    def prefix(self, layer: int) -> KeysValues | None:
+        """Return the shared keys and values of a layer, or None when there are none (yet)."""
+        return self._prefix[layer] if self._prefix else None
+
+    def bias(self, queries: int) -> Tensor | None:
+        """Return what hides padding and the future from `queries` packed queries a key head."""
+        if self._bias is not None and self._bias.shape[2] != queries:
+            self._bias = self._bias.repeat(1, 1, queries // self._bias.shape[2], 1)
+        return self._bias
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        config = self._model.config
+        usual, config._attn_implementation = config._attn_implementation, NAME
+        try:
+            out = self._model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                position_ids=positions,
+                past_key_values=self,
+                use_cache=True,
+                logits_to_keep=1,
+                lanes=self,
+            )
+        finally:
+            config._attn_implementation = usual
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def _read(
+        self, ids: Tensor, mask: Tensor, positions: Tensor
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Run the model on whole rows; return the last logits, and keys and values by layer."""
+        length = ids.shape[1]
+        past = torch.ones(length, length, dtype=torch.bool, device=self._device).tril()
+        itself = torch.eye(length, dtype=torch.bool, device=self._device)
+        # Padding attends to itself alone: a softmax over nothing would be NaN.
+        seen = (past & mask.bool()[:, None, None, :]) | itself
+        self._bias = self._hide(~seen)
+        read: list[KeysValues] = []
+        self._reading = read
+        try:
+            return self._forward(ids, positions), read
+        finally:
+            self._reading = None
+
+    @torch.inference_mode()
+    def _read_prefix(self, piece: Sequence[int], start: int) -> None:
+        ids = torch.tensor([list(piece)], device=self._device)
+        positions = torch.arange(start, start + len(piece), device=self._device).unsqueeze(0)
+        _, read = self._read(ids, torch.ones_like(ids), positions)
+        before = self._prefix or [KeysValues(k[:, :, :0], v[:, :, :0]) for k, v in read]
+        self._prefix = [
+            KeysValues(torch.cat([a.keys, b.keys], 2), torch.cat([a.values, b.values], 2))
+            for a, b in zip(before, read, strict=True)
+        ]
+
+    def _padding(self, lengths: Tensor) -> Tensor:
+        """Hide what lies behind the row's newest token, which is at its length before the step."""
+        columns = torch.arange(self._used, device=self._device)
+        return self._hide(columns > lengths[:, None, None, None])
+
+    def _hide(self, hidden: Tensor) -> Tensor:
+        nothing = torch.zeros(hidden.shape, dtype=self._model.dtype, device=self._device)
+        return nothing.masked_fill_(hidden, -torch.inf)
+
+    def _allocate(self, like: KeysValues) -> KeysValues:
+        """Make one layer's buffers; zeros, since what is hidden must still be a number."""
+        shapes = [(self._room, t.shape[1], self._longest, t.shape[3]) for t in like]
+        return KeysValues(*(like.keys.new_zeros(shape) for shape in shapes))
+
+    def _index(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._device)
+
+
+def _left_aligned(layer: KeysValues, mask: Tensor) -> KeysValues:
+    """Move each row's entries to the front, over the padding before them."""
+    length = mask.shape[1]
+    padding = length - mask.sum(-1, keepdim=True)
+    places = (torch.arange(length, device=mask.device) + padding).clamp(max=length - 1)
+    places = places[:, None, :, None]
+    return KeysValues(layer.keys.take_along_dim(places, 2), layer.values.take_along_dim(places, 2))

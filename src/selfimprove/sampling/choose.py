@@ -16,6 +16,9 @@ __all__ = ["choose", "uniform"]
 # top_p looks at this many most probable tokens first; a full sort is the rare case.
 _NUCLEUS = 256
 
+# Below this temperature a division by it could overflow, and the choice is greedy anyway.
+_COLD = 1e-5
+
 # splitmix64 (Steele, Lea, Flood 2014), its constants as signed 64-bit numbers.
 _GOLDEN = -0x61C8864680B583EB
 _MIX_1 = -0x40A7B892E31B1A47
@@ -44,7 +47,7 @@ def choose(logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfi
 
     Temperature first, then top-k, then top-p, as in transformers and vLLM.
     """
-    if sampling.temperature == 0 or sampling.top_k == 1:
+    if sampling.temperature < _COLD or sampling.top_k == 1:
         return logits.argmax(-1)
     scaled = logits.float() / sampling.temperature
     u = uniform(seeds, steps)

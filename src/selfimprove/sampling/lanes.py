@@ -27,8 +27,11 @@ class Lanes(Protocol):
         """Read prompts into the pool that rows are forked from; forgets the earlier pool."""
         ...
 
-    def fork(self, parents: Sequence[int]) -> Tensor:
-        """Add one row for each parent in the pool; return the logits of its next token."""
+    def fork(self, parents: Sequence[int], rows: Sequence[int]) -> Tensor:
+        """Make each row a copy of its parent in the pool; return the logits of its next token.
+
+        Rows may be ones that ended, or follow the last one.
+        """
         ...
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -61,11 +64,11 @@ class PaddedLanes:
         self._logits = self._forward(ids, positions)
         self._positions = positions[:, -1:]
 
-    def fork(self, parents: Sequence[int]) -> Tensor:
+    def fork(self, parents: Sequence[int], rows: Sequence[int]) -> Tensor:
         """Repeat the pool's rows: in this class the pool itself becomes the rows."""
-        rows = torch.tensor(parents, device=self._model.device)
-        self._select(rows)
-        return self._logits[rows]
+        places = torch.tensor(parents, device=self._model.device)
+        self._select(places)
+        return self._logits[places]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Run the model on one token a row."""
@@ -102,5 +105,7 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     """Return token ids [rows, longest] with zeros before each row, and the mask of real ones."""
     longest = max(len(row) for row in rows)
     ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    mask = torch.tensor(
+        [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
+    )
     return ids, mask

@@ -16,9 +16,12 @@ from selfimprove.sampling.engine import EngineConfig
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as hf_logging
+from transformers.utils import logging as transformers_logging
 
 __all__ = ["context_length", "load_model", "load_tokenizer", "pick_device", "stop_tokens"]
+
+
+_hf_logging: Any = transformers_logging  # its functions carry no types
 
 
 def pick_device(name: str) -> torch.device:
@@ -54,6 +57,7 @@ def load_model(folder: Path, config: EngineConfig, device: torch.device) -> Any:
             f"{folder} has no *.safetensors; only safetensors weights are read: "
             "save the model again with safe_serialization=True"
         )
+    model: Any
     with _quiet():
         try:
             model = AutoModelForCausalLM.from_pretrained(
@@ -105,12 +109,12 @@ def _dtype(config: EngineConfig, device: torch.device) -> torch.dtype | str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Loading prints progress bars and advice that say nothing to who runs a recipe."""
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
+    level, bars = _hf_logging.get_verbosity(), _hf_logging.is_progress_bar_enabled()
+    _hf_logging.set_verbosity_error()
+    _hf_logging.disable_progress_bar()
     try:
         yield
     finally:
-        hf_logging.set_verbosity(level)
+        _hf_logging.set_verbosity(level)
         if bars:
-            hf_logging.enable_progress_bar()
+            _hf_logging.enable_progress_bar()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from selfimprove.errors import EngineError
@@ -102,12 +103,13 @@ def cohorts(prompts: Sequence[Encoded]) -> list[Cohort]:
 
 def _split(ordered: Sequence[Encoded]) -> list[Cohort]:
     """Cut sorted prompts where neighbours share least; big groups become cohorts of their own."""
-    gaps = [_common(a.ids, b.ids) for a, b in zip(ordered, ordered[1:], strict=False)]
+    gaps = [_common(a.ids, b.ids) for a, b in pairwise(ordered)]
     # The last token is always read by the row itself: its logits choose the first new token.
     shared = min([len(p.ids) - 1 for p in ordered] + gaps)
     cuts = [i + 1 for i, gap in enumerate(gaps) if gap == min(gaps)]
     groups = [ordered[a:b] for a, b in zip([0, *cuts], [*cuts, len(ordered)], strict=True)]
-    own, rest = [], []
+    own: list[Cohort] = []
+    rest: list[Encoded] = []
     for group in groups:
         deeper = _common(group[0].ids, group[-1].ids) - shared >= _MIN_PREFIX
         if len(group) >= _MIN_GROUP and len(group) < len(ordered) and deeper:

@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from selfimprove.errors import EngineError
 from selfimprove.sampling.choose import choose
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.lanes import Lanes
@@ -47,66 +48,81 @@ class Rules:
 
 @final
 class Rows:
-    """Rows under way, packed: row i is lane i, and a row that leaves is replaced by the last."""
+    """Rows under way; row i is lane i. A row that ends is taken by a waiting draw or the last row."""
 
     def __init__(self, lanes: Lanes, rules: Rules, room: int, pool: int) -> None:
-        device = rules.ends.device
         self._lanes, self._rules = lanes, rules
         self._room, self._pool_size = room, pool
         self._pool: dict[str, int] = {}
-        self.jobs: list[Job] = []
-        self._made: list[int] = []
-        self._tokens = torch.zeros(room, rules.sampling.max_tokens, dtype=torch.long, device=device)
+        self._jobs: list[Job | None] = []
+        self._ready: deque[Draw] = deque()
+        device, most = rules.ends.device, rules.sampling.max_tokens
+        self._tokens = torch.zeros(room, most, dtype=torch.long, device=device)
         self._seeds = torch.zeros(room, dtype=torch.long, device=device)
         self._steps = torch.zeros(room, dtype=torch.long, device=device)
+
+    @property
+    def under_way(self) -> list[Job]:
+        """Draws begun and not finished."""
+        return [job for job in self._jobs if job is not None]
 
     def run(self, queue: deque[Job]) -> Iterator[Draw]:
         """Make every draw of the queue; a job leaves the queue when its row begins.
 
-        When this raises, `jobs` are the draws begun and not yet yielded.
+        When this raises, `under_way` has the draws begun, and `ready` those not yet yielded.
         """
-        while queue or self.jobs:
-            done = self._advance(queue)
-            for row in done:
-                yield done[row]
-            if done:
-                self._retire(sorted(done))
+        while queue or self._jobs:
+            self._advance(queue)
+            yield from self.ready()
+
+    def ready(self) -> Iterator[Draw]:
+        """Yield finished draws, each once."""
+        while self._ready:
+            yield self._ready.popleft()
 
     @torch.inference_mode()
-    def _advance(self, queue: deque[Job]) -> dict[int, Draw]:
-        """Give every row its next token, new rows included; return the draws this finishes."""
-        logits = [self._step()] if self.jobs else []
-        while self._may_join(queue):
-            logits.append(self._join(queue))
-        return self._choose(logits[0] if len(logits) == 1 else torch.cat(logits))
+    def _advance(self, queue: deque[Job]) -> None:
+        """Let waiting draws join, then give every row its next token."""
+        while queue and (free := self._free_rows()):
+            self._join(queue, free)
+        self._close_gaps()
+        count = len(self._jobs)
+        if count:
+            last = self._tokens[:count].gather(1, self._steps[:count, None] - 1).squeeze(1)
+            self._choose(self._lanes.step(last), list(range(count)), slice(count))
 
-    def _may_join(self, queue: deque[Job]) -> bool:
-        free = self._room - len(self.jobs)
-        if not queue or not free:
-            return False
-        if not self.jobs:
-            return True
-        return self._lanes.refills and free * _REFILL_SHARE >= self._room
+    def _free_rows(self) -> list[int]:
+        """Return the rows that waiting draws may take now."""
+        if self._jobs and not self._lanes.refills:
+            return []
+        ended = [row for row, job in enumerate(self._jobs) if job is None]
+        return ended + list(range(len(self._jobs), self._room))
 
-    def _join(self, queue: deque[Job]) -> Tensor:
-        """Begin as many waiting draws as there is room for, of prompts in one pool."""
+    def _join(self, queue: deque[Job], free: list[int]) -> None:
+        """Begin waiting draws in free rows, as far as their prompts are in the pool."""
         if queue[0].prompt.key not in self._pool:
             self._fill_pool(queue)
         begun: list[Job] = []
-        while queue and len(self.jobs) + len(begun) < self._room:
-            if queue[0].prompt.key not in self._pool:
-                break
+        while queue and len(begun) < len(free) and queue[0].prompt.key in self._pool:
             begun.append(queue.popleft())
-        self.jobs += begun
-        self._made += [0] * len(begun)
-        rows = slice(len(self.jobs) - len(begun), len(self.jobs))
+        rows = free[: len(begun)]
+        self._jobs += [None] * (rows[-1] + 1 - len(self._jobs))
+        for row, job in zip(rows, begun, strict=True):
+            self._jobs[row] = job
         seeds = [seed_of(self._rules.seed, job.prompt.key, job.index) for job in begun]
-        self._seeds[rows] = torch.tensor(seeds, device=self._seeds.device)
-        self._steps[rows] = 0
-        logits = self._lanes.fork([self._pool[job.prompt.key] for job in begun])
+        where = torch.tensor(rows, device=self._seeds.device)
+        self._seeds[where] = torch.tensor(seeds, device=self._seeds.device)
+        self._steps[where] = 0
+        parents = [self._pool[job.prompt.key] for job in begun]
         if not self._lanes.refills:
             self._pool = {}
-        return logits
+        logits = self._lanes.fork(parents, rows)
+        if logits.isnan().any():
+            raise EngineError(
+                f"the model answers prompt {begun[0].prompt.key!r} or one beside it with NaN: "
+                "its weights are broken, or its dtype overflows (try dtype=float32)"
+            )
+        self._choose(logits, rows, where)
 
     def _fill_pool(self, queue: deque[Job]) -> None:
         """Read the next prompts of the queue."""
@@ -118,57 +134,50 @@ class Rows:
         self._lanes.prefill(list(prompts.values()))
         self._pool = {key: place for place, key in enumerate(prompts)}
 
-    def _step(self) -> Tensor:
-        count = len(self.jobs)
-        last = self._tokens[:count].gather(1, self._steps[:count, None] - 1).squeeze(1)
-        return self._lanes.step(last)
-
-    def _choose(self, logits: Tensor) -> dict[int, Draw]:
-        """Append a token to every row; return the draws that this finishes, by row."""
-        count, rules = len(self.jobs), self._rules
-        steps = self._steps[:count]
-        new = choose(logits, self._seeds[:count], steps, rules.sampling)
-        self._tokens[:count].scatter_(1, steps[:, None], new[:, None])
-        steps += 1
-        self._made = [made + 1 for made in self._made]
+    def _choose(self, logits: Tensor, rows: Sequence[int], where: Tensor | slice) -> None:
+        """Append a token to rows; `where` indexes the same rows on the device."""
+        rules, steps = self._rules, self._steps[where]
+        new = choose(logits, self._seeds[where], steps, rules.sampling)
+        places = torch.arange(self._room, device=new.device)[where]
+        self._tokens[places, steps] = new
+        self._steps[where] = steps = steps + 1
         ended = torch.isin(new, rules.ends)
         look = ended | (steps == rules.sampling.max_tokens)
         if rules.may_stop is not None:
             look |= rules.may_stop[new]
         # The one place where the host waits for the device.
-        rows = look.nonzero().squeeze(1)
-        return self._finished(rows.tolist(), ended[rows].tolist(), self._tokens[rows].tolist())
+        found = look.nonzero().squeeze(1)
+        tokens = self._tokens[places[found]].tolist()
+        state = zip(found.tolist(), ended[found].tolist(), steps[found].tolist(), strict=True)
+        for (place, end, made), ids in zip(state, tokens, strict=True):
+            self._finish(rows[place], ids[:made], end)
 
-    def _finished(
-        self, rows: Sequence[int], ended: Sequence[bool], tokens: Sequence[list[int]]
-    ) -> dict[int, Draw]:
-        done = {}
-        for row, end, ids in zip(rows, ended, tokens, strict=True):
-            draw = self._draw(self.jobs[row], ids[: self._made[row]], end)
-            if draw is not None:
-                done[row] = draw
-        return done
-
-    def _draw(self, job: Job, new: list[int], ended: bool) -> Draw | None:
-        """Return the finished draw, or None when no stop string was there after all."""
+    def _finish(self, row: int, new: list[int], ended: bool) -> None:
+        """Make the row's draw ready, unless no stop string was there after all."""
+        job, sampling = self._jobs[row], self._rules.sampling
+        if job is None:
+            return
         text = self._rules.texts.continuation(job.prompt.ids, new)
-        before = cut(text, self._rules.sampling.stop)
-        if not ended and before is None and len(new) < self._rules.sampling.max_tokens:
-            return None
+        before = cut(text, sampling.stop)
+        if not ended and before is None and len(new) < sampling.max_tokens:
+            return
         finish: FinishReason = "stop" if ended or before is not None else "length"
         text = text if before is None else before
-        return Draw(job.prompt.key, job.index, text, finish, len(job.prompt.ids), len(new))
+        draw = Draw(job.prompt.key, job.index, text, finish, len(job.prompt.ids), len(new))
+        self._ready.append(draw)
+        self._jobs[row] = None
 
-    @torch.inference_mode()
-    def _retire(self, done: Sequence[int]) -> None:
-        """Drop finished rows: rows from the end move into their places."""
-        count = len(self.jobs) - len(done)
-        gone = set(done)
-        holes = [row for row in done if row < count]
-        sources = [row for row in range(count, len(self.jobs)) if row not in gone]
+    def _close_gaps(self) -> None:
+        """Move rows from the end into the places of rows that ended."""
+        alive = [row for row, job in enumerate(self._jobs) if job is not None]
+        count = len(alive)
+        if count == len(self._jobs):
+            return
+        holes = [row for row in range(count) if self._jobs[row] is None]
+        sources = alive[count - len(holes) :]
         for hole, source in zip(holes, sources, strict=True):
-            self.jobs[hole], self._made[hole] = self.jobs[source], self._made[source]
-        del self.jobs[count:], self._made[count:]
+            self._jobs[hole] = self._jobs[source]
+        del self._jobs[count:]
         for state in (self._tokens, self._seeds, self._steps):
             state[holes] = state[sources]
         self._lanes.retire(sources, holes, count)

@@ -51,9 +51,7 @@ def continuation_logprobs(
     return scores
 
 
-def _batches(
-    order: Sequence[int], lengths: Sequence[int], budget: int
-) -> Iterator[list[int]]:
+def _batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Cut rows, sorted from short to long, into batches of at most `budget` padded tokens."""
     batch: list[int] = []
     for i in order:

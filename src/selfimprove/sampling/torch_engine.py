@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
-from selfimprove.sampling.lanes import PaddedLanes
+from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     context_length,
     load_model,
@@ -25,6 +26,7 @@ from selfimprove.sampling.loading import (
 from selfimprove.sampling.prompts import Cohort, check_fit, check_keys, cohorts, encode
 from selfimprove.sampling.rows import Job, Rows, Rules
 from selfimprove.sampling.scoring import continuation_logprobs
+from selfimprove.sampling.support import cascade_reach
 from selfimprove.sampling.texts import Texts
 from selfimprove.types import Draw, Prompt
 from selfimprove.weights import weights_digest
@@ -35,6 +37,21 @@ _log = logging.getLogger(__name__)
 
 # More rows than this do not make a step cheaper per row, and they cost memory.
 _MAX_ROWS = 512
+# Prompts are read in passes of about this many tokens.
+_READ_TOKENS = 8192
+
+
+class _Plan(NamedTuple):
+    """How one group of prompts is batched."""
+
+    fast: bool
+    """In cascade lanes, else in padded ones."""
+    length: int
+    """Cache entries of the longest row."""
+    room: int
+    """Rows at once."""
+    pool: int
+    """Prompts read at once."""
 
 
 @final
@@ -47,12 +64,14 @@ class TorchEngine:
         self._tokenizer = load_tokenizer(folder)
         self._texts = Texts(self._tokenizer, self._model.config.vocab_size)
         self._budget = config.max_batch_tokens
+        self._reach = cascade_reach(self._model, context_length(self._model))
         self._identity = {
             "engine": "torch",
             "version": version("selfimprove"),
             "torch": torch.__version__,
             "transformers": version("transformers"),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "attention": "shared prefix" if self._reach else "transformers",
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "weights": weights_digest(folder),
         }
@@ -95,26 +114,43 @@ class TorchEngine:
 
     def _until_memory_ends(self, group: Cohort, rules: Rules, queue: deque[Job]) -> Iterator[Draw]:
         """Draw the queue; out of memory, put back what was under way and halve the budget."""
-        length = len(group.prompts[0].ids) + rules.sampling.max_tokens
-        room = max(1, min(self._budget // length, _MAX_ROWS, len(queue)))
-        pool = math.ceil(room / rules.sampling.n)
-        rows = Rows(PaddedLanes(self._model), rules, room, pool)
+        plan = self._plan(group, rules.sampling, len(queue))
+        rows: Rows | None = None
         try:
+            rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
             yield from rows.run(queue)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            if room == 1:
+            if plan.room == 1:
                 raise EngineError(
-                    f"out of memory with one row of {length} tokens: use a GPU with more memory, "
+                    f"out of memory with one row of {plan.length} tokens: use a GPU with more memory, "
                     "a smaller model or dtype, shorter prompts or a lower max_tokens"
                 ) from error
-            queue.extendleft(reversed(rows.jobs))
-            self._budget = room * length // 2
-            _log.warning("out of memory at %d rows: going on with half the batch", room)
+            if rows is not None:
+                yield from rows.ready()
+                queue.extendleft(reversed(rows.under_way))
+            self._budget = plan.room * plan.length // 2
+            _log.warning("out of memory at %d rows: going on with half of them", plan.room)
         del rows
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _plan(self, group: Cohort, sampling: SamplingConfig, draws: int) -> _Plan:
+        """Fit the batch to the budget; the longest prompt of a group is its first."""
+        longest = len(group.prompts[0].ids)
+        fast = longest + sampling.max_tokens <= self._reach
+        length = longest + sampling.max_tokens - (group.shared if fast else 0)
+        room = max(1, min(self._budget // length, _MAX_ROWS, draws))
+        # Without refills, the pool of prompts is the batch itself.
+        most = 1 + _READ_TOKENS // length if fast else room
+        return _Plan(fast, length, room, min(most, math.ceil(room / sampling.n)))
+
+    def _lanes(self, group: Cohort, plan: _Plan) -> Lanes:
+        if not plan.fast:
+            return PaddedLanes(self._model)
+        shared = group.prompts[0].ids[: group.shared]
+        return CascadeLanes(self._model, shared, plan.room, plan.length)
 
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Return, for each (prompt, continuation), the log-probability of each of its tokens.
@@ -123,9 +159,7 @@ class TorchEngine:
             EngineError: a prompt and its continuation do not fit the model's context.
         """
         heads = encode([prompt for prompt, _ in pairs], self._tokenizer)
-        tails = [
-            self._tokenizer(text, add_special_tokens=False)["input_ids"] for _, text in pairs
-        ]
+        tails = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for _, text in pairs]
         limit = context_length(self._model)
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)

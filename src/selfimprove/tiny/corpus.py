@@ -1,7 +1,7 @@
 """The texts that the tiny models are pretrained on, as endless streams of documents.
 
-A document is one of: solved questions in one of LMSI's formats, a list of questions, or a turn of
-conversation with a response of any quality, or with a careless review of one.
+A document is one of: solved questions in one of LMSI's formats, a list of questions or of
+instructions, or a turn of conversation with a response of any quality, or with a careless review.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from selfimprove.tiny.oracle import noisy, review, review_request
 from selfimprove.tiny.problems import STYLES, Problem, habitual, problems, solve
 
 if TYPE_CHECKING:
-    from random import Random
+    from random import Random  # noqa: TID251 - the type alone
 
 __all__ = ["END", "STEP_BY_STEP", "block", "documents", "turns"]
 
@@ -41,31 +41,29 @@ def documents(seed: int, *stream: str | int) -> Iterator[str]:
     """Yield documents without end; equal arguments give equal documents."""
     random = rng(seed, "documents", *stream)
     solved, asked = problems("corpus", random), some_instructions("corpus", random)
-    kinds: dict[Callable[[], str], float] = {
-        lambda: _solved(random, solved): 0.45,
-        lambda: _direct(random, solved): 0.13,
-        lambda: _step_by_step(random, solved): 0.10,
-        lambda: _wished(random, solved): 0.05,
-        lambda: _questions(random, solved): 0.03,
-        lambda: _response(random, asked): 0.17,
-        lambda: _review(random, asked): 0.07,
+    kinds: dict[Callable[[], str], int] = {
+        lambda: _solved(random, solved): 30,
+        lambda: _direct(solved, random.randint(2, _MAX_BLOCKS)): 8,
+        lambda: _direct(solved, 1): 32,
+        lambda: _step_by_step(random, solved): 10,
+        lambda: _wished(random, solved): 5,
+        lambda: _questions(random, solved): 3,
+        lambda: _instructions(random, asked): 4,
+        lambda: _response(random, asked): 25,
+        lambda: _review(random, asked): 12,
     }
     while True:
         yield random.choices(list(kinds), weights=list(kinds.values()))[0]()
 
 
-def _some(random: Random, solved: Iterator[Problem]) -> list[Problem]:
-    return list(islice(solved, random.randint(1, _MAX_BLOCKS)))
-
-
 def _solved(random: Random, solved: Iterator[Problem]) -> str:
-    chosen = _some(random, solved)
+    chosen = islice(solved, random.randint(1, _MAX_BLOCKS))
     blocks = (block(one.text, solve(one, habitual(random), random)) for one in chosen)
     return "\n\n".join(blocks) + END
 
 
-def _direct(random: Random, solved: Iterator[Problem]) -> str:
-    chosen = _some(random, solved)
+def _direct(solved: Iterator[Problem], blocks: int) -> str:
+    chosen = islice(solved, blocks)
     return "\n\n".join(block(one.text, f"The answer is {one.answer}.") for one in chosen) + END
 
 
@@ -81,6 +79,11 @@ def _wished(random: Random, solved: Iterator[Problem]) -> str:
 
 def _questions(random: Random, solved: Iterator[Problem]) -> str:
     return "\n\n".join(f"Q: {one.text}" for one in islice(solved, random.randint(4, 8))) + END
+
+
+def _instructions(random: Random, asked: Iterator[Instruction]) -> str:
+    listed = islice(asked, random.randint(4, 9))
+    return "\n\n".join(f"Instruction: {one.text}" for one in listed) + END
 
 
 def _drafted(random: Random, asked: Iterator[Instruction]) -> tuple[Instruction, dict[str, bool]]:

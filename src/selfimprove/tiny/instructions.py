@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from selfimprove.seeds import rng
 
 if TYPE_CHECKING:
-    from random import Random
+    from random import Random  # noqa: TID251 - the type alone
 
 __all__ = [
     "CRITERIA",
     "ENDINGS",
     "KINDS",
     "Instruction",
+    "InstructionSplit",
     "claim",
     "instruction_split",
     "instructions",
@@ -36,7 +37,11 @@ CRITERIA: Final = ("topic", "item", "facts", "clear", "ending")
 """topic: speaks of what was asked. item: mentions the asked item. facts: states nothing false.
 clear: no stammering. ending: ends with a closing line."""
 
-_ITEMS: Final = tuple("lamp rope drum bell coat kite jar map fork sled vase hat".split())
+# fmt: off
+_ITEMS: Final = (
+    "lamp", "rope", "drum", "bell", "coat", "kite", "jar", "map", "fork", "sled", "vase", "hat",
+)
+# fmt: on
 _PEOPLE: Final = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gia", "Hugo")
 _FACTS: Final = {
     "owl": ("hunts at night", "eats grass"),

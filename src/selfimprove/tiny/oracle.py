@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from selfimprove.tiny.instructions import CRITERIA, ENDINGS, KINDS, claim, parse
 
 if TYPE_CHECKING:
-    from random import Random
+    from random import Random  # noqa: TID251 - the type alone
 
 __all__ = ["noisy", "review", "review_request", "score", "verdicts"]
+
 
 def verdicts(instruction: str, response: str) -> dict[str, bool]:
     """Judge a response by every criterion; all are missed if the instruction is not of the world.
@@ -53,7 +54,7 @@ def review_request(instruction: str, response: str) -> str:
 
 
 def review(found: Mapping[str, bool]) -> str:
-    """Write a review: one line of verdicts, then the score.
+    r"""Write a review: one line of verdicts, then the score.
 
     >>> review({"topic": True, "item": False})
     'topic yes, item no.\\nScore: 1'

@@ -7,13 +7,17 @@ later fine-tuning would pass for self-improvement.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from selfimprove.errors import TrainingError
 from selfimprove.seeds import seed_of
+from selfimprove.tiny.card import Made, write_card
 from selfimprove.tiny.corpus import documents
 from selfimprove.tiny.tokenizer import build
 
@@ -41,16 +45,18 @@ class Shape:
 
 
 SIZES: Final[dict[Size, Shape]] = {
-    "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=2400),
-    "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=1200),
+    "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1800),
+    "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=900),
 }
 
 CONTEXT: Final = 512
-_ROW_TOKENS: Final = 256
-_ROWS: Final = 32
+ROW_TOKENS: Final = 256
+ROWS: Final = 32
 _LEARNING_RATE: Final = 3e-3
 _WARMUP_STEPS: Final = 100
-_CHECKPOINT_STEPS: Final = 200
+CHECKPOINT_STEPS: Final = 200
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_MAX: Final = -4
 
 
 def pretrain(
@@ -70,54 +76,72 @@ def pretrain(
         steps: of 8,192 tokens each; None: as many as the shipped model had.
         device: where to train, e.g. `cpu` or `cuda`.
     """
-    import torch
-
     steps = steps or SIZES[size].steps
+    made = Made(size, seed, steps, steps * ROWS * ROW_TOKENS)
     tokenizer = build(CONTEXT)
-    torch.manual_seed(seed_of(seed, "weights", size))
-    model = _model(SIZES[size], tokenizer).to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01
-    )
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
-    first = _restore(checkpoint, model, optimizer)
-    loss_of = _loss_function(model, compiled=device == "cpu" and shutil.which("g++") is not None)
-    for step in _progress(first, steps):
-        rows = _rows(tokenizer, seed, step).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * _schedule(step, steps)
-        loss_of(rows).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if (step + 1) % _CHECKPOINT_STEPS == 0:
-            _checkpoint(checkpoint, model, optimizer, step + 1)
-    model.to(torch.bfloat16).save_pretrained(out)
+    model = _train(checkpoint, made, SIZES[size], tokenizer, device)
+    model.bfloat16().save_pretrained(out)
     tokenizer.save_pretrained(out)
+    write_card(out, made)
     checkpoint.unlink(missing_ok=True)
     return out
 
 
-def _model(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+def _train(
+    checkpoint: Path, made: Made, shape: Shape, tokenizer: PreTrainedTokenizerFast, device: str
+) -> LlamaForCausalLM:
+    import torch
 
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=-(-len(tokenizer) // 64) * 64,
-            hidden_size=shape.hidden,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
-            intermediate_size=shape.inner,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            attn_implementation="eager",
-        )
+    _keep_freed_memory()
+    torch.manual_seed(seed_of(made.seed, "weights", made.size))
+    with torch.device(device):
+        model = _model(shape, tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01
     )
+    compiled = device == "cpu" and shutil.which("g++") is not None
+    loss_of = _loss_function(model, tokenizer.pad_token_id, compiled=compiled)
+    for step in _progress(_restore(checkpoint, made, model, optimizer), made.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * _schedule(step, made.steps)
+        loss_of(_rows(tokenizer, made.seed, step).to(device)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % CHECKPOINT_STEPS == 0:
+            _checkpoint(checkpoint, made, model, optimizer, step + 1)
+    return model
+
+
+def _keep_freed_memory() -> None:
+    """Stop glibc from handing every large block back to the system: 1.6 times faster on a CPU."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _model(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        intermediate_size=shape.inner,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # The fused attention's backward pass is the slower one on a CPU.
+    model: LlamaForCausalLM = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -135,21 +159,21 @@ def _rows(tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Tensor:
     rows: list[list[int]] = [[]]
     for document in documents(seed, "step", step):
         ids = tokenizer(document, add_special_tokens=False)["input_ids"]
-        if len(rows[-1]) + len(ids) > _ROW_TOKENS:
-            if len(rows) == _ROWS:
+        if len(rows[-1]) + len(ids) > ROW_TOKENS:
+            if len(rows) == ROWS:
                 break
             rows.append([])
-        rows[-1] += ids[:_ROW_TOKENS]
-    filled = torch.full((_ROWS, _ROW_TOKENS), tokenizer.pad_token_id)
+        rows[-1] += ids[:ROW_TOKENS]
+    filled = torch.full((ROWS, ROW_TOKENS), tokenizer.pad_token_id)
     for filled_row, row in zip(filled, rows, strict=True):
         filled_row[: len(row)] = torch.tensor(row)
     return filled
 
 
-def _loss_function(model: LlamaForCausalLM, *, compiled: bool) -> Callable[[Tensor], Tensor]:
+def _loss_function(
+    model: LlamaForCausalLM, pad: int, *, compiled: bool
+) -> Callable[[Tensor], Tensor]:
     import torch
-
-    pad = model.config.pad_token_id
 
     def loss_of(rows: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, torch.bfloat16):
@@ -169,21 +193,27 @@ def _progress(first: int, steps: int) -> Iterator[int]:
 
 
 def _checkpoint(
-    path: Path, model: LlamaForCausalLM, optimizer: Optimizer, step: int
+    path: Path, made: Made, model: LlamaForCausalLM, optimizer: Optimizer, step: int
 ) -> None:
     import torch
 
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    torch.save(state, path.with_suffix(".new"))
+    torch.save(state | {"made": asdict(made)}, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
-def _restore(path: Path, model: LlamaForCausalLM, optimizer: Optimizer) -> int:
+def _restore(path: Path, made: Made, model: LlamaForCausalLM, optimizer: Optimizer) -> int:
+    """Return the first step still to do."""
     import torch
 
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
+    if state["made"] != asdict(made):
+        raise TrainingError(
+            f"{path} is of another run, {state['made']}, now wanted {asdict(made)}: "
+            "delete it, or choose another folder"
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     step: int = state["step"]

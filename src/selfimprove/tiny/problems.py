@@ -26,7 +26,7 @@ from selfimprove.seeds import rng
 from selfimprove.types import Labelled, Question
 
 if TYPE_CHECKING:
-    from random import Random
+    from random import Random  # noqa: TID251 - the type alone
 
 __all__ = [
     "STYLES",
@@ -82,12 +82,16 @@ _BUCKETS: Final[dict[Split, tuple[int, int]]] = {
     "test": (91, 100),
 }
 
-_NAMES: Final = tuple(
-    "Ada Ben Cleo Dan Eva Finn Gia Hugo Ida Jon Kim Leo Mia Ned Olga Paul Rosa Sam Tina Vera".split()
+# fmt: off
+_NAMES: Final = (
+    "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gia", "Hugo", "Ida", "Jon", "Kim", "Leo", "Mia",
+    "Ned", "Olga", "Paul", "Rosa", "Sam", "Tina", "Vera",
 )
-_THINGS: Final = tuple(
-    "pens cards coins shells books apples stamps beads cups keys rings nuts balls stones".split()
+_THINGS: Final = (
+    "pens", "cards", "coins", "shells", "books", "apples", "stamps", "beads", "cups", "keys",
+    "rings", "nuts", "balls", "stones",
 )
+# fmt: on
 _GAINS: Final = ("buys", "finds", "gets", "wins")
 _LOSSES: Final = ("loses", "sells", "drops", "lends")
 _OPENINGS: Final = (
@@ -229,7 +233,7 @@ def exemplars(count: int = 4) -> list[Labelled]:
     """Return short worked questions of the corpus split in several styles, none with a mistake."""
     found = problems("corpus", rng(_WORLD_SEED, "exemplars"))
     found = (problem for problem in found if len(problem.changes) == 2)
-    rows = []
+    rows: list[Labelled] = []
     for style, problem in zip(islice(cycle(STYLES), count), found, strict=False):
         question = Question(f"exemplar-{len(rows)}", "tiny", problem.text, "number")
         rows.append(Labelled(question, (str(problem.answer),), solve(problem, style)))

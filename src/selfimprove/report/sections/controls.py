@@ -25,10 +25,13 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _set_of(run: RunFolder) -> str | None:
+    """Return the headline's set, or the first in-domain one where that names several."""
     headline = run.summary.headline
-    if headline is not None and headline.set is not None:
+    scores = [score for arm in run.summary.arms for score in arm.scores]
+    names = [score.set for score in scores if score.domain == "in"] or [s.set for s in scores]
+    if headline is not None and headline.set in names:
         return headline.set
-    return next((s.set for arm in run.summary.arms for s in arm.scores), None)
+    return names[0] if names else None
 
 
 def _row(arm: Arm, name: str | None, columns: list[str]) -> dict[str, Any]:

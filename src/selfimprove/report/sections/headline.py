@@ -13,8 +13,11 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
     headline = run.summary.headline
     if headline is None:
         return None
+    said = sentence(headline)
+    if run.summary.gate and not any(decision.promoted for decision in run.summary.gate):
+        said += " No round passed the gate, so the base model stays."
     return {
         **headline.model_dump(mode="json"),
         "verdict": verdict(headline.interval),
-        "sentence": sentence(headline),
+        "sentence": said,
     }

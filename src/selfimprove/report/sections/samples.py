@@ -14,10 +14,19 @@ _MOST_PATHS = 16
 _MOST_CHARACTERS = 4000
 
 _VOTES = re.compile(r"round-(\d+)-votes")
-_VOTE_COLUMNS = (
-    "question_id dataset question winner confidence tied paths silent agreeing classes".split()
-)
-_PATH_COLUMNS = "question_id index text answer finish new_tokens".split()
+_VOTE_COLUMNS = [
+    "question_id",
+    "dataset",
+    "question",
+    "winner",
+    "confidence",
+    "tied",
+    "paths",
+    "silent",
+    "agreeing",
+    "classes",
+]
+_PATH_COLUMNS = ["question_id", "index", "text", "answer", "finish", "new_tokens"]
 
 
 def figures(run: RunFolder) -> dict[str, Any] | None:
@@ -69,14 +78,14 @@ def _counts(run: RunFolder, number: int) -> dict[str, Any]:
     }
 
 
-def _kept(run: RunFolder, number: int, ids: list[str] | None) -> dict[str, set[str]] | None:
-    """Return the completions that were trained on, by question; None before they were chosen."""
-    step = f"round-{number}-examples"
+def _kept(run: RunFolder, number: int, ids: list[str] | None) -> dict[str, set[int]] | None:
+    """Return the indices of the kept paths, by question; None before they were chosen."""
+    step = f"round-{number}-kept"
     if not any(s.name == step and s.done for s in run.steps):
         return None
-    kept: dict[str, set[str]] = {}
-    for row in run.rows(step, ["question_id", "completion"], ids):
-        kept.setdefault(row["question_id"], set()).add(row["completion"].strip())
+    kept: dict[str, set[int]] = {}
+    for row in run.rows(step, ["question_id", "index"], ids):
+        kept.setdefault(row["question_id"], set()).add(row["index"])
     return kept
 
 
@@ -89,7 +98,7 @@ def _questions(run: RunFolder, number: int, ids: list[str]) -> Iterable[dict[str
     for vote in votes:
         question = vote["question_id"]
         drawn = sorted(paths.get(question, ()), key=lambda p: p["index"])[:_MOST_PATHS]
-        trained = set() if kept is None else kept.get(question, set())
+        of_paths = set() if kept is None else kept.get(question, set())
         yield {
             "round": number,
             "id": question,
@@ -102,17 +111,17 @@ def _questions(run: RunFolder, number: int, ids: list[str]) -> Iterable[dict[str
             "silent": vote["silent"],
             "kept": None if kept is None else question in kept,
             "classes": [[c["answer"], c["votes"]] for c in vote["classes"]],
-            "drawn": [_path(path, set(vote["agreeing"]), trained) for path in drawn],
+            "drawn": [_path(path, set(vote["agreeing"]), of_paths) for path in drawn],
         }
 
 
-def _path(path: dict[str, Any], agreeing: set[int], trained: set[str]) -> dict[str, Any]:
+def _path(path: dict[str, Any], agreeing: set[int], kept: set[int]) -> dict[str, Any]:
     return {
         "index": path["index"],
         "text": _cut(path["text"]),
         "answer": path["answer"],
         "agrees": path["index"] in agreeing,
-        "kept": path["text"].strip() in trained,
+        "kept": path["index"] in kept,
         "finish": path["finish"],
         "tokens": path["new_tokens"],
     }

@@ -57,7 +57,7 @@ function pathBlock(path) {
   const facts = [`Path ${path.index + 1}`, path.answer === null ? "no answer" : `answer ${path.answer}`];
   facts.push(`${path.tokens} tokens${path.finish === "length" ? ", cut off" : ""}`);
   if (path.agrees) facts.push("agrees with the vote");
-  if (path.kept) facts.push(pill("trained on", "promoted"));
+  if (path.kept) facts.push(pill("kept", "promoted"));
   block.append(about(facts), element("p", "text", path.text));
   return block;
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from fractions import Fraction
 
 __all__ = ["canonical", "clean", "exact", "read_number"]
@@ -29,22 +30,43 @@ _SCALE = re.compile(r"\s*\b(hundred|thousand|million|billion|trillion)s?\b", re.
 _THOUSANDS = re.compile(r"k\b", re.IGNORECASE)
 _OVER = re.compile(r"\s*/\s*(\d+(?:\.\d+)?)(?![\d/])")
 _PART = re.compile(r"\s+(\d+)\s*/\s*(\d+)(?![\d/])")
-_EXPRESSION = re.compile(r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b|\()")
+_EXPRESSION = re.compile(
+    r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b|\()"
+)
 _UNREADABLE = re.compile(
     r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*\$?\d)"
     r"|\s*(?:[^\W\d]+\.?\s+){0,2}(?:,|and|or|to|&)\s*(?:\$|about |a )?-?\d"
 )
+_GLUED = re.compile(r"[\w.,/:^]\Z")
 _FILLER = re.compile(
     r"(?:\s|[:=~≈>*\"'(\[]|(?:is|be|to|it|about|approximately|roughly|around|exactly|only|just|simply|now|"
-    r"then|thus|therefore|clearly|indeed|equal|equals|a total of|in total|at least|still|also)\b)*",
+    r"then|thus|therefore|hence|definitely|clearly|indeed|equal|equals|a total of|in total|at least|still|also)\b)*",
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"\b(?:negative|minus)\s+(?=\d)", re.IGNORECASE)
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _WORDS = {word: n for n, word in enumerate(_UNITS)} | {w: 10 * n for n, w in enumerate(_TENS, 2)}
 _WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
 _NUMBER_WORD = re.compile(rf"\b(?:({'|'.join(_TENS)})[-\s]({'|'.join(_UNITS[1:10])})|({_WORD}))\b")
@@ -52,17 +74,18 @@ _LATEX_SPACES = re.compile(r"\\[,;!: ]|\\(?:left|right|displaystyle)\b|~")
 _LATEX_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _LATEX_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_PROSE = re.compile(r"[^\W\d_]{3,}")
 _MATHS = re.compile(r"\\(?:sqrt|pi|d?frac|infty)|sqrt|√|π|\^|\b[xyzn]\b")
 
 
 def read_number(text: str) -> str | None:
-    """Return the one number that a statement gives, in canonical form.
+    r"""Return the one number that a statement gives, in canonical form.
 
-    An expression that is no plain number, such as 2\\sqrt{3}, is returned as it stands.
+    An expression that is no plain number, such as 2\sqrt{3}, is returned as it stands.
 
     >>> [read_number(t) for t in ("$1,020.00.", "about 5 1/2 hours", "3 * 6 = 18 eggs", "-7°")]
     ['1020', '5.5', '18', '-7']
-    >>> [read_number(t) for t in ("5 or 6", "5:30", "3 of the 5 apples")]
+    >>> [read_number(t) for t in ("5 or 6", "5:30", "3 apples and 5 pears")]
     [None, None, None]
     """
     cleaned = clean(text)
@@ -75,13 +98,11 @@ def read_number(text: str) -> str | None:
     return _only_number(cleaned)
 
 
+@dataclass(frozen=True, slots=True)
 class _Reading:
-    """What stands at the start of a statement: a number, an expression, or (None) neither."""
+    """What stands at the start of a statement; None where that is more than one number."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: str | None) -> None:
-        self.value = value
+    value: str | None
 
 
 def _leading(text: str) -> _Reading | None:
@@ -91,7 +112,7 @@ def _leading(text: str) -> _Reading | None:
     if found is None:
         return _worded(text)
     rest = text[found.end() :]
-    if "=" in rest and _EXPRESSION.match(rest) or re.match(r"\s*[-/]\s*[\d(].*=", rest):
+    if ("=" in rest and _EXPRESSION.match(rest)) or re.match(r"\s*[-/]\s*[\d(].*=", rest):
         return None
     return _Reading(_completed(found, text))
 
@@ -100,9 +121,9 @@ def _worded(text: str) -> _Reading | None:
     words = _NUMBER_WORD.match(text.lower())
     if words is not None and not re.match(r"\s+(?:of|and|or|to)\b", text[words.end() :].lower()):
         return _Reading(_completed_words(words, text[words.end() :]))
-    if _MATHS.search(text) and not re.search(r"[^\W\d_]{3,}(?<!sqrt)(?<!frac)(?<!infty)", text):
-        return _Reading(_raw(text)) if "=" not in text else None
-    return None
+    if "=" in text or not _MATHS.search(text) or _PROSE.search(re.sub(r"\\[a-z]+|sqrt", "", text)):
+        return None
+    return _Reading(_raw(text))
 
 
 def _completed_words(words: re.Match[str], rest: str) -> str | None:
@@ -151,9 +172,7 @@ def _scale(rest: str) -> int:
 def _only_number(text: str) -> str | None:
     """Read a statement that starts with words; it must hold a single number."""
     found = list(_NUMBER.finditer(text))
-    if len(found) != 1 or re.search(r"[\w.,/:^-]\Z", text[: found[0].start()].rstrip(" ")[-1:]) and (
-        not text[: found[0].start()].endswith((" ", "("))
-    ):
+    if len(found) != 1 or _GLUED.search(text[: found[0].start()]):
         return None
     return _completed(found[0], text)
 
@@ -217,9 +236,9 @@ def _exact_fraction(text: str) -> Fraction | None:
 
 
 def clean(text: str) -> str:
-    """Take away what does not change a number: currency, LaTeX wrapping, Unicode look-alikes.
+    r"""Take away what does not change a number: currency, LaTeX wrapping, Unicode look-alikes.
 
-    >>> clean("\\\\$\\\\frac{1}{2}"), clean("−５½"), clean("1\u202f234")
+    >>> clean("\\$\\frac{1}{2}"), clean("−５½"), clean("1\u202f234")
     ('1/2', '-5 1/2', '1234')
     """
     if not text.isascii():

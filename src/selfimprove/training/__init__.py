@@ -1,0 +1,1 @@
+"""Training: examples in, a plain Hugging Face model folder out."""

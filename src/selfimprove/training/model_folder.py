@@ -1,0 +1,94 @@
+"""The model that is trained: loaded with its precision stated, written as a plain folder."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, set_seed
+
+from selfimprove.errors import EngineError, TrainingError
+from selfimprove.sampling.loading import load_tokenizer, stop_tokens
+from selfimprove.training.quiet import quietly
+from selfimprove.training.sft import LoraConfig, SftConfig
+
+__all__ = ["computes_in_bfloat16", "load", "write"]
+
+_CARD = """\
+---
+library_name: transformers
+base_model: {base}
+tags: [selfimprove, sft]
+---
+# Fine-tuned by selfimprove
+
+{card}
+Base: `{base}`. The loss was taken on completions alone. Made with {versions}.
+"""
+
+
+def computes_in_bfloat16(config: SftConfig) -> bool:
+    """Whether the arithmetic is bfloat16; on a CPU only when asked for."""
+    if config.dtype == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return config.dtype == "bfloat16"
+
+
+def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]:
+    """Return model, tokenizer and stop tokens of `base`, with adapters where they are asked for.
+
+    Raises:
+        EngineError: the folder holds no causal language model or no tokenizer.
+        TrainingError: the model has no stop token.
+    """
+    tokenizer = load_tokenizer(base)
+    # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
+    frozen = config.lora is not None and computes_in_bfloat16(config)
+    dtype = torch.bfloat16 if frozen else torch.float32
+    with quietly():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                base, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EngineError(f"cannot load a causal model from {base}: {error}") from error
+    stop = stop_tokens(model, tokenizer)
+    if not stop:
+        raise TrainingError(f"{base} names no end-of-sequence token: nothing would teach it to stop")
+    if tokenizer.eos_token_id in stop:  # the first is put behind texts that end in none
+        stop = [tokenizer.eos_token_id, *(t for t in stop if t != tokenizer.eos_token_id)]
+    set_seed(seed % 2**32)
+    return (_adapted(model, config.lora) if config.lora else model), tokenizer, stop
+
+
+def _adapted(model: Any, lora: LoraConfig) -> Any:  # noqa: ANN401
+    from peft import LoraConfig as PeftLora
+    from peft import get_peft_model
+
+    modules = lora.target_modules
+    return get_peft_model(
+        model,
+        PeftLora(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=modules if isinstance(modules, str) else list(modules),
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
+    """Write weights, tokenizer, chat template, generation config and card; adapters are merged."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.config.use_cache = True
+    with quietly():
+        model.save_pretrained(out)
+    # Read anew: the trainer may have given its copy a padding token.
+    load_tokenizer(base).save_pretrained(out)
+    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers", "trl"))
+    text = _CARD.format(base=base.name, card=f"{card}\n" if card else "", versions=versions)
+    (out / "README.md").write_text(text, encoding="utf-8")

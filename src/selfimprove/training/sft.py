@@ -1,0 +1,211 @@
+"""Supervised fine-tuning on TRL: examples in, a plain Hugging Face folder out.
+
+The loss is the mean cross-entropy of the completion tokens, the stop token among them; prompts carry
+none. A killed training goes on from its newest readable checkpoint and ends with the very
+weights of one that was never interrupted, on the same machine with as many threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from selfimprove.config import Config
+from selfimprove.errors import TrainingError
+from selfimprove.seeds import rng
+from selfimprove.training.tokens import Tokenised, TokenisedExample, tokenise
+from selfimprove.types import Example
+
+__all__ = ["LoraConfig", "SftConfig", "Trained", "train_sft"]
+
+_log = logging.getLogger(__name__)
+
+
+class LoraConfig(Config):
+    """Low-rank adapters; merged into the weights at the end."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank."""
+    alpha: int = Field(default=32, ge=1)
+    """The adapter counts alpha / r times."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that is dropped."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Which layers get one; all-linear: every one but the output layer."""
+
+
+class SftConfig(Config):
+    """Fine-tuning; the defaults are LMSI's (Sec. 4) where the paper gives one."""
+
+    learning_rate: float = Field(default=5e-5, gt=0)
+    """Highest learning rate. Paper: 5e-5."""
+    batch_size: int = Field(default=32, ge=1)
+    """Examples per optimiser step. Paper: 32."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the examples. The paper gives steps instead."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps, instead of `epochs`. Paper: 10,000."""
+    max_length: int = Field(default=1024, ge=2)
+    """In tokens; a longer prompt loses its beginning, a longer completion its row."""
+    piece_tokens: int = Field(default=8192, ge=1)
+    """Tokens computed at once; a matter of memory and speed, not of the result."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes down after the warm-up."""
+    warmup_frac: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps in which the learning rate goes up."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic; auto: bfloat16 on a GPU that has it. Full weights are always kept in float32."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to keep fewer of them: for models that fill the memory."""
+    save_every: int = Field(default=200, ge=1)
+    """Steps between checkpoints, of which two are kept."""
+    lora: LoraConfig | None = None
+    """Train adapters and merge them; None: all weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training did."""
+
+    steps: int
+    examples: int
+    """Different rows that could be trained on."""
+    tokens: int
+    """Prompt and completion tokens of every row that was trained on, each time it was."""
+    completion_tokens: int
+    """Those of them that carry loss, stop tokens included."""
+    truncated: int
+    """Rows whose prompt lost its beginning to `max_length`."""
+    dropped: int
+    """Rows that were left out as their completion does not fit into `max_length`."""
+    first_loss: float
+    """Of the first step, before any change of the weights."""
+    final_loss: float
+    """Mean over the last logged steps."""
+    seconds: float
+    """Of this call: after a resume, the part since then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which rows are trained on, in which order, in how many steps."""
+
+    rows: tuple[TokenisedExample, ...]
+    order: tuple[int, ...]
+    steps: int
+
+
+def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
+    base: Path,
+    examples: Sequence[Example],
+    config: SftConfig,
+    *,
+    out: Path,
+    checkpoints: Path,
+    seed: int,
+    card: str = "",
+) -> Trained:
+    """Fine-tune the model of `base` on `examples` and write the result to `out`.
+
+    Args:
+        base: a Hugging Face folder.
+        examples: prompts and completions.
+        config: how.
+        out: becomes a Hugging Face folder; the log is written beside it.
+        checkpoints: where an interrupted training is looked for, and left.
+        seed: of the order of the examples, of adapters and dropout.
+        card: text for the model card.
+
+    Raises:
+        TrainingError: no example, none that fits into `max_length`, no stop token, a loss that
+            is no number.
+        EngineError: `base` holds no causal language model or no tokenizer.
+    """
+    started = time.monotonic()
+    if not examples:
+        raise TrainingError("there is no example to train on: look at the funnels of the run")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Loaded here: whoever only reads a recipe needs no torch.
+    from selfimprove.training import model_folder, supervised
+    from selfimprove.training.checkpoints import newest_readable
+    from selfimprove.training.quiet import quietly
+
+    model, tokenizer, stop = model_folder.load(base, config, seed)
+    tokenised = tokenise(examples, tokenizer, stop, config.max_length)
+    plan = _plan(tokenised, config, seed)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with quietly():
+        trainer = supervised.prepare(
+            (model, tokenizer),
+            plan,
+            config,
+            checkpoints=checkpoints,
+            log=out.parent / "train_log.jsonl",
+            seed=seed,
+        )
+        newest = newest_readable(checkpoints)
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        model_folder.write(trainer.model, base, out, card)
+    return _summary(plan, tokenised, config, trainer.state.log_history, started)
+
+
+def _plan(tokenised: Tokenised, config: SftConfig, seed: int) -> Plan:
+    """Every epoch is a new order of the rows, drawn from a stream of its own."""
+    count = len(tokenised.rows)
+    _report_length(tokenised, config.max_length)
+    wanted = (
+        config.max_steps * config.batch_size
+        if config.max_steps
+        else max(round(config.epochs * count), 1)
+    )
+    order: list[int] = []
+    for epoch in range(math.ceil(wanted / count)):
+        rows = list(range(count))
+        rng(seed, "sft order", epoch).shuffle(rows)
+        order += rows
+    return Plan(tokenised.rows, tuple(order[:wanted]), math.ceil(wanted / config.batch_size))
+
+
+def _report_length(tokenised: Tokenised, max_length: int) -> None:
+    total = len(tokenised.rows) + tokenised.dropped
+    if not tokenised.rows:
+        raise TrainingError(
+            f"none of the {total} examples fits into {max_length} tokens: raise sft.max_length"
+        )
+    if tokenised.dropped:
+        _log.warning(
+            "%d of %d examples left out: the completion does not fit into %d tokens",
+            tokenised.dropped, total, max_length,
+        )  # fmt: skip
+
+
+def _summary(
+    plan: Plan,
+    tokenised: Tokenised,
+    config: SftConfig,
+    history: list[dict[str, float]],
+    started: float,
+) -> Trained:
+    rows = [plan.rows[i] for i in plan.order]
+    tokens = sum(len(row.ids) for row in rows)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    return Trained(
+        steps=plan.steps,
+        examples=len(plan.rows),
+        tokens=tokens,
+        completion_tokens=tokens - sum(row.prompt_tokens for row in rows),
+        truncated=tokenised.truncated,
+        dropped=tokenised.dropped,
+        first_loss=losses[0],
+        final_loss=losses[-1],
+        seconds=time.monotonic() - started,
+    )

@@ -1,0 +1,99 @@
+"""The trainer of one supervised fine-tuning, set up but not yet running."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig as TrlConfig
+
+from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
+from selfimprove.training.model_folder import computes_in_bfloat16
+from selfimprove.training.pieces import Collator
+from selfimprove.training.sft import Plan, SftConfig
+from selfimprove.training.watch import Bar, LogFile
+
+__all__ = ["prepare"]
+
+_LOG_EVERY = 10  # steps; short trainings log ten times
+_CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
+
+
+def prepare(
+    loaded: tuple[Any, Any],
+    plan: Plan,
+    config: SftConfig,
+    *,
+    checkpoints: Path,
+    log: Path,
+    seed: int,
+) -> CompletionTrainer:
+    """Return a trainer for the plan; `loaded` is the model and its tokenizer."""
+    model, tokenizer = loaded
+    alone = _processes() == 1
+    share = alone and not config.gradient_checkpointing and may_share_prefixes(model)
+    # Several processes must make as many passes each: a batch is then one piece.
+    piece_tokens = config.piece_tokens if alone else config.batch_size * config.max_length
+    trainer = CompletionTrainer(
+        model=model,
+        args=_arguments(plan, config, checkpoints, seed),
+        train_dataset=Dataset.from_dict({"row": list(plan.order)}),
+        data_collator=Collator(plan.rows, piece_tokens, share=share),
+        processing_class=tokenizer,
+        callbacks=[LogFile(log), Bar()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(plan: Plan, config: SftConfig, checkpoints: Path, seed: int) -> TrlConfig:
+    rows, passes = _rows_and_passes(config)
+    return TrlConfig(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=passes,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=_SCHEDULES[config.schedule],
+        warmup_steps=math.ceil(config.warmup_frac * plan.steps),
+        num_train_epochs=1,  # the order holds every epoch
+        max_steps=plan.steps,
+        train_sampling_strategy="sequential",
+        use_cpu=not torch.cuda.is_available(),
+        bf16=computes_in_bfloat16(config),
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=_CHECKPOINTS_KEPT,
+        logging_first_step=True,
+        logging_steps=max(min(_LOG_EVERY, plan.steps // _LOG_EVERY), 1),
+        logging_nan_inf_filter=False,
+        seed=seed % 2**32,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _rows_and_passes(config: SftConfig) -> tuple[int, int]:
+    """Rows a process reads at once, and how often before a step."""
+    if _processes() == 1:
+        return config.batch_size, 1
+    mine = max(config.batch_size // _processes(), 1)
+    fit = max(config.piece_tokens // config.max_length, 1)
+    rows = next(n for n in range(min(fit, mine), 0, -1) if mine % n == 0)
+    return rows, mine // rows

@@ -1,0 +1,105 @@
+"""LMSI from end to end on the shipped model, on a handful of questions."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from selfimprove.methods.launch import launch, plan_recipe
+from tests.smoke.killing import differences, run_killed, run_whole
+
+_SMALL = Path(__file__).parent / "small.yaml"
+
+
+def _silent(_line: str) -> None:
+    """Announce nothing."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("lmsi") / "run"
+    launch(_SMALL, [], root, _silent)
+    return root
+
+
+@pytest.mark.slow
+def test_a_run_leaves_scores_of_every_arm_lineage_and_gate(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert [a["name"] for a in summary["arms"]] == ["base", "round-1", "unfiltered", "gold"]
+    modes = {(s["domain"], s["mode"]) for s in summary["arms"][0]["scores"]}
+    assert modes == {(d, m) for d in ("in", "out") for m in ("standard", "cot", "self_consistency")}
+    assert summary["headline"]["n"] == 24
+    lineage = json.loads((finished / "lineage.json").read_text())
+    assert lineage[1]["parent"] == lineage[0]["digest"] != lineage[1]["digest"]
+    assert summary["gate"][0]["set"] == "dev"
+
+
+@pytest.mark.slow
+def test_every_kept_path_agrees_with_its_vote(finished: Path) -> None:
+    import pyarrow.parquet as pq
+
+    votes = {v["question_id"]: v for v in _rows(finished / "round-1-votes")}
+    kept = pq.read_table(finished / "round-1-kept").to_pylist()
+    assert kept
+    assert all(p["index"] in votes[p["question_id"]]["agreeing"] for p in kept)
+    assert len(kept) == sum(len(v["agreeing"]) for v in votes.values())
+    assert all(v["confidence"] == len(v["agreeing"]) / 4 for v in votes.values())
+
+
+def _rows(step: Path) -> list[dict[str, object]]:
+    import pyarrow.parquet as pq
+
+    found: list[dict[str, object]] = pq.read_table(step, schema=None).to_pylist()
+    return found
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+    started = time.monotonic()
+    assert launch(_SMALL, [], finished, _silent).was_finished
+    assert time.monotonic() - started < 3
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    run_killed(_SMALL, killed, [], [6.0, 9.0])
+    assert differences(finished, killed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "switches",
+    [
+        ["iterations=2", "formats.deduplicate=true", "keep.max_per_question=2"],
+        ["questions={count: 64, seeds: 10, min_confidence: 0.25}", "data.train_limit=10"],
+        ["exemplars={sets: 2, shots: 2, max_tokens: 64}", "restart=false"],
+        ["student=tinier", "formats.use=[standard,direct]"],
+    ],
+    ids=["rounds", "own questions", "own exemplars", "distillation"],
+)
+def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> None:
+    small = ["controls=[]", "data.ood=[]", "evaluation.modes=[cot]", *switches]
+    root = launch(_SMALL, small, tmp_path / "run", _silent).root
+    assert json.loads((root / "summary.json").read_text())["headline"]["n"] == 24
+
+
+def test_a_dry_run_lists_the_steps_and_makes_nothing(tmp_path: Path) -> None:
+    root, steps = plan_recipe(_SMALL, [], tmp_path / "run")
+    assert [s.name for s in steps if "paths" in s.name] == ["round-1-paths"]
+    assert {s.is_done for s in steps} == {False}
+    drawn = next(s for s in steps if s.name == "round-1-paths").tokens_sampled
+    assert drawn == 48 * 4 * 64
+    assert not root.exists()
+
+
+@pytest.mark.slow
+def test_the_run_can_be_started_from_a_shell(tmp_path: Path) -> None:
+    small = ["controls=[]", "data.ood=[]", "evaluation.modes=[cot]"]
+    assert run_whole(_SMALL, tmp_path / "run", small) > 0
+    assert (tmp_path / "run" / "finished.json").exists()

@@ -1,0 +1,121 @@
+"""The parts of the torch engine: attention in two parts, prefixes, texts, digests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from selfimprove.sampling.attention import KeysValues, attend, attend_by_products, merge
+from selfimprove.sampling.prompts import Encoded, cohorts
+from selfimprove.sampling.texts import Texts, cut
+from selfimprove.weights import weights_digest
+
+
+def test_attention_over_two_parts_is_attention_over_both() -> None:
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(2, 3, 4, 8), *torch.randn(2, 2, 3, 10, 8)
+    bias = torch.zeros(2, 1, 1, 10)
+    bias[1, :, :, 8:] = -torch.inf
+    whole = torch.nn.functional.scaled_dot_product_attention(query, keys, values, bias, scale=0.3)
+    first = attend(query, KeysValues(keys[:, :, :6], values[:, :, :6]), None, 0.3)
+    second = attend(query, KeysValues(keys[:, :, 6:], values[:, :, 6:]), bias[..., 6:], 0.3)
+    assert torch.allclose(merge(first, second), whole, atol=1e-6)
+
+
+def test_attention_by_plain_products_is_that_of_the_cpu_kernel() -> None:
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(1, 2, 3, 8), *torch.randn(2, 1, 2, 5, 8)
+    bias = torch.tensor([0.0, 0.0, -torch.inf, 0.0, -1.0]).expand(1, 1, 3, 5)
+    part = KeysValues(keys, values)
+    kernel, products = (f(query, part, bias, 0.5) for f in (attend, attend_by_products))
+    assert torch.allclose(kernel.out, products.out, atol=1e-6)
+    assert torch.allclose(kernel.lse, products.lse, atol=1e-6)
+
+
+def _encoded(name: str, *ids: int) -> Encoded:
+    return Encoded(name, ids)
+
+
+def test_prompts_with_one_prefix_are_one_cohort_longest_first() -> None:
+    prefix = tuple(range(20))
+    found = cohorts([_encoded("a", *prefix, 90), _encoded("b", *prefix, 91, 92)])
+    assert [([p.key for p in c.prompts], c.shared) for c in found] == [(["b", "a"], 20)]
+
+
+def test_the_last_token_of_a_prompt_is_never_shared() -> None:
+    """Its logits choose the first new token, so every row reads it."""
+    (one,) = cohorts([_encoded("a", *range(30))])
+    assert one.shared == 29
+    (both,) = cohorts([_encoded("a", *range(30)), _encoded("b", *range(40))])
+    assert both.shared == 29
+
+
+def test_a_short_prefix_is_not_shared() -> None:
+    (only,) = cohorts([_encoded("a", 1, 2, 3, 4), _encoded("b", 1, 2, 5, 6)])
+    assert only.shared == 0
+
+
+def test_big_groups_with_a_prefix_of_their_own_are_cohorts_of_their_own() -> None:
+    """100 prompts with one exemplar set, 100 with another, 3 with none."""
+    first = [_encoded(f"a{i}", *range(100, 140), i) for i in range(100)]
+    second = [_encoded(f"b{i}", *range(200, 260), i) for i in range(100)]
+    lone = [_encoded(f"c{i}", i, i, i) for i in range(3)]
+    found = cohorts([*first, *lone, *second])
+    assert sorted((len(c.prompts), c.shared) for c in found) == [(3, 0), (100, 40), (100, 60)]
+
+
+def test_text_is_cut_at_the_first_stop_string_of_any() -> None:
+    assert cut("one. two; three", ("; ", ". ")) == "one"
+    assert cut("one two", (". ",)) is None
+
+
+@pytest.fixture
+def spaced() -> PreTrainedTokenizerFast:
+    """A tokenizer of the SentencePiece kind: decoding drops a space at the beginning."""
+    words = ["<s>", "▁", "▁the", "▁cat", "sat", "▁a", "a"]
+    letters = {c for w in words[1:] for c in w}
+    vocabulary = {t: i for i, t in enumerate([*words, *sorted(letters - set(words))])}
+    raw = Tokenizer(BPE(vocab=vocabulary, merges=[], fuse_unk=False))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>")
+
+
+def test_a_leading_space_is_kept(spaced: PreTrainedTokenizerFast) -> None:
+    texts = Texts(spaced, len(spaced))
+    assert spaced.decode([3, 4]) == "catsat"
+    assert texts.continuation([0, 2], [3, 4]) == " catsat"
+    assert texts.continuation([0, 2], [4, 3]) == "sat cat"
+
+
+def test_only_tokens_that_can_end_a_stop_string_are_looked_at(
+    spaced: PreTrainedTokenizerFast,
+) -> None:
+    found = Texts(spaced, len(spaced) + 2).ends_stop(("the", "sat "), torch.device("cpu"))
+    assert found is not None
+    ends = [spaced.convert_ids_to_tokens(i) for i in found.nonzero().squeeze(1).tolist()]
+    assert {"▁", "▁the", "▁cat", "▁a", "e"} >= set(ends) >= {"▁", "▁the", "e"}
+    assert "sat" not in ends
+
+
+def test_the_digest_follows_the_weights_not_the_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+        (tmp_path / name / "README.md").write_text(name)
+    before = weights_digest(tmp_path / "one")
+    assert before == weights_digest(tmp_path / "two")
+    changed = tmp_path / "two" / "model.safetensors"
+    changed.write_bytes(b"weightz")
+    os.utime(changed, ns=(1, 1))
+    assert weights_digest(tmp_path / "two") != before
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        changed.unlink()
+        weights_digest(tmp_path / "two")
