@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,7 +53,7 @@ def run(
     from selfimprove.methods.launch import launch, plan_recipe
 
     if dry_run:
-        terminal.show_plan(*plan_recipe(recipe, overrides or [], out))
+        terminal.show_plan(plan_recipe(recipe, overrides or [], out))
         return
     finished = launch(recipe, overrides or [], out, terminal.announce)
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
@@ -121,7 +121,9 @@ def check_data(
 @tiny_app.command("pretrain")
 def pretrain_tiny(
     out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
-    size: Annotated[str, typer.Option(help="tiny, or tinier (the distillation student).")] = "tiny",
+    size: Annotated[
+        Literal["tiny", "tinier"], typer.Option(help="tinier is the distillation student.")
+    ] = "tiny",
     seed: Annotated[int, typer.Option(help="Seeds weights and corpus.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Training steps [the shipped model's].")] = None,
 ) -> None:

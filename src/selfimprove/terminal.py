@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from selfimprove.data.read import Check
-    from selfimprove.methods.lmsi_plan import PlannedStep
+    from selfimprove.methods.launch import Plan
 
 __all__ = [
     "announce",
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _SHOWN_BAD_ROWS = 20
+_GIB = 2**30
 
 
 def announce(line: str) -> None:
@@ -40,15 +41,17 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
     Console().print(table)
 
 
-def show_plan(root: Path, steps: Sequence[PlannedStep]) -> None:
+def show_plan(plan: Plan) -> None:
     """Print the steps of a run and the upper bounds of their cost."""
     rows = [
         (s.name, s.does, f"{s.tokens_sampled:,}", f"{s.tokens_trained:,}",
          "done" if s.is_done else "to do")
-        for s in steps
+        for s in plan.steps
     ]  # fmt: skip
-    columns = ("step", "does", "tokens to sample, at most", "tokens to train on, at most", "state")
-    _table(f"plan of {root}", columns, rows)
+    columns = ("step", "does", "to sample", "to train on", "state")
+    _table(f"{plan.root}: tokens are upper bounds", columns, rows)
+    memory, disk = plan.needs.memory_bytes / _GIB, plan.needs.disk_bytes / _GIB
+    print(f"memory: about {memory:.2f} GiB, and activations; disk: at most {disk:.2f} GiB")
 
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:

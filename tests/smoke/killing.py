@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from selfimprove.seeds import rng
 
 _SMALL = Path(__file__).parent / "small.yaml"
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    draw = random.Random(given.seed)  # noqa: TID251  when to kill, not what to sample
+    draw = rng(given.seed, "moments of the kills")
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         seconds = run_whole(given.recipe, whole, given.overrides)

@@ -29,7 +29,9 @@ class Outer(Config):
 
 
 def test_an_unknown_key_names_the_nearest_one() -> None:
-    with pytest.raises(ConfigError, match=r"paths.temprature: unknown key; did you mean 'temperature'"):
+    with pytest.raises(
+        ConfigError, match=r"paths.temprature: unknown key; did you mean 'temperature'"
+    ):
         load(Outer, {"paths": {"temprature": 1}}, "here")
 
 

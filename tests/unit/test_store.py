@@ -126,9 +126,7 @@ def test_a_funnel_is_stored_with_its_reasons(run: Run) -> None:
     ]
 
 
-def test_a_full_disk_keeps_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "value.json"
     files.write_json(path, {"good": True})
 
@@ -157,9 +155,7 @@ def test_a_dead_writer_holds_no_lock(tmp_path: Path) -> None:
     Run(root).close()
 
 
-def train(
-    base: ModelRef, rows: Sequence[Row], *, out: Path, checkpoints: Path
-) -> Trained:
+def train(base: ModelRef, rows: Sequence[Row], *, out: Path, checkpoints: Path) -> Trained:
     assert not out.exists()
     out.mkdir(parents=True)
     (out / "config.json").write_text("{}")
@@ -180,7 +176,7 @@ def test_a_trained_model_is_pinned_by_its_weights(run: Run) -> None:
     assert run.train("model", train, base, [Row(1, None, ())]) == model
     assert made == [1]
     assert model.name == "base + model"
-    with pytest.raises(StaleStepError, match="base.weights was"):
+    with pytest.raises(StaleStepError, match=r"base\.weights was"):
         run.train("model", train, ModelRef("base", "nowhere", "1" * 64), [Row(1, None, ())])
     (Path(model.path) / "model.safetensors").write_bytes(b"other weights of the same model")
     with pytest.raises(CorruptShardError, match="does not hold the weights"):

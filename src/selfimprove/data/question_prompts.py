@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfimprove.data.exemplars import Exemplar
-
 from selfimprove.types import Message, Prompt
 
 __all__ = [

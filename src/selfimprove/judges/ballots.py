@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfimprove.judges.answers import vote
-
 from selfimprove.types import Question, ReasoningPath
 
 __all__ = ["AnswerClass", "VotedQuestion", "vote_each"]

@@ -18,7 +18,7 @@ from fractions import Fraction
 __all__ = ["canonical", "clean", "exact", "read_number"]
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
-_NUMBER = re.compile(rf"(?P<sign>[-+]?)\s?(?P<digits>{_DIGITS})(?P<power>[eE][-+]?\d{{1,3}}\b)?")
+_NUMBER = re.compile(rf"(?:[-+]\s?)?(?P<digits>{_DIGITS})(?P<power>[eE][-+]?\d{{1,3}}\b)?")
 _PLAIN = re.compile(rf"[-+]?(?:{_DIGITS})(?:[eE][-+]?\d{{1,3}})?")
 _FRACTION = re.compile(rf"([-+]?(?:{_DIGITS}))\s*/\s*({_DIGITS})")
 _MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
@@ -38,6 +38,10 @@ _UNREADABLE = re.compile(
     r"|\s*(?:[^\W\d]+\.?\s+){0,2}(?:,|and|or|to|&)\s*(?:\$|about |a )?-?\d"
 )
 _GLUED = re.compile(r"[\w.,/:^]\Z")
+_DENIED = re.compile(
+    r"\b(?:unknown|unclear|cannot|impossible|not|no|wrong|incorrect|neither|than|under|over)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 _FILLER = re.compile(
     r"(?:\s|[:=~≈>*\"'(\[]|(?:is|be|to|it|about|approximately|roughly|around|exactly|only|just|simply|now|"
     r"then|thus|therefore|hence|definitely|clearly|indeed|equal|equals|a total of|in total|at least|still|also)\b)*",
@@ -172,7 +176,10 @@ def _scale(rest: str) -> int:
 def _only_number(text: str) -> str | None:
     """Read a statement that starts with words; it must hold a single number."""
     found = list(_NUMBER.finditer(text))
-    if len(found) != 1 or _GLUED.search(text[: found[0].start()]):
+    if len(found) != 1:
+        return None
+    before = text[: found[0].start()]
+    if _GLUED.search(before) or _DENIED.search(before):
         return None
     return _completed(found[0], text)
 
@@ -245,13 +252,14 @@ def clean(text: str) -> str:
         text = _ascii_numbers(text)
     if "\\" in text:
         text = _without_latex(text)
+    text = text.replace("{,}", ",")
     text = re.sub(r"\*\*|__|`", "", text)
     text = re.sub(r"[$€£¥₹]", "", text)
     return _MINUS.sub("-", text)
 
 
 def _without_latex(text: str) -> str:
-    text = _LATEX_SPACES.sub("", text).replace("{,}", ",").replace("\\$", "").replace("\\%", "%")
+    text = _LATEX_SPACES.sub("", text).replace("\\$", "").replace("\\%", "%")
     text = _LATEX_TEXT.sub(r" \1 ", text)
     text = _LATEX_BOX.sub(r"\1", text)
     text = _LATEX_FRACTION.sub(r" \1/\2", text)

@@ -10,11 +10,11 @@ from selfimprove.config import fingerprint, load, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.files import read_json
 from selfimprove.methods import lmsi
-from selfimprove.methods.lmsi_plan import PlannedStep, plan
+from selfimprove.methods.lmsi_plan import Needs, PlannedStep, needs, plan
 from selfimprove.models import locate
 from selfimprove.store import Run
 
-__all__ = ["Finished", "launch", "plan_recipe"]
+__all__ = ["Finished", "Plan", "launch", "plan_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,22 @@ def launch(
     return Finished(root, was_finished=False)
 
 
-def plan_recipe(
-    path: Path, overrides: Sequence[str], out: Path | None
-) -> tuple[Path, list[PlannedStep]]:
-    """Return the run's folder and its steps with what each would cost; run nothing.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a recipe would do."""
+
+    root: Path
+    steps: list[PlannedStep]
+    needs: Needs
+
+
+def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
+    """Return the run's folder, its steps and what they would cost; run nothing.
 
     Raises:
         SelfImproveError: the recipe, its data or its models cannot be used.
     """
     config = read_config(path, overrides)
     root = out or default_folder(path, config)
-    return root, plan(config, root)
+    steps = plan(config, root)
+    return Plan(root, steps, needs(config, steps))

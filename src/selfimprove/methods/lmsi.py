@@ -316,7 +316,7 @@ def _written(
     return TrainingRow(question.id, name, prompt, completion)
 
 
-def fine_tune(
+def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
     base: ModelRef,
     rows: Sequence[TrainingRow],
     config: SftConfig,

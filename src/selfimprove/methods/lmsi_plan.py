@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from selfimprove.data.sources import count_questions, training_questions
 from selfimprove.methods.lmsi import LmsiConfig
+from selfimprove.models import locate
 
-__all__ = ["PlannedStep", "plan"]
+__all__ = ["Needs", "PlannedStep", "needs", "plan"]
 
 _CHARACTERS_A_TOKEN = 4  # of English text, roughly
+_ROW_BYTES = 2  # on disk, a token of a stored path, compressed
+_ADAM_BYTES = 16  # float32 weight, gradient and two moments, a parameter
+_ADAPTER_SHARE = 0.02  # of the parameters, trained by LoRA at usual ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,41 @@ class PlannedStep:
     tokens_sampled: int
     tokens_trained: int
     is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run asks of the machine, roughly."""
+
+    memory_bytes: int
+    """Of the largest step, without activations and the cache of the rows."""
+    disk_bytes: int
+    """Of the finished run, and the two checkpoints of the training that is under way."""
+
+
+def needs(config: LmsiConfig, steps: Sequence[PlannedStep]) -> Needs:
+    """Estimate memory and disk from the models' files; nothing is loaded.
+
+    Raises:
+        EngineError: there is no such model.
+    """
+    learner = Path(locate(config.student or config.model).path)
+    weights = sum(f.stat().st_size for f in learner.glob("*.safetensors"))
+    count = sum(_parameters(f) for f in learner.glob("*.safetensors"))
+    trained = sum(s.tokens_trained > 0 for s in steps)
+    rows = sum(s.tokens_sampled + s.tokens_trained for s in steps) * _ROW_BYTES
+    share = _ADAPTER_SHARE if config.sft.lora else 1.0
+    training = int(_ADAM_BYTES * count * share) + (weights if config.sft.lora else 0)
+    # A checkpoint holds the trained weights and their two moments, in float32.
+    checkpoints = 2 * int(12 * count * share)
+    return Needs(max(training, weights), trained * weights + checkpoints + rows)
+
+
+def _parameters(file: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as tensors:
+        return sum(prod(tensors.get_slice(k).get_shape()) for k in tensors.keys())  # noqa: SIM118
 
 
 def plan(config: LmsiConfig, root: Path) -> list[PlannedStep]:
@@ -51,7 +91,7 @@ def _steps(config: LmsiConfig) -> Iterator[_Line]:
         * ask.max_tokens
         * sum(ask.votes if mode == "self_consistency" else 1 for mode in ask.modes)
     )
-    yield "eval-base", f"ask {held_out} held-out questions {ask.modes}", measured, 0
+    yield "eval-base", f"ask {held_out} held-out questions: {', '.join(ask.modes)}", measured, 0
     yield "questions", f"read {len(questions)} questions, no answers", 0, 0
     if config.questions:
         sampled = config.questions.count * config.questions.max_tokens

@@ -19,7 +19,9 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     windowed = getattr(config, "sliding_window", None) and getattr(
         config, "use_sliding_window", True
     )
-    return set(kinds) == {"full_attention"} and not windowed and hasattr(config, "num_hidden_layers")
+    return (
+        set(kinds) == {"full_attention"} and not windowed and hasattr(config, "num_hidden_layers")
+    )
 
 
 @final

@@ -56,7 +56,9 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
             raise EngineError(f"cannot load a causal model from {base}: {error}") from error
     stop = stop_tokens(model, tokenizer)
     if not stop:
-        raise TrainingError(f"{base} names no end-of-sequence token: nothing would teach it to stop")
+        raise TrainingError(
+            f"{base} names no end-of-sequence token: nothing would teach it to stop"
+        )
     if tokenizer.eos_token_id in stop:  # the first is put behind texts that end in none
         stop = [tokenizer.eos_token_id, *(t for t in stop if t != tokenizer.eos_token_id)]
     set_seed(seed % 2**32)

@@ -38,7 +38,7 @@ def prepare(
     alone = _processes() == 1
     share = alone and not config.gradient_checkpointing and may_share_prefixes(model)
     # Several processes must make as many passes each: a batch is then one piece.
-    piece_tokens = config.piece_tokens if alone else config.batch_size * config.max_length
+    piece_tokens = _piece_tokens(config) if alone else config.batch_size * config.max_length
     trainer = CompletionTrainer(
         model=model,
         args=_arguments(plan, config, checkpoints, seed),
@@ -85,6 +85,11 @@ def _arguments(plan: Plan, config: SftConfig, checkpoints: Path, seed: int) -> T
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
+def _piece_tokens(config: SftConfig) -> int:
+    """On a CPU, activations that stay in its cache are worth more than wide matrices."""
+    return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048)
+
+
 def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -94,6 +99,6 @@ def _rows_and_passes(config: SftConfig) -> tuple[int, int]:
     if _processes() == 1:
         return config.batch_size, 1
     mine = max(config.batch_size // _processes(), 1)
-    fit = max(config.piece_tokens // config.max_length, 1)
+    fit = max(_piece_tokens(config) // config.max_length, 1)
     rows = next(n for n in range(min(fit, mine), 0, -1) if mine % n == 0)
     return rows, mine // rows

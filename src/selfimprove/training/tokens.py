@@ -32,7 +32,10 @@ class Tokenised:
 
 
 def tokenise(
-    examples: Sequence[Example], tokenizer: Any, stop: Sequence[int], max_length: int  # noqa: ANN401
+    examples: Sequence[Example],
+    tokenizer: Any,
+    stop: Sequence[int],
+    max_length: int,  # noqa: ANN401
 ) -> Tokenised:
     """Tokenise examples, each completion ending in a stop token that is trained.
 
@@ -112,7 +115,9 @@ def _closing_tokens(tokenizer: Any) -> int:  # noqa: ANN401
     with_special = tokenizer("a")["input_ids"]
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     after = 0
-    while len(with_special) - after > 0 and with_special[len(with_special) - 1 - after] != plain[-1]:
+    while (
+        len(with_special) - after > 0 and with_special[len(with_special) - 1 - after] != plain[-1]
+    ):
         after += 1
     return after
 

@@ -1,0 +1,50 @@
+"""Intervals: known widths, pairing, and no claim where nothing differs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from selfimprove.evaluation.intervals import mean, paired
+
+
+def test_the_interval_of_a_mean_is_near_the_normal_one() -> None:
+    values = [1.0] * 300 + [0.0] * 100
+    found = mean(values)
+    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert found.value == 0.75
+    assert found.low == pytest.approx(0.75 - half, abs=0.006)
+    assert found.high == pytest.approx(0.75 + half, abs=0.006)
+
+
+def test_pairing_makes_a_small_steady_gain_visible() -> None:
+    before = [1.0] * 50 + [0.0] * 50
+    after = [1.0] * 60 + [0.0] * 40
+    found = paired(before, after)
+    assert (found.wins, found.losses, found.ties) == (10, 0, 90)
+    assert found.difference == pytest.approx(0.1)
+    assert found.is_better
+    # Unpaired, the two means' intervals overlap widely.
+    assert mean(before).high > mean(after).low
+
+
+def test_equal_systems_differ_by_exactly_nothing() -> None:
+    found = paired([1.0, 0.0, 1.0], [1.0, 0.0, 1.0])
+    assert (found.difference, found.low, found.high, found.is_better) == (0, 0, 0, False)
+
+
+def test_the_same_numbers_give_the_same_interval() -> None:
+    values = [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert mean(values) == mean(values)
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([1.0], [1.0, 0.0])])
+def test_what_cannot_be_paired_is_refused(before: list[float], after: list[float]) -> None:
+    with pytest.raises(ValueError, match="cannot pair"):
+        paired(before, after)
+
+
+def test_nothing_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        mean([])

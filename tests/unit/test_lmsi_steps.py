@@ -1,0 +1,97 @@
+"""The steps of LMSI on hand-made rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfimprove.data.exemplars import Exemplar, ExemplarSet
+from selfimprove.judges.ballots import vote_each
+from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, agreeing_paths, mixed_formats
+from selfimprove.methods.lmsi_low_resource import Written, new_questions
+from selfimprove.types import Question, ReasoningPath
+
+QUESTION = Question("q", "d", "How many?", "number")
+SETS = (ExemplarSet("d", (Exemplar("Two and two?", "2 + 2 = 4.", "4"),)),)
+
+
+def paths(answers: list[str | None]) -> list[ReasoningPath]:
+    return [
+        ReasoningPath("q", i, f" Path {i}. The answer is {a}.", a, "stop", 5)
+        for i, a in enumerate(answers)
+    ]
+
+
+def test_twenty_of_thirty_two_agree_and_make_eighty_rows() -> None:
+    drawn = paths(["8"] * 20 + ["9"] * 8 + [None] * 4)
+    (voted,) = vote_each([QUESTION], drawn)
+    assert (voted.winner, voted.confidence, voted.silent) == ("8", 0.625, 4)
+    kept = agreeing_paths(drawn, [voted], KeepConfig())
+    assert len(kept.rows) == 20
+    drops = {d.why: d.count for d in kept.funnels[0].dropped}
+    assert drops == {"outvoted": 8, "states no answer": 4}
+    rows = mixed_formats([QUESTION], kept.rows, SETS, FormatsConfig(), 0).rows
+    assert len(rows) == 80
+
+
+def test_the_four_formats_word_for_word() -> None:
+    rows = mixed_formats([QUESTION], paths(["8"]), SETS, FormatsConfig(), 0).rows
+    assert {r.format: (r.prompt, r.completion) for r in rows} == {
+        "cot": (
+            "Q: Two and two?\nA: 2 + 2 = 4. The answer is 4.\n\nQ: How many?\nA:",
+            " Path 0. The answer is 8.",
+        ),
+        "standard": (
+            "Q: Two and two?\nA: The answer is 4.\n\nQ: How many?\nA:",
+            " The answer is 8.",
+        ),
+        "step_by_step": (
+            "Q: How many?\nA: Let's think step by step.",
+            " Path 0. The answer is 8.",
+        ),
+        "direct": ("Q: How many?\nA:", " The answer is 8."),
+    }
+
+
+def test_one_format_a_path_gives_one_row_a_path_in_all_formats() -> None:
+    rows = mixed_formats([QUESTION], paths(["8"] * 200), SETS, FormatsConfig(mix="one"), 0).rows
+    assert len(rows) == 200
+    # Each format is drawn with probability 1/4: fewer than 20 of 200 has odds below 1e-6.
+    assert all(sum(r.format == f for r in rows) > 20 for f in ("cot", "standard", "direct"))
+
+
+def test_identical_rows_are_written_once_when_asked() -> None:
+    config = FormatsConfig(deduplicate=True)
+    made = mixed_formats([QUESTION], paths(["8", "8", "8"]), SETS, config, 0)
+    assert len(made.rows) == 3 + 1 + 3 + 1
+    assert made.funnels[0].dropped[0].count == 4
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [(KeepConfig(min_confidence=0.7), 0), (KeepConfig(max_per_question=1), 1), (KeepConfig(), 2)],
+)
+def test_floor_and_cap(keep: KeepConfig, left: int) -> None:
+    drawn = paths(["8", "8", "9"])
+    assert len(agreeing_paths(drawn, vote_each([QUESTION], drawn), keep).rows) == left
+
+
+def test_a_question_without_any_answer_keeps_nothing() -> None:
+    drawn = paths([None, None])
+    (voted,) = vote_each([QUESTION], drawn)
+    assert (voted.winner, voted.confidence) == (None, 0.0)
+    assert agreeing_paths(drawn, [voted], KeepConfig()).rows == []
+
+
+def test_own_questions_are_new_and_are_questions() -> None:
+    written = [
+        Written("own-0", " How many cats?"),
+        Written("own-1", " how many CATS?"),
+        Written("own-2", " How many?"),
+        Written("own-3", " There are cats."),
+    ]
+    made = new_questions(written, (QUESTION,))
+    assert [q.text for q in made.rows] == ["How many cats?"]
+    assert {d.why: d.count for d in made.funnels[0].dropped} == {
+        "asked before": 2,
+        "not a question": 1,
+    }
