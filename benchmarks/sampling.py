@@ -222,7 +222,7 @@ class Theirs:
         return str(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
 
 
-def _common_prefix(ids: Sequence[Sequence[int]]) -> list[int]:
+def _common_prefix(ids: Sequence[list[int]]) -> list[int]:
     low, high = min(ids), max(ids)
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     return list(low[: min(same, min(map(len, ids)) - 1)])
@@ -293,6 +293,7 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
         runs["theirs"].append(theirs.sample(texts, way, size))
         runs["ours"].append(_ours(engine, texts, size))
     speed = {side: median(run.tokens_per_s for run in done) for side, done in runs.items()}
+    plain = [tokens_per_s for way, tokens_per_s in tried.items() if "cached" not in way]
     return {
         "workload": name,
         "model": "shipped" if shipped else "random weights",
@@ -300,6 +301,7 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
         "prefix_tokens": len(_common_prefix([theirs.tokenizer(t)["input_ids"] for t in texts])),
         **asdict(size),
         "ratio": round(speed["ours"] / speed["theirs"], 2),
+        "ratio_to_generate_without_prefix_cache": round(speed["ours"] / max(plain), 2),
         "ours_tokens_per_s": round(speed["ours"]),
         "theirs_tokens_per_s": round(speed["theirs"]),
         "theirs_called_with": _name(way),

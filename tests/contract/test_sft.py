@@ -142,9 +142,8 @@ def test_a_fine_tuned_model_stops_where_it_was_taught_to(base: Path, tmp_path: P
     done = _train(base, examples, tmp_path, epochs=40)
     assert done.final_loss < 0.05
     folder = tmp_path / "model"
-    model, tokenizer = (
-        kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer)
-    )
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     asked = tokenizer("w1 w2 w3", return_tensors="pt")
     written = model.generate(**asked, max_new_tokens=9, do_sample=False)[0, 3:]
     assert tokenizer.decode(written) == "w4 w5 <eos>"
@@ -153,18 +152,18 @@ def test_a_fine_tuned_model_stops_where_it_was_taught_to(base: Path, tmp_path: P
 
 
 def test_turns_go_through_the_chat_template(base: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
     example = Example((Message("user", "w0 w1"),), "w2")
     (row,) = tokenise([example], tokenizer, [_EOS], 64).rows
-    assert tokenizer.decode(row.ids) == "<user> w0 w1 <eos> <assistant> w2 <eos>"
-    assert tokenizer.decode(row.ids[row.prompt_tokens :]) == "w2 <eos>"
+    assert tokenizer.decode(list(row.ids)) == "<user> w0 w1 <eos> <assistant> w2 <eos>"
+    assert tokenizer.decode(list(row.ids[row.prompt_tokens :])) == "w2 <eos>"
 
 
 def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_row(base: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
     examples = [Example("w1 w2 w3 w4", " w5"), Example("w1", " w2 w3 w4 w5")]
     found = tokenise(examples, tokenizer, [_EOS], 4)
-    assert [tokenizer.decode(r.ids) for r in found.rows] == ["w3 w4 w5 <eos>"]
+    assert [tokenizer.decode(list(r.ids)) for r in found.rows] == ["w3 w4 w5 <eos>"]
     assert (found.truncated, found.dropped) == (1, 1)
 
 
@@ -211,6 +210,15 @@ def test_a_resumed_training_ends_with_the_same_bits_even_past_a_broken_checkpoin
         assert (again.tokens, again.first_loss) == (straight.tokens, straight.first_loss)
         log = (tmp_path / name / "train_log.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+
+
+def test_the_result_is_stored_in_the_precision_of_its_base(base: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(base, half)
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
+    _train(half, _examples(8), tmp_path)
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto")
+    assert after.dtype == torch.bfloat16
 
 
 def test_adapters_are_merged_into_a_plain_folder(base: Path, tmp_path: Path) -> None:

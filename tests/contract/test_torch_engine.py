@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -281,6 +282,24 @@ def test_out_of_memory_with_one_row_is_an_error(
     monkeypatch.setattr(CascadeLanes, "step", failing)
     with pytest.raises(EngineError, match="one row"):
         list(engine.draw(_PROMPTS, SamplingConfig(n=3, max_tokens=16), seed=0))
+
+
+def test_logprobs_go_on_in_smaller_batches_when_memory_ends(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(llama, EngineConfig())
+    pairs = [(p, " four") for p in _PROMPTS]
+    calm = engine.logprobs(pairs)
+    forward = LlamaForCausalLM.forward
+
+    def failing(self: Any, input_ids: torch.Tensor, **rest: Any) -> Any:
+        if len(input_ids) > 2:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return forward(self, input_ids, **rest)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", failing)
+    for calm_row, row in zip(calm, engine.logprobs(pairs), strict=True):
+        assert row == pytest.approx(calm_row, abs=1e-5)
 
 
 def test_other_runtime_errors_are_not_taken_for_lack_of_memory(

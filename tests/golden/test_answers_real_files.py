@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from selfimprove.data.read import read_labelled
 from selfimprove.data.row import options
 from selfimprove.judges.answers import extract, matches
@@ -61,11 +62,11 @@ LETTERS = (
     "One might think the answer is ({o}), but it fails. The answer is {l}.",
 )
 
-_PER_QUESTION = 6
+_PER_QUESTION = 5
 
 
 def _some(phrasings: tuple[str, ...], number: int) -> Iterator[str]:
-    """Each question takes six phrasings, so that all are tried hundreds of times."""
+    """Each question takes five phrasings, so that all are tried hundreds of times."""
     return (phrasings[(number * 5 + k) % len(phrasings)] for k in range(_PER_QUESTION))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from selfimprove.data.row import choice_text
 from selfimprove.judges.answers import extract, reasoning_before_answer
 from selfimprove.types import Question

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from selfimprove.judges import maths
 from selfimprove.judges.answers import MathChecker, extract, matches, same, vote
 from selfimprove.judges.maths import looks_like_maths

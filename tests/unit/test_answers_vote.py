@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfimprove.judges.answers import vote
 
 ANSWERS = st.lists(st.sampled_from(["1", "1.0", "2", "1/2", "0.5", None]), max_size=40)

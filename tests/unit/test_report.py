@@ -76,7 +76,7 @@ def vote(ids: list[str], paths: int) -> Filtered[Vote]:
         agreeing = () if i == 2 else tuple(range(paths))
         text = f"{q}: {HOSTILE}"
         votes.append(Vote(q, "tiny", text, winner, 0.5, i == 2, paths, 0, agreeing, classes))
-    return Filtered(votes, (Funnel("tied <b>votes</b>", len(ids), len(ids), (Drop(HOSTILE, 0),)),))
+    return Filtered(votes, (Funnel("tied <b>votes</b>", len(ids), len(ids), (Drop(HOSTILE, 1),)),))
 
 
 def keep(ids: list[str]) -> Filtered[DrawnPath]:

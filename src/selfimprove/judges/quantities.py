@@ -35,7 +35,7 @@ _EXPRESSION = re.compile(
 )
 _UNREADABLE = re.compile(
     r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*\$?\d)"
-    r"|\s*(?:[^\W\d]+\.?\s+){0,2}(?:,|and|or|to|&)\s*(?:\$|about |a )?-?\d"
+    r"|\s*(?:[^\W\d]+\.?\s+){0,2}(?:[,;]|and|or|to|&)\s*(?:\$|about |a )?-?\d"
 )
 _GLUED = re.compile(r"[\w.,/:^]\Z")
 _DENIED = re.compile(
@@ -74,7 +74,8 @@ _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 _WORDS = {word: n for n, word in enumerate(_UNITS)} | {w: 10 * n for n, w in enumerate(_TENS, 2)}
 _WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
 _NUMBER_WORD = re.compile(rf"\b(?:({'|'.join(_TENS)})[-\s]({'|'.join(_UNITS[1:10])})|({_WORD}))\b")
-_LATEX_SPACES = re.compile(r"\\[,;!: ]|\\(?:left|right|displaystyle)\b|~")
+_LATEX_THOUSANDS = re.compile(r"(?<=\d)\\[,; ](?=\d{3}(?!\d))")
+_LATEX_SPACES = re.compile(r"\\[,;: ]|\\(?:left|right|displaystyle)\b|~")
 _LATEX_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _LATEX_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
@@ -253,18 +254,21 @@ def clean(text: str) -> str:
     if "\\" in text:
         text = _without_latex(text)
     text = text.replace("{,}", ",")
-    text = re.sub(r"\*\*|__|`", "", text)
-    text = re.sub(r"[$€£¥₹]", "", text)
-    return _MINUS.sub("-", text)
+    # What is taken away must not join two numbers: '2**3' is not 23, '1$1' is not 11.
+    text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text)
+    text = re.sub(r"(?<=\d)(?:__|[`$€£¥₹])+(?=\d)", ";", text)
+    text = re.sub(r"\*\*|__|[`$€£¥₹]", "", text)
+    return _MINUS.sub("-", text).strip()
 
 
 def _without_latex(text: str) -> str:
-    text = _LATEX_SPACES.sub("", text).replace("\\$", "").replace("\\%", "%")
+    text = _LATEX_THOUSANDS.sub("", text.replace("\\!", ""))
+    text = _LATEX_SPACES.sub(" ", text).replace("\\$", "$").replace("\\%", "%")
     text = _LATEX_TEXT.sub(r" \1 ", text)
     text = _LATEX_BOX.sub(r"\1", text)
     text = _LATEX_FRACTION.sub(r" \1/\2", text)
     text = text.replace("\\times", "*").replace("\\cdot", "*")
-    return re.sub(r"\\[()\[\]]", "", text).strip()
+    return re.sub(r"\\[()\[\]]", " ", text).strip()
 
 
 def _ascii_numbers(text: str) -> str:

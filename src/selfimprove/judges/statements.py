@@ -8,7 +8,8 @@ else's ('one might think the answer is 18') or about a wrong answer is none. A n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from selfimprove.types import AnswerType
@@ -78,6 +79,11 @@ _TAKEN_BACK = re.compile(
 _NEXT_QUESTION = re.compile(
     r"\n\s*(?:Q|Question|Human|User)\s*:|<\|(?:im_end|endoftext|eot_id)\|>|</s>"
 )
+# A reply is data: whatever it holds, reading it takes time in proportion to its length.
+_MOST_STATEMENTS = 32
+_LONGEST_BEFORE = 200
+_LONGEST_SAID = 2000
+
 _TITLES = (
     "St Mr Mrs Ms Dr Jr Sr vs No Mt Lt Rs Maj Gen Col Capt Cpt Sgt Rev Prof Hon Gov Sen Rep Ft Co Inc "
     "Ltd Corp Ave Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec approx ca etc Cmdr Adm Brig"
@@ -129,7 +135,7 @@ def is_taken_back(text: str) -> bool:
 
 
 def _announced(text: str, *, may_ask: bool) -> Iterator[Statement]:
-    for found in _MARKER.finditer(text):
+    for found in _last(_MARKER, text):
         before = _before(text, found.start())
         said = _said(text, found.end())
         asks = said.rstrip().endswith("?") and not may_ask
@@ -138,31 +144,37 @@ def _announced(text: str, *, may_ask: bool) -> Iterator[Statement]:
 
 
 def _marked(text: str, answer_type: AnswerType) -> Iterator[Statement]:
-    for found in _HASHES.finditer(text):
+    for found in _last(_HASHES, text):
         yield Statement(found.start(), _said(text, found.end()))
-    for found in _BOXED.finditer(text):
+    for found in _last(_BOXED, text):
         yield Statement(found.start(), _braced(text, found.end()))
     if answer_type != "choice":  # 'A: a rock' would be the first option
-        for found in _LAST_LINE.finditer(text):
+        for found in _last(_LAST_LINE, text):
             yield Statement(found.start(), _said(text, found.end()))
 
 
 def _letter_first(text: str) -> Iterator[Statement]:
     for pattern in (_BARE_LETTER, _CHOOSE):
-        for found in pattern.finditer(text):
+        for found in _last(pattern, text):
             before = _before(text, found.start())
             if not _SUPPOSED.search(before) and not _NOT_MINE.search(before):
                 yield Statement(found.start(), _said(text, found.end()))
-    for found in _VALUE_FIRST.finditer(text):
+    for found in _last(_VALUE_FIRST, text):
         before = _before(text, found.start())
         if not _DENIED.search(before) and not _is_question(text, found.end()):
             yield Statement(found.start(), found["value"])
 
 
+def _last(pattern: re.Pattern[str], text: str) -> Iterable[re.Match[str]]:
+    """Return the last matches: bounds the time that a text of nothing but statements takes."""
+    return deque(pattern.finditer(text), maxlen=_MOST_STATEMENTS)
+
+
 def _before(text: str, position: int) -> str:
     """Return the words of the sentence before `position`."""
-    start = max(text.rfind(mark, 0, position) for mark in "\n.!?")
-    return text[start + 1 : position]
+    first = max(0, position - _LONGEST_BEFORE)
+    start = max(text.rfind(mark, first, position) for mark in "\n.!?")
+    return text[max(start + 1, first) : position]
 
 
 def _is_question(text: str, position: int) -> bool:
@@ -171,7 +183,7 @@ def _is_question(text: str, position: int) -> bool:
 
 def _said(text: str, start: int) -> str:
     """Return the rest of the sentence; of the next line that has words where this one has none."""
-    rest = text[start:]
+    rest = text[start : start + _LONGEST_SAID]
     lines = rest.split("\n")
     bare = next((n for n, line in enumerate(lines) if line.strip(" \t*_:`$")), None)
     if bare is None:
@@ -184,7 +196,7 @@ def _said(text: str, start: int) -> str:
 def _braced(text: str, start: int) -> str:
     """Return what stands between the brace at `start` and its partner."""
     depth = 0
-    for position in range(start, len(text)):
+    for position in range(start, min(len(text), start + _LONGEST_SAID)):
         depth += {"{": 1, "}": -1}.get(text[position], 0)
         if depth == 0:
             return text[start + 1 : position]

@@ -1,7 +1,7 @@
 """Where rows live inside the model: one lane of key-value cache a row. Two ways to keep them.
 
 `PaddedLanes` is the general way: transformers' own cache, prompts padded on the left. It works for
-any causal model, sliding windows and recurrent layers included. `cascade.py` has the fast way.
+any causal model with attention, sliding windows included. `cascade.py` has the fast way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
+from selfimprove.errors import EngineError
 from selfimprove.sampling.prompts import Encoded
 
 __all__ = ["Lanes", "PaddedLanes", "left_padded"]
@@ -96,7 +97,12 @@ class PaddedLanes:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = out.past_key_values
+        self._cache = out.get("past_key_values")
+        if self._cache is None:
+            raise EngineError(
+                f"{type(self._model).__name__} keeps no key-value cache: "
+                "the torch engine samples models with attention only"
+            )
         logits: Tensor = out.logits[:, -1]
         return logits
 

@@ -93,7 +93,7 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
 
 def context_length(model: Any) -> int | None:  # noqa: ANN401
     """Return how many tokens the model can attend to, or None when its config sets no limit."""
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
 
 

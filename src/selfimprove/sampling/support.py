@@ -27,7 +27,7 @@ def cascade_reach(model: Any, limit: int | None) -> int:  # noqa: ANN401
     Within its window, sliding attention is full attention; other kinds of layers, and models
     whose logits come out different, are left to transformers' own cache.
     """
-    reach = _reach(model.config, limit)
+    reach = _reach(model.config.get_text_config(), limit)
     if reach < _PREFIX + _LONG + _STEPS or not model._supports_attention_backend:
         return 0
     try:
@@ -56,7 +56,9 @@ def _reach(config: Any, limit: int | None) -> int:  # noqa: ANN401
 def _probe(model: Any) -> float:  # noqa: ANN401
     """Return how far logits in the fast lanes are from those of a plain pass, as a share."""
     numbers = torch.Generator().manual_seed(0)
-    tokens = torch.randint(model.config.vocab_size, (_PREFIX + 3 * _LONG,), generator=numbers)
+    tokens = torch.randint(
+        model.config.get_text_config().vocab_size, (_PREFIX + 3 * _LONG,), generator=numbers
+    )
     prefix, rest = tokens[:_PREFIX].tolist(), tokens[_PREFIX:].tolist()
     tails = [rest[:_SHORT], rest[_SHORT : _SHORT + _LONG]]
     following = rest[-_STEPS:]

@@ -35,8 +35,8 @@ __all__ = ["TorchEngine"]
 
 _log = logging.getLogger(__name__)
 
-# More rows than this do not make a step cheaper per row, and they cost memory.
-_MAX_ROWS = 512
+# More rows than this do not make a step cheaper per row, and they cost memory (CPU: measured).
+_MAX_ROWS = {"cpu": 512, "cuda": 2048}
 # Prompts are read in passes of about this many tokens.
 _READ_TOKENS = 8192
 
@@ -62,7 +62,7 @@ class TorchEngine:
         device = pick_device(config.device)
         self._model = load_model(folder, config, device)
         self._tokenizer = load_tokenizer(folder)
-        self._texts = Texts(self._tokenizer, self._model.config.vocab_size)
+        self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._budget = config.max_batch_tokens
         self._reach = cascade_reach(self._model, context_length(self._model))
         self._identity = {
@@ -120,28 +120,32 @@ class TorchEngine:
             rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
             yield from rows.run(queue)
         except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            if plan.room == 1:
-                raise EngineError(
-                    f"out of memory with one row of {plan.length} tokens: use a GPU with more memory, "
-                    "a smaller model or dtype, shorter prompts or a lower max_tokens"
-                ) from error
+            self._halve(plan.room * plan.length, plan.length, error)
             if rows is not None:
                 yield from rows.ready()
                 queue.extendleft(reversed(rows.under_way))
-            self._budget = plan.room * plan.length // 2
-            _log.warning("out of memory at %d rows: going on with half of them", plan.room)
         del rows
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _halve(self, used: int, row: int, error: RuntimeError) -> None:
+        """After out of memory with `used` tokens, make do with half, if a row still fits."""
+        if not _out_of_memory(error):
+            raise error
+        if used <= row:
+            raise EngineError(
+                f"out of memory with one row of {row} tokens: use a GPU with more memory, "
+                "a smaller model or dtype, shorter prompts or a lower max_tokens"
+            ) from error
+        self._budget = used // 2
+        _log.warning("out of memory at %d tokens: going on with half as many at once", used)
 
     def _plan(self, group: Cohort, sampling: SamplingConfig, draws: int) -> _Plan:
         """Fit the batch to the budget; the longest prompt of a group is its first."""
         longest = len(group.prompts[0].ids)
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
-        room = max(1, min(self._budget // length, _MAX_ROWS, draws))
+        room = max(1, min(self._budget // length, _MAX_ROWS[self._model.device.type], draws))
         # Without refills, the pool of prompts is the batch itself.
         most = 1 + _READ_TOKENS // length if fast else room
         return _Plan(fast, length, room, min(most, math.ceil(room / sampling.n)))
@@ -163,7 +167,12 @@ class TorchEngine:
         limit = context_length(self._model)
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)
-        return continuation_logprobs(self._model, heads, tails, self._budget)
+        while True:
+            try:
+                return continuation_logprobs(self._model, heads, tails, self._budget)
+            except RuntimeError as error:
+                lengths = [len(h.ids) + len(t) for h, t in zip(heads, tails, strict=True)]
+                self._halve(min(self._budget, sum(lengths)), max(lengths), error)
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -153,7 +153,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _rows(tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Tensor:
-    """Return the token rows of one step: whole documents, packed, the rest padding."""
+    """Return the token rows of one step: documents packed whole, cut only at a row's length."""
     import torch
 
     rows: list[list[int]] = [[]]

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import torch
 from transformers import DynamicCache
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 __all__ = ["CompletionTrainer", "may_share_prefixes"]
 
@@ -25,7 +25,7 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
 
 
 @final
-class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
+class CompletionTrainer(SFTTrainer):
     """One level below SFTTrainer, which has no hook for what makes small models slow.
 
     - The output layer sees scored positions alone (TRL computes all on a CPU).
@@ -34,11 +34,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     - No entropy and accuracy of each token, no model card with each checkpoint, no telemetry.
     """
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(**settings)
+    def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
-        head = self.model.get_output_embeddings()
-        head.register_forward_pre_hook(self._keep_scored)
+        self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
     def _keep_scored(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.sampling.loading import load_tokenizer, stop_tokens
@@ -83,11 +83,16 @@ def _adapted(model: Any, lora: LoraConfig) -> Any:  # noqa: ANN401
 
 
 def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
-    """Write weights, tokenizer, chat template, generation config and card; adapters are merged."""
+    """Write weights, tokenizer, chat template, generation config and card; adapters are merged.
+
+    The weights get the precision that the base is stored in: the two are compared with each other.
+    """
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.config.use_cache = True
     with quietly():
+        stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype
+        model = model.to(stored or torch.float32)
         model.save_pretrained(out)
     # Read anew: the trainer may have given its copy a padding token.
     load_tokenizer(base).save_pretrained(out)

@@ -62,7 +62,7 @@ class SftConfig(Config):
     warmup_frac: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate goes up."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic; auto: bfloat16 on a GPU that has it. Full weights are always kept in float32."""
+    """Arithmetic; auto: bfloat16 on a GPU that has it. Full weights are trained in float32."""
     gradient_checkpointing: bool = False
     """Compute activations twice to keep fewer of them: for models that fill the memory."""
     save_every: int = Field(default=200, ge=1)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTConfig as TrlConfig
+from trl.trainer.sft_config import SFTConfig as TrlConfig
 
 from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
 from selfimprove.training.model_folder import computes_in_bfloat16

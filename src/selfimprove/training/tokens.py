@@ -33,9 +33,9 @@ class Tokenised:
 
 def tokenise(
     examples: Sequence[Example],
-    tokenizer: Any,
+    tokenizer: Any,  # noqa: ANN401
     stop: Sequence[int],
-    max_length: int,  # noqa: ANN401
+    max_length: int,
 ) -> Tokenised:
     """Tokenise examples, each completion ending in a stop token that is trained.
 

@@ -18,7 +18,7 @@ __all__ = ["Bar", "LogFile"]
 
 
 @final
-class LogFile(TrainerCallback):  # type: ignore[misc]
+class LogFile(TrainerCallback):
     """Writes each log entry as a line, under the names that Hugging Face gives them."""
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class LogFile(TrainerCallback):  # type: ignore[misc]
 
 
 @final
-class Bar(TrainerCallback):  # type: ignore[misc]
+class Bar(TrainerCallback):
     """A progress bar on standard error; nothing when that is no terminal."""
 
     def __init__(self) -> None:

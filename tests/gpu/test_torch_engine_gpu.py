@@ -1,0 +1,94 @@
+"""The torch engine on a CUDA device: run with `pytest -m gpu`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.open import open_engine
+from selfimprove.types import Prompt
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+_PREFIX = " ".join(f"w{i * 7 % 500}" for i in range(60))
+_PROMPTS = [Prompt(f"p{i}", f"{_PREFIX} w{i} " + "w3 " * (i % 5 + 1)) for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(made)
+    raw = Tokenizer(WordLevel({f"w{i}": i for i in range(512)}, unk_token="w0"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    raw.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(made)
+    return made
+
+
+def test_greedy_text_on_the_gpu_is_that_of_the_cpu(folder: Path) -> None:
+    """In float32; a near tie may fall the other way in at most one text of forty."""
+    sampling = SamplingConfig(temperature=0, max_tokens=24)
+    texts: list[dict[str, str]] = []
+    for device in ("cpu", "cuda"):
+        engine = open_engine(folder, EngineConfig(device=device, dtype="float32"))
+        assert engine.identity["attention"] == "shared prefix"
+        texts.append({d.key: d.text for d in engine.draw(_PROMPTS, sampling, seed=0)})
+    assert sum(texts[0][p.key] != texts[1][p.key] for p in _PROMPTS) <= 1
+
+
+def test_the_same_call_gives_the_same_draws_in_bfloat16(folder: Path) -> None:
+    engine = open_engine(folder, EngineConfig(device="cuda"))
+    assert engine.identity["dtype"] == "bfloat16"
+    sampling = SamplingConfig(temperature=1, n=4, max_tokens=16, top_p=0.9)
+    first = list(engine.draw(_PROMPTS, sampling, seed=1))
+    assert list(engine.draw(_PROMPTS, sampling, seed=1)) == first
+    assert len({(d.key, d.index) for d in first}) == 4 * len(_PROMPTS)
+
+
+def test_a_full_device_halves_the_batch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The cache of 4 million entries is some 3 GiB; the process may take 1 GiB."""
+    engine = open_engine(folder, EngineConfig(device="cuda", max_batch_tokens=4_000_000))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 2**30 / total))
+    try:
+        many = [Prompt(str(i), "w1 w2 w3") for i in range(4)]
+        sampling = SamplingConfig(n=500, max_tokens=1900, temperature=1)
+        first = next(iter(engine.draw(many, sampling, seed=0)))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert first.new_tokens == 1900
+    assert "out of memory" in caplog.text
+
+
+def test_logprobs_agree_with_the_cpu(folder: Path) -> None:
+    pairs = [(p, "w1 w2 w3") for p in _PROMPTS[:5]]
+    scores: list[Any] = []
+    for device in ("cpu", "cuda"):
+        engine = open_engine(folder, EngineConfig(device=device, dtype="float32"))
+        scores.append(engine.logprobs(pairs))
+    for cpu, cuda in zip(*scores, strict=True):
+        assert cuda == pytest.approx(cpu, abs=1e-2)
+        assert all(math.isfinite(x) for x in cuda)
