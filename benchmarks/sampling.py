@@ -43,6 +43,7 @@ from selfimprove.seeds import rng
 from selfimprove.types import Prompt
 
 _GREEDY_PROMPTS = 8
+_TRIAL_PROMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _best_way(theirs: Theirs, texts: Sequence[str], size: Size) -> tuple[Baselin
     for prefix_cache in (False, True):
         for batch in _batches(len(texts)):
             way = Baseline(prefix_cache, batch)
-            tried[way] = theirs.sample(texts[:batch], way, size).tokens_per_s
+            tried[way] = theirs.sample(texts[: max(batch, _TRIAL_PROMPTS)], way, size).tokens_per_s
             _say(f"  generate, {_name(way)}: {tried[way]:,.0f} tokens/s")
             smaller = [s for w, s in tried.items() if w.prefix_cache == prefix_cache]
             if len(smaller) > 1 and smaller[-1] < 0.9 * max(smaller):

@@ -248,3 +248,29 @@ def test_lenient_falls_back_to_the_last_thing_seen(text, kind, answer) -> None:
 )
 def test_the_reasoning_is_what_stands_before_the_answer(text: str, reasoning: str) -> None:
     assert reasoning_before_answer(text) == reasoning
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "the answer is ",
+        "answer is not ",
+        "\\boxed{",
+        "(A) ",
+        " ",
+        "\n",
+        "#### ",
+        "answer for ",
+        "1,111",
+    ],
+)
+def test_a_hostile_reply_takes_time_in_proportion_to_its_length(unit: str) -> None:
+    """Each of these took seconds or minutes before its quadratic part was found."""
+    import time
+
+    text = f"The answer is{unit * 5000}"
+    start = time.process_time()
+    for kind in ("number", "choice", "nli", "span"):
+        extract(text, kind, ("A", "B"))
+    assert time.process_time() - start < 4.0

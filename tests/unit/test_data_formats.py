@@ -81,7 +81,11 @@ def test_numbers_from_every_layout(tmp_path: Path, kind, row, text, gold) -> Non
 
 
 NONE: dict[str, Any] = {"number": "", "spans": [], "date": {"day": "", "month": "", "year": ""}}
-PAIR: dict[str, Any] = {"query_id": "q", "question": "Who?", "answer": {**NONE, "spans": ["Weir", "Orton"]}}
+PAIR: dict[str, Any] = {
+    "query_id": "q",
+    "question": "Who?",
+    "answer": {**NONE, "spans": ["Weir", "Orton"]},
+}
 DROP_ROWS: list[tuple[object, tuple[str, ...]]] = [
     ({"p1": {"passage": "They ran.", "qa_pairs": [PAIR]}}, ("Weir and Orton",)),
     ({"p1": {"passage": "They ran.", "qa_pairs": [

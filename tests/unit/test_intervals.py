@@ -18,6 +18,12 @@ def test_the_interval_of_a_mean_is_near_the_normal_one() -> None:
     assert found.high == pytest.approx(0.75 + half, abs=0.006)
 
 
+def test_no_right_answer_among_twelve_leaves_room_for_doubt() -> None:
+    found = mean([0.0] * 12)
+    assert found.low == 0
+    assert found.high == pytest.approx(1.96**2 / (12 + 1.96**2), abs=1e-3)  # Wilson at 0: 0.242
+
+
 def test_pairing_makes_a_small_steady_gain_visible() -> None:
     before = [1.0] * 50 + [0.0] * 50
     after = [1.0] * 60 + [0.0] * 40

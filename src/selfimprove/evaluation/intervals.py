@@ -1,4 +1,8 @@
-"""Means and paired differences with 95 % bootstrap intervals over questions."""
+"""Means and paired differences with 95 % intervals over questions.
+
+A share of right answers gets Wilson's interval, which stays honest at 0 and 1, where a bootstrap
+has no width. Everything else, paired differences above all, is bootstrapped by percentiles.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +43,14 @@ class Paired(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Return the mean of one value a question, with a percentile bootstrap interval.
+    """Return the mean of one value a question, with its interval.
 
     Raises:
         ValueError: there are no values.
     """
     if not values:
         raise ValueError("no values to average")
-    low, high = _interval(values)
+    low, high = _wilson(values) if set(values) <= {0.0, 1.0} else _bootstrap(values)
     return Estimate(sum(values) / len(values), low, high, len(values))
 
 
@@ -61,14 +65,21 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
     if not before or len(before) != len(after):
         raise ValueError(f"cannot pair {len(before)} values with {len(after)}")
     differences = [a - b for a, b in zip(after, before, strict=True)]
-    low, high = _interval(differences)
+    low, high = _bootstrap(differences)
     wins = sum(d > 0 for d in differences)
     losses = sum(d < 0 for d in differences)
     ties = len(differences) - wins - losses
     return Paired(sum(differences) / len(differences), low, high, wins, losses, ties)
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
+def _wilson(values: Sequence[float]) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    found = binomtest(int(sum(values)), len(values)).proportion_ci(_LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
     import numpy as np
     from scipy.stats import bootstrap
 

@@ -76,6 +76,8 @@ _TAKEN_BACK = re.compile(
     r"|\b(?:scratch that|i made an? (?:mistake|error)|let me (?:redo|recalculate|start over|try again))\b",
     re.IGNORECASE,
 )
+_SPACES = re.compile(r"[^\S\n]{2,}")
+_BLANKS = re.compile(r"(?:\n[^\S\n]?){3,}")
 _NEXT_QUESTION = re.compile(
     r"\n\s*(?:Q|Question|Human|User)\s*:|<\|(?:im_end|endoftext|eot_id)\|>|</s>"
 )
@@ -110,6 +112,7 @@ def own_answer(text: str) -> str:
     >>> own_answer("The answer is 5.\n\nQ: What is 1 + 1?\nA: The answer is 2.")
     'The answer is 5.'
     """
+    text = _BLANKS.sub("\n\n", _SPACES.sub(" ", text))
     found = _NEXT_QUESTION.search(text, len(text) - len(text.lstrip()))
     own = text[: found.start()].rstrip() if found and text[: found.start()].strip() else text
     return _BOLD.sub("", own)
