@@ -230,6 +230,8 @@ def test_what_is_no_model_is_said_plainly(tmp_path: Path, llama: Path) -> None:
         open_engine(tmp_path, EngineConfig())
     with pytest.raises(EngineError, match="device 'cuda:99'"):
         open_engine(llama, EngineConfig(device="cuda:99"))
+    with pytest.raises(EngineError, match="'abacus' is not one of auto, cpu"):
+        open_engine(llama, EngineConfig(device="abacus"))
 
 
 def test_no_prompts_give_no_draws(llama: Path) -> None:
