@@ -31,7 +31,11 @@ def command(recipe: Path, out: Path, overrides: Sequence[str]) -> list[str]:
 def run_whole(recipe: Path, out: Path, overrides: Sequence[str]) -> float:
     """Run without interruption and return the seconds it took."""
     started = time.monotonic()
-    subprocess.run(command(recipe, out, overrides), check=True, capture_output=True)
+    done = subprocess.run(
+        command(recipe, out, overrides), check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"the run failed:\n{done.stderr}")
     return time.monotonic() - started
 
 
@@ -80,8 +84,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         seconds = run_whole(given.recipe, whole, given.overrides)
-        # Starting costs seconds each time, so a kill may come anywhere in a whole run's length.
-        moments = [draw.uniform(1.0, max(2.0, seconds * 0.6)) for _ in range(given.kills)]
+        # Short enough that the kills come before the end, long enough to get on between them.
+        longest = max(6.0, 1.6 * seconds / given.kills)
+        moments = [draw.uniform(1.0, longest) for _ in range(given.kills)]
         hits = run_killed(given.recipe, killed, given.overrides, moments)
         found = differences(whole, killed)
         count = len(contents(whole))

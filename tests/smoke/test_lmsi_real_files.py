@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.smoke.random_model import random_qwen2
 
 from selfimprove.methods.launch import launch
-from tests.smoke.random_model import random_qwen2
 
 Find = Callable[[str], Path]
 

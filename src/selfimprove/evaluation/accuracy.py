@@ -127,7 +127,7 @@ def _sampling(mode: Mode, ask: AskConfig) -> SamplingConfig:
 
 def _answered(item: HeldOut, mode: Mode, draw: Draw) -> Answered:
     question, gold = item.labelled.question, item.labelled.gold
-    answer = extract(draw.text, question.answer_type, question.choices)
+    answer = extract(draw.text, question)
     return Answered(
         question_id=question.id,
         set=item.set,

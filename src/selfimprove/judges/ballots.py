@@ -39,9 +39,7 @@ class VotedQuestion:
     classes: tuple[AnswerClass, ...]
 
 
-def vote_each(
-    questions: Sequence[Question], paths: Sequence[ReasoningPath]
-) -> list[VotedQuestion]:
+def vote_each(questions: Sequence[Question], paths: Sequence[ReasoningPath]) -> list[VotedQuestion]:
     """Hold the vote of every question over all its paths."""
     of: dict[str, list[ReasoningPath]] = defaultdict(list)
     for path in paths:

@@ -86,7 +86,11 @@ def _starts_with_number(answer: str) -> bool:
 
 
 def _parts(span: str) -> frozenset[str]:
-    return frozenset(_normal_span(part) for part in _PARTS.split(_GROUPED.sub("", span)) if part)
+    return frozenset(
+        _normal_span(part)
+        for part in _PARTS.split(" ".join(_GROUPED.sub("", span).split()))
+        if part
+    )
 
 
 def _normal_span(span: str) -> str:

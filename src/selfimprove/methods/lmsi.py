@@ -225,7 +225,7 @@ def draw_paths(
             rows = []
             for draw in draws:
                 question, way, _ = asked[draw.key]
-                answer = extract(draw.text, question.answer_type, question.choices)
+                answer = extract(draw.text, question)
                 rows.append(ReasoningPath(question.id, draw.index * ways + way, draw.text.rstrip(),
                                           answer, draw.finish, draw.new_tokens))  # fmt: skip
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)

@@ -19,7 +19,7 @@ from pydantic import Field
 from selfimprove.config import Config
 from selfimprove.data import question_prompts as layouts
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
-from selfimprove.errors import EngineError
+from selfimprove.errors import ConfigError, EngineError
 from selfimprove.judges.answers import extract, reasoning_before_answer, stated
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
@@ -61,6 +61,9 @@ class ExemplarsConfig(Config):
     """Longest path."""
 
 
+_OPEN_ENDED = ("number", "span")
+
+
 class NeedsLess(Protocol):
     """The part of a recipe that this file reads."""
 
@@ -85,16 +88,23 @@ class Written:
 def write_questions(
     steps: Run, model: ModelRef, known: Rows[Question], config: NeedsLess
 ) -> Rows[Question]:
-    """Return new questions, written by the model after a few known ones."""
+    """Return new questions, written by the model after a few known ones.
+
+    Raises:
+        ConfigError: all known questions come with choices; the model cannot write those.
+    """
     wanted = config.questions or QuestionsConfig()
-    seeds = tuple(rng(config.seed, "seed questions").sample(known.items, k=_at_most(known, wanted)))
+    open_ended = [q for q in known if q.answer_type in _OPEN_ENDED]
+    if not open_ended:
+        raise ConfigError(
+            "questions: the training questions all come with choices, and a model can only write "
+            "open-ended ones; leave `questions` out, or give data.train such as gsm8k"
+        )
+    count = min(wanted.seeds, len(open_ended))
+    seeds = tuple(rng(config.seed, "seed questions").sample(open_ended, k=count))
     written = steps.sharded("written-questions", draw_questions, range(wanted.count), model, seeds,
                             wanted, config.engine, config.seed, shard_items=256)  # fmt: skip
     return steps.rows("own-questions", new_questions, written, seeds)
-
-
-def _at_most(known: Rows[Question], wanted: QuestionsConfig) -> int:
-    return min(wanted.seeds, len(known))
 
 
 def draw_questions(
@@ -201,7 +211,7 @@ def _solve(
     solved = []
     for draw in draw_in_order(sampler, prompts, sampling, seed=seed):
         question = asked[draw.key]
-        answer = extract(draw.text, question.answer_type, question.choices)
+        answer = extract(draw.text, question)
         reasoning = reasoning_before_answer(draw.text)
         if answer is not None and reasoning:
             shown = stated(answer, question.answer_type)
