@@ -28,7 +28,7 @@ def main() -> None:
     from selfimprove.errors import SelfImproveError
 
     try:
-        app()
+        app(prog_name="selfimprove")
     except SelfImproveError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -24,8 +24,7 @@ _SMALL = Path(__file__).parent / "small.yaml"
 
 
 def command(recipe: Path, out: Path, overrides: Sequence[str]) -> list[str]:
-    program = "import sys; from selfimprove.cli import main; main()"
-    return [sys.executable, "-c", program, "run", str(recipe), *overrides, "--out", str(out)]
+    return [sys.executable, "-m", "selfimprove", "run", str(recipe), *overrides, "--out", str(out)]
 
 
 def run_whole(recipe: Path, out: Path, overrides: Sequence[str]) -> float:

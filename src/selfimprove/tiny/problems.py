@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Split: TypeAlias = Literal["corpus", "train", "dev", "test", "ood"]
-"""corpus: what the models are pretrained on. ood: unseen wording, one step more."""
+"""corpus: what the models are pretrained on. ood: an unseen wording."""
 
 Style: TypeAlias = Literal["order", "gains", "losses", "back", "group"]
 
@@ -153,12 +153,13 @@ def _seen(random: Random) -> Problem:
 
 
 def _unseen(random: Random) -> Problem:
-    """Return a problem that asks first, tells it in one sentence, and has four steps."""
-    start, changes = _numbers(random, 4)
-    name, things = random.choice(_NAMES), random.choice(_THINGS)
-    told = ", ".join(f"{_verb(random, change)} {abs(change)}" for change in changes)
-    text = f"What is the count now? {name} has {start} {things}, {told}."
-    return Problem(text, start, changes)
+    """Return a problem that tells all changes in one sentence, as no text of the corpus does."""
+    start, changes = _numbers(random, random.choice((2, 3)))
+    words = {"name": random.choice(_NAMES), "things": random.choice(_THINGS)}
+    opening = random.choice(_OPENINGS).format(start=start, **words)
+    told = " and ".join(f"{_verb(random, change)} {abs(change)}" for change in changes)
+    ask = random.choice(_ASKS).format(**words)
+    return Problem(f"{opening} {words['name']} {told}. {ask}", start, changes)
 
 
 @cache
