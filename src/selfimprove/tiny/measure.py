@@ -92,6 +92,7 @@ def _answers(
     import torch
 
     found: list[list[str]] = []
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {}
     generate: Callable[..., Tensor] = cast("Any", model).generate
     (newline,) = tokenizer("\n", add_special_tokens=False)["input_ids"]
     for at in range(0, len(prompts), _BATCH):
@@ -108,9 +109,7 @@ def _answers(
                 **inputs,
                 max_new_tokens=_NEW_TOKENS,
                 num_return_sequences=paths,
-                do_sample=temperature > 0,
-                temperature=temperature or None,
-                top_k=0,
+                **sampling,
                 eos_token_id=[tokenizer.eos_token_id, newline],
             )
         texts = tokenizer.batch_decode(drawn[:, inputs["input_ids"].shape[1] :])
