@@ -42,6 +42,7 @@ class Vote:
     """All answers, in the order they were first met."""
 
 
+# --8<-- [start:vote]
 def vote(answers: Sequence[str | None], answer_type: AnswerType) -> Vote:
     """Hold a vote over the answers of all paths; None is a path that states no answer.
 
@@ -74,3 +75,6 @@ def _classes(answers: Sequence[str | None], answer_type: AnswerType) -> list[Ans
             leader[name] = next((m for m in members if same(m, name, answer_type)), name)
         members.setdefault(leader[name], []).append(index)
     return [AnswerVotes(str(answers[found[0]]), tuple(found)) for found in members.values()]
+
+
+# --8<-- [end:vote]

@@ -124,6 +124,7 @@ class LmsiConfig(Config):
     """Sampling engine."""
 
 
+# --8<-- [start:plot]
 def run(config: LmsiConfig, steps: Run) -> ModelRef:
     """Run every round and return the newest promoted model.
 
@@ -169,6 +170,9 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
             board.measure(control, arm, parent=start, data=examples, kind="control")
     board.summarise("lmsi", "LMSI: Large Language Models Can Self-Improve", config.model)
     return newest
+
+
+# --8<-- [end:plot]
 
 
 def _threshold(config: LmsiConfig) -> KeepConfig:
