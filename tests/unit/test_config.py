@@ -92,3 +92,17 @@ def test_sources_take_defaults_and_prefixes() -> None:
 def test_every_shipped_recipe_is_valid(recipe: Path) -> None:
     assert read_config(recipe, []).model
     assert yaml.safe_load(recipe.read_text())["method"] in recipe.stem
+
+
+@pytest.mark.parametrize(
+    ("switches", "says"),
+    [
+        (["questions={count: 5}", "controls=[gold]"], "no gold answers"),
+        (["exemplars={sets: 5}", "paths.m=16"], "multiple of exemplars.sets"),
+        (["evaluation.modes=[standard]"], "must hold cot"),
+    ],
+)
+def test_switches_that_contradict_each_other_are_refused(switches: list[str], says: str) -> None:
+    (tiny,) = [r for r in _RECIPES if r.stem == "lmsi-tiny"]
+    with pytest.raises(ConfigError, match=says):
+        read_config(tiny, switches)

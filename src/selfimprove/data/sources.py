@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,7 +13,7 @@ from selfimprove.config import Config
 from selfimprove.data.read import read_questions
 from selfimprove.types import Question
 
-__all__ = ["DataConfig", "Source", "count_questions", "training_questions"]
+__all__ = ["DataConfig", "Source", "count_questions", "distinct", "training_questions"]
 
 
 class Source(Config):
@@ -84,13 +86,29 @@ def _with_defaults(source: object, kind: str, limit: int | None) -> object:
     return {**merged, "format": merged["format"] or kind}
 
 
+def distinct(ids: Iterable[str]) -> list[str]:
+    """Return the ids with every repetition numbered: two files may count their rows alike.
+
+    >>> distinct(["gsm8k-1", "gsm8k-2", "gsm8k-1"])
+    ['gsm8k-1', 'gsm8k-2', 'gsm8k-1~2']
+    """
+    seen: Counter[str] = Counter()
+    named = []
+    for name in ids:
+        seen[name] += 1
+        named.append(name if seen[name] == 1 else f"{name}~{seen[name]}")
+    return named
+
+
 def training_questions(sources: Sequence[Source]) -> list[Question]:
-    """Read the questions of every source, without their answers.
+    """Read the questions of every source, without their answers; every id is unique.
 
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
     """
-    return [q for s in sources for q in read_questions(s.source, s.format, limit=s.limit)]
+    read = [q for s in sources for q in read_questions(s.source, s.format, limit=s.limit)]
+    names = distinct(q.id for q in read)
+    return [replace(q, id=name) for q, name in zip(read, names, strict=True)]
 
 
 def count_questions(sources: Sequence[Source]) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import Field
 
 from selfimprove.data.read import read_labelled
-from selfimprove.data.sources import DataConfig, Source
+from selfimprove.data.sources import DataConfig, Source, distinct
 from selfimprove.evaluation.accuracy import (
     Answered,
     AskConfig,
@@ -190,9 +190,10 @@ def read_held_out(
     sources: Sequence[tuple[Literal["in", "out"], Source]],
 ) -> list[HeldOut]:
     """Read labelled questions; a set is called after its format and file or split."""
+    names = distinct(_set_name(source) for _, source in sources)
     return [
-        HeldOut(_set_name(s), domain, labelled)
-        for domain, s in sources
+        HeldOut(name, domain, labelled)
+        for name, (domain, s) in zip(names, sources, strict=True)
         for labelled in read_labelled(s.source, s.format, limit=s.limit)
     ]
 
@@ -203,8 +204,16 @@ def _set_name(source: Source) -> str:
 
 
 def read_labels(sources: Sequence[Source]) -> list[Labelled]:
-    """Read the training questions with their answers, for the control arm by gold alone."""
-    return [x for s in sources for x in read_labelled(s.source, s.format, limit=s.limit)]
+    """Read the training questions with their answers, for the control arm by gold alone.
+
+    The ids are those of `training_questions`.
+    """
+    read = [x for s in sources for x in read_labelled(s.source, s.format, limit=s.limit)]
+    names = distinct(x.question.id for x in read)
+    return [
+        replace(x, question=replace(x.question, id=name))
+        for x, name in zip(read, names, strict=True)
+    ]
 
 
 def _in_domain_hits(arm: Arm) -> dict[str, float]:

@@ -21,9 +21,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.data import question_prompts as layouts
@@ -122,6 +122,18 @@ class LmsiConfig(Config):
     """Control arms on the paths of the first round: unfiltered, gold."""
     engine: EngineConfig = EngineConfig()
     """Sampling engine."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.questions and "gold" in self.controls:
+            raise ValueError("controls: there are no gold answers for questions the model wrote")
+        if self.exemplars and self.paths.m % self.exemplars.sets:
+            raise ValueError(
+                "paths.m must be a multiple of exemplars.sets: paths are spread evenly"
+            )
+        if "cot" not in self.evaluation.modes:
+            raise ValueError("evaluation.modes must hold cot: the headline is measured by it")
+        return self
 
 
 # --8<-- [start:plot]
