@@ -367,7 +367,8 @@ def main() -> None:
     _say(_table(results))
     machine = {"machine": platform.processor() or platform.machine(), "threads": options.threads}
     versions = {"torch": torch.__version__, "device": options.device, "dtype": options.dtype}
-    _say(json.dumps({**machine, **versions, "workloads": results}))
+    worst = min(r["ratio"] for r in results)
+    _say(json.dumps({"ratio": worst, **machine, **versions, "workloads": results}))
 
 
 if __name__ == "__main__":
