@@ -52,6 +52,12 @@ def test_the_four_formats_word_for_word() -> None:
     }
 
 
+def test_without_exemplars_the_cue_asks_for_reasoning() -> None:
+    none = (ExemplarSet("d", ()),)
+    rows = mixed_formats([QUESTION], paths(["8"]), none, FormatsConfig(use=("cot",)), 0).rows
+    assert rows[0].prompt == "Q: How many?\nA: Let's think step by step."
+
+
 def test_one_format_a_path_gives_one_row_a_path_in_all_formats() -> None:
     rows = mixed_formats([QUESTION], paths(["8"] * 200), SETS, FormatsConfig(mix="one"), 0).rows
     assert len(rows) == 200

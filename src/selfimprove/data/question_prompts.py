@@ -30,7 +30,12 @@ def answer_only(answer: str) -> str:
 
 
 def chain_of_thought(question: str, exemplars: Sequence[Exemplar]) -> str:
-    """Few-shot with reasoning: exemplars, then the question and `A:` (format 1)."""
+    """Few-shot with reasoning: exemplars, then the question and `A:` (format 1).
+
+    Without exemplars nothing would ask for reasoning, so the zero-shot cue does (format 3).
+    """
+    if not exemplars:
+        return step_by_step(question)
     shown = [f"Q: {e.question}\nA: {e.reasoning}{answer_only(e.answer)}" for e in exemplars]
     return "\n\n".join([*shown, direct(question)])
 

@@ -92,6 +92,7 @@ def write_questions(
 
     Raises:
         ConfigError: all known questions come with choices; the model cannot write those.
+        EngineError: nothing that the model wrote is a new question.
     """
     wanted = config.questions or QuestionsConfig()
     open_ended = [q for q in known if q.answer_type in _OPEN_ENDED]
@@ -104,7 +105,13 @@ def write_questions(
     seeds = tuple(rng(config.seed, "seed questions").sample(open_ended, k=count))
     written = steps.sharded("written-questions", draw_questions, range(wanted.count), model, seeds,
                             wanted, config.engine, config.seed, shard_items=256)  # fmt: skip
-    return steps.rows("own-questions", new_questions, written, seeds)
+    made = steps.rows("own-questions", new_questions, written, seeds)
+    if not made:
+        raise EngineError(
+            f"none of the {len(written)} texts that {model.name} wrote is a new question: raise "
+            "questions.count or questions.max_tokens, or give more questions.seeds"
+        )
+    return made
 
 
 def draw_questions(
