@@ -9,7 +9,7 @@ from selfimprove.errors import EngineError
 from selfimprove.types import ModelRef
 from selfimprove.weights import weights_digest
 
-__all__ = ["locate"]
+__all__ = ["is_here", "is_hub_id", "locate"]
 
 
 def locate(name: str) -> ModelRef:
@@ -24,6 +24,22 @@ def locate(name: str) -> ModelRef:
     return ModelRef(name=name, path=str(folder), digest=weights_digest(folder))
 
 
+def is_here(name: str) -> bool:
+    """Tell whether a model is on this machine by name or folder, so that nothing is fetched."""
+    from selfimprove.tiny import shipped
+
+    return name in shipped.NAMES or Path(name).expanduser().is_dir()
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name has the shape owner/name[@revision].
+
+    >>> is_hub_id("Qwen/Qwen2.5-7B-Instruct"), is_hub_id("./models/mine"), is_hub_id("tiny")
+    (True, False, False)
+    """
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def _folder(name: str) -> Path:
     from selfimprove.tiny import shipped
 
@@ -32,7 +48,7 @@ def _folder(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path.resolve()
-    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+    if not is_hub_id(name):
         raise EngineError(
             f"no model at {name!r}: give a shipped name ({', '.join(shipped.NAMES)}), a folder, "
             "or a hub id such as Qwen/Qwen2.5-7B-Instruct"

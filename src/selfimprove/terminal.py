@@ -50,6 +50,9 @@ def show_plan(plan: Plan) -> None:
     ]  # fmt: skip
     columns = ("step", "does", "to sample", "to train on", "state")
     _table(f"{plan.root}: tokens are upper bounds", columns, rows)
+    if plan.needs is None:
+        print("memory and disk: told once the model is a folder here; a dry run fetches nothing")
+        return
     memory, disk = plan.needs.memory_bytes / _GIB, plan.needs.disk_bytes / _GIB
     print(f"memory: about {memory:.2f} GiB, and activations; disk: at most {disk:.2f} GiB")
 

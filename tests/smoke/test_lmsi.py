@@ -93,8 +93,13 @@ def test_a_dry_run_lists_the_steps_and_makes_nothing(tmp_path: Path) -> None:
     assert {s.is_done for s in plan.steps} == {False}
     (drawn,) = [s.tokens_sampled for s in plan.steps if s.name == "round-1-paths"]
     assert drawn == 48 * 4 * 64
+    assert plan.needs is not None
     assert plan.needs.memory_bytes > 15_000_000  # a million parameters under Adam
     assert not plan.root.exists()
+
+
+def test_a_dry_run_fetches_no_model(tmp_path: Path) -> None:
+    assert plan_recipe(_SMALL, ["model=some/model-on-the-hub"], tmp_path / "run").needs is None
 
 
 @pytest.mark.slow

@@ -79,7 +79,8 @@ class Plan:
 
     root: Path
     steps: list[PlannedStep]
-    needs: Needs
+    needs: Needs | None
+    """None when the model is a hub id that has not been fetched."""
 
 
 def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from selfimprove.data.sources import count_questions, training_questions
 from selfimprove.methods.lmsi import LmsiConfig
-from selfimprove.models import locate
+from selfimprove.models import is_here, is_hub_id, locate
 
 __all__ = ["Needs", "PlannedStep", "needs", "plan"]
 
@@ -40,13 +40,16 @@ class Needs:
     """Of the finished run, and the two checkpoints of the training that is under way."""
 
 
-def needs(config: LmsiConfig, steps: Sequence[PlannedStep]) -> Needs:
-    """Estimate memory and disk from the models' files; nothing is loaded.
+def needs(config: LmsiConfig, steps: Sequence[PlannedStep]) -> Needs | None:
+    """Estimate memory and disk from the model's files; None for a hub id, which is not fetched.
 
     Raises:
         EngineError: there is no such model.
     """
-    learner = Path(locate(config.student or config.model).path)
+    name = config.student or config.model
+    if not is_here(name) and is_hub_id(name):
+        return None
+    learner = Path(locate(name).path)
     weights = sum(f.stat().st_size for f in learner.glob("*.safetensors"))
     count = sum(_parameters(f) for f in learner.glob("*.safetensors"))
     trained = sum(s.tokens_trained > 0 for s in steps)
