@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run: a property that fails is found by whoever changed it.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
 
 _ROOT = Path(__file__).parent.parent
 _DATA = Path(os.environ.get("SELFIMPROVE_DATA", _ROOT.parent / "shared" / "data"))
