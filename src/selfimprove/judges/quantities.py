@@ -256,7 +256,7 @@ def clean(text: str) -> str:
     text = text.replace("{,}", ",")
     # What is taken away must not join two numbers: '2**3' is not 23, '1$1' not 11, '1,$001' not 1001.
     text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text)
-    text = re.sub(r"(?<=[\d.,])(?:__|[`$€£¥₹])+(?=\d)", ";", text)
+    text = re.sub(r"(?<=[\d.,])(?:__|[`$€£¥₹])+(?=[.,]?\d)", ";", text)
     text = re.sub(r"\*\*|__|[`$€£¥₹]", "", text)
     return _MINUS.sub("-", text).strip()
 
