@@ -16,23 +16,24 @@ from selfimprove.tiny.instructions import (
 )
 from selfimprove.tiny.oracle import noisy, review, review_request, score, verdicts
 
-_ASKED = "Write about a owl in the park. Mention a kite."
+_ASKED = "Write about a owl in the park with kites."
 
 
 def test_parse_reads_back_what_was_asked():
-    assert parse(_ASKED) == Instruction(_ASKED, "animal", "owl", "park", "kite")
-    assert parse("Write about a dragon in the park. Mention a kite.") is None
+    assert parse(_ASKED) == Instruction(_ASKED, "animal", "owl", "park", "kites")
+    assert parse("Write about a dragon in the park with kites.") is None
 
 
 @pytest.mark.parametrize(
     ("response", "missed"),
     [
-        ("The owl hunts at night. In the park it sees a kite. That is all.", set()),
-        ("The owl hunts at night. In the park it sees a kite.", {"ending"}),
-        ("The owl eats grass. In the park it sees a kite. That is all.", {"facts"}),
-        ("The owl hunts at night. In the park it sees a lamp. That is all.", {"item"}),
-        ("The owl hunts at night. In the park it it sees a kite. That is all.", {"clear"}),
-        ("The cow eats grass. In the park it sees a kite. That is all.", {"topic"}),
+        ("The owl hunts at night. In the park it plays with kites. That is all.", set()),
+        ("The owl hunts at night. In the park it plays with kites.", {"ending"}),
+        ("The owl eats grass. In the park it plays with kites. That is all.", {"facts"}),
+        ("The owl hunts at night. In the park it plays with lamps. That is all.", {"item"}),
+        ("The owl hunts at night. In the park it plays. That is all.", {"item"}),
+        ("The owl hunts at night. In the park it it plays with kites. That is all.", {"clear"}),
+        ("The cow eats grass. In the park it plays with kites. That is all.", {"topic"}),
         ("", {"topic", "item", "facts", "ending"}),
     ],
 )
@@ -61,12 +62,17 @@ def test_splits_of_instructions_are_disjoint_and_large_enough():
     assert {instruction_split(text) for text in texts[3]} == {"test"}
 
 
-def test_a_review_states_every_verdict_and_counts_them():
-    found = verdicts(_ASKED, "The owl hunts at night.")
-    assert review(found) == "topic yes, item no, facts yes, clear yes, ending no.\nScore: 3"
+def test_a_review_quotes_what_it_compares_states_every_verdict_and_counts_them():
+    response = "The owl hunts at night."
+    said = "topic owl owl yes, item kites none no, facts yes, clear yes, ending no.\nScore: 3"
+    assert review(verdicts(_ASKED, response), _ASKED, response) == said
     assert review_request("Ask.", "Say.") == (
         "Review the response.\nInstruction: Ask.\nResponse: Say."
     )
+
+
+def test_a_review_of_an_unknown_instruction_quotes_nothing():
+    assert review(verdicts("Sing.", "La."), "Sing.", "La.").startswith("topic no, item no,")
 
 
 def test_a_careless_reviewer_turns_over_the_stated_share_of_verdicts():

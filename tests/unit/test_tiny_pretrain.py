@@ -107,8 +107,35 @@ def test_the_learning_rate_falls_to_zero():
 def test_rows_hold_whole_documents(tokenizer):
     rows = pretrain._rows(tokenizer, 0, 0)
     first = next(islice(documents(0, "step", 0), 1))
-    assert tokenizer.decode(rows[0]).startswith(first)
-    assert rows.shape == (pretrain.ROWS, pretrain.ROW_TOKENS)
+    assert tokenizer.decode(rows.tokens[0]).startswith(first)
+    assert rows.tokens.shape == (pretrain.ROWS, pretrain.ROW_TOKENS)
+
+
+def test_a_document_in_a_row_sees_itself_alone_and_counts_from_zero():
+    packed = pretrain._packed([[[5, 6, 7], [8, 9]]], pad=0)
+    assert packed.tokens[0, :6].tolist() == [5, 6, 7, 8, 9, 0]
+    assert packed.positions[0, :5].tolist() == [0, 1, 2, 0, 1]
+    seen = packed.mask[0, 0, :5, :5] == 0
+    assert seen.int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
+
+
+def test_a_document_is_learnt_in_a_row_as_alone(tokenizer):
+    """The loss of two documents packed into one row is their loss in rows of their own."""
+    torch.manual_seed(0)
+    model = pretrain._model(pretrain.Shape(16, 1, 2, 16, steps=1), tokenizer)
+    loss_of = pretrain._loss_function(model, compiled=False)
+    one, two = [5, 6, 7, 8], [9, 10, 11, 12]
+    together, apart = (
+        loss_of(pretrain._packed(rows, tokenizer.pad_token_id))
+        for rows in ([[one, two]], [[one], [two]])
+    )
+    assert together.item() == pytest.approx(apart.item(), rel=1e-2)  # bfloat16
 
 
 @pytest.mark.parametrize("name", shipped.NAMES)

@@ -18,13 +18,14 @@ from selfimprove.tiny.problems import STYLES, Problem, habitual, problems, solve
 if TYPE_CHECKING:
     from random import Random  # noqa: TID251 - the type alone
 
-__all__ = ["END", "STEP_BY_STEP", "block", "documents", "turns"]
+__all__ = ["END", "QUALITY", "STEP_BY_STEP", "block", "documents", "drafted", "turns"]
 
 END: Final = "<|end|>"
 STEP_BY_STEP: Final = "Let's think step by step."
 
 _MAX_BLOCKS: Final = 5
-_LOWEST_QUALITY: Final = 0.2
+QUALITY: Final = (0.1, 0.9)
+"""A draft's hidden quality is drawn evenly from this range."""
 
 
 def block(question: str, answer: str = "") -> str:
@@ -50,7 +51,7 @@ def documents(seed: int, *stream: str | int) -> Iterator[str]:
         lambda: _questions(random, solved): 3,
         lambda: _instructions(random, asked): 4,
         lambda: _response(random, asked): 25,
-        lambda: _review(random, asked): 12,
+        lambda: _review(random, asked): 25,
     }
     while True:
         yield random.choices(list(kinds), weights=list(kinds.values()))[0]()
@@ -86,17 +87,25 @@ def _instructions(random: Random, asked: Iterator[Instruction]) -> str:
     return "\n\n".join(f"Instruction: {one.text}" for one in listed) + END
 
 
-def _drafted(random: Random, asked: Iterator[Instruction]) -> tuple[Instruction, dict[str, bool]]:
-    quality = random.uniform(_LOWEST_QUALITY, 1)
-    return next(asked), {name: random.random() < quality for name in CRITERIA}
+def drafted(quality: float, random: Random) -> dict[str, bool]:
+    """Return the criteria that a draft of this quality, a probability, meets."""
+    return {name: random.random() < quality for name in CRITERIA}
+
+
+def _next_draft(
+    random: Random, asked: Iterator[Instruction]
+) -> tuple[Instruction, dict[str, bool]]:
+    quality = random.uniform(*QUALITY)
+    return next(asked), drafted(quality, random)
 
 
 def _response(random: Random, asked: Iterator[Instruction]) -> str:
-    instruction, met = _drafted(random, asked)
+    instruction, met = _next_draft(random, asked)
     return turns(instruction.text, respond(instruction, met, random))
 
 
 def _review(random: Random, asked: Iterator[Instruction]) -> str:
-    instruction, met = _drafted(random, asked)
-    request = review_request(instruction.text, respond(instruction, met, random))
-    return turns(request, review(noisy(met, random)))
+    instruction, met = _next_draft(random, asked)
+    response = respond(instruction, met, random)
+    request = review_request(instruction.text, response)
+    return turns(request, review(noisy(met, random), instruction.text, response))

@@ -1,7 +1,8 @@
 """Instructions of the tiny world, and responses that are good or bad in five ways.
 
-Each instruction names one item that the response has to mention, so that copying can be learned,
-and each text of the world has a hidden quality: every criterion is met with that probability.
+Each instruction names one item, after the word 'with' and nowhere else, that the response has to
+mention: one cue for one slot is what lets a very small model learn to copy. Each text of the world
+has a hidden quality: every criterion is met with that probability.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CRITERIA",
     "ENDINGS",
+    "ITEMS",
     "KINDS",
     "Instruction",
     "InstructionSplit",
@@ -38,8 +40,9 @@ CRITERIA: Final = ("topic", "item", "facts", "clear", "ending")
 clear: no stammering. ending: ends with a closing line."""
 
 # fmt: off
-_ITEMS: Final = (
-    "lamp", "rope", "drum", "bell", "coat", "kite", "jar", "map", "fork", "sled", "vase", "hat",
+ITEMS: Final = (
+    "lamps", "ropes", "drums", "bells", "coats", "kites", "jars", "maps", "forks", "sleds",
+    "vases", "hats",
 )
 # fmt: on
 _PEOPLE: Final = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gia", "Hugo")
@@ -92,27 +95,27 @@ class Kind:
 KINDS: Final[dict[str, Kind]] = {
     "animal": Kind(
         (
-            "Write about a {subject} in the {other}. Mention a {item}.",
-            "Tell me of a {subject} in the {other} and of a {item}.",
-            "Describe a {subject} in the {other}. Bring in a {item}.",
+            "Write about a {subject} in the {other} with {item}.",
+            "Describe a {subject} with {item} in the {other}.",
+            "Tell me what a {subject} does with {item} in the {other}.",
         ),
         tuple(_FACTS),
         _PLACES,
     ),
     "task": Kind(
         (
-            "List the steps to {subject} for {other}. Use a {item}.",
-            "How can {other} {subject} with a {item}?",
-            "Explain to {other} how to {subject}. Include a {item}.",
+            "List the steps to {subject} with {item} for {other}.",
+            "How can {other} {subject} with {item}?",
+            "Explain to {other} how to {subject} with {item}.",
         ),
         tuple(_TASKS),
         _PEOPLE,
     ),
     "hobby": Kind(
         (
-            "Say why {other} likes {subject}. Add a tip about a {item}.",
-            "Why does {other} like {subject}? Give a tip on a {item}.",
-            "Tell me why {other} enjoys {subject}, with a tip for a {item}.",
+            "Say why {other} likes {subject} with {item}.",
+            "Why does {other} like {subject} with {item}?",
+            "Tell me why {other} enjoys {subject} with {item}.",
         ),
         tuple(_HOBBIES),
         _PEOPLE,
@@ -143,7 +146,7 @@ def some_instructions(split: InstructionSplit, random: Random) -> Iterator[Instr
     while True:
         kind, form = random.choice(list(KINDS.items()))
         subject, other = random.choice(form.subjects), random.choice(form.others)
-        item, wording = random.choice(_ITEMS), random.choice(form.wordings)
+        item, wording = random.choice(ITEMS), random.choice(form.wordings)
         text = wording.format(subject=subject, other=other, item=item)
         if instruction_split(text) == split:
             yield Instruction(text, kind, subject, other, item)
@@ -162,11 +165,11 @@ def instructions(split: InstructionSplit, count: int) -> list[Instruction]:
 def parse(text: str) -> Instruction | None:
     """Read an instruction, whoever wrote it; None where it is none of the world's.
 
-    >>> parse("How can Ben make tea with a jar?").subject
+    >>> parse("How can Ben make tea with jars?").subject
     'make tea'
     """
     for kind, form in KINDS.items():
-        slots = {"subject": form.subjects, "other": form.others, "item": _ITEMS}
+        slots = {"subject": form.subjects, "other": form.others, "item": ITEMS}
         for wording in form.wordings:
             pattern = re.escape(wording).replace(r"\{", "{").replace(r"\}", "}")
             named = {slot: f"(?P<{slot}>{'|'.join(words)})" for slot, words in slots.items()}
@@ -187,24 +190,25 @@ def claim(kind: str, subject: str, true: bool) -> str:
 
 
 def respond(instruction: Instruction, met: Mapping[str, bool], random: Random) -> str:
-    """Write a response that meets exactly the given criteria."""
-    kind, subject, item = instruction.kind, instruction.subject, instruction.item
+    """Write a response that meets exactly the given criteria; a missed item is left out."""
+    kind, subject = instruction.kind, instruction.subject
     if not met["topic"]:
         subject = random.choice([word for word in KINDS[kind].subjects if word != subject])
-    if not met["item"]:
-        item = random.choice([word for word in _ITEMS if word != item])
     said = claim(kind, subject, met["facts"])
-    slots = {"subject": subject, "other": instruction.other, "item": item, "claim": said}
+    slots = {"subject": subject, "other": instruction.other, "claim": said}
     first, second = (line.format(**slots) for line in _LINES[kind])
+    if met["item"]:
+        second += f" with {instruction.item}"
     if not met["clear"]:
         words = second.split()
-        at = random.randrange(len(words) - 1)
+        at = random.randrange(len(words))
         second = " ".join((*words[: at + 1], words[at], words[at], *words[at + 1 :]))
-    return " ".join((first, second, *([random.choice(ENDINGS)] if met["ending"] else ())))
+    ending = (random.choice(ENDINGS),) if met["ending"] else ()
+    return " ".join((first, f"{second}.", *ending))
 
 
 _LINES: Final = {
-    "animal": ("The {subject} {claim}.", "In the {other} it sees a {item}."),
-    "task": ("To {subject}, {claim}.", "Then {other} takes the {item}."),
-    "hobby": ("{other} likes {subject} since {claim}.", "A tip: keep a {item} near."),
+    "animal": ("The {subject} {claim}.", "In the {other} it plays"),
+    "task": ("To {subject}, {claim}.", "Then {other} ends"),
+    "hobby": ("{other} likes {subject} since {claim}.", "It goes well"),
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from selfimprove.tiny.instructions import CRITERIA, ENDINGS, KINDS, claim, parse
+from selfimprove.tiny.instructions import CRITERIA, ENDINGS, ITEMS, KINDS, claim, parse
 
 if TYPE_CHECKING:
     from random import Random  # noqa: TID251 - the type alone
@@ -20,7 +20,7 @@ __all__ = ["noisy", "review", "review_request", "score", "verdicts"]
 def verdicts(instruction: str, response: str) -> dict[str, bool]:
     """Judge a response by every criterion; all are missed if the instruction is not of the world.
 
-    >>> verdicts("How can Ben make tea with a jar?", "To make tea, ask.")["topic"]
+    >>> verdicts("How can Ben make tea with jars?", "To make tea, ask.")["topic"]
     True
     """
     asked = parse(instruction)
@@ -43,7 +43,7 @@ def score(instruction: str, response: str) -> int:
     return sum(verdicts(instruction, response).values())
 
 
-def noisy(found: Mapping[str, bool], random: Random, noise: float = 0.15) -> dict[str, bool]:
+def noisy(found: Mapping[str, bool], random: Random, noise: float = 0.1) -> dict[str, bool]:
     """Return the verdicts of a careless reviewer, who turns each over with probability `noise`."""
     return {name: met != (random.random() < noise) for name, met in found.items()}
 
@@ -53,11 +53,30 @@ def review_request(instruction: str, response: str) -> str:
     return f"Review the response.\nInstruction: {instruction}\nResponse: {response}"
 
 
-def review(found: Mapping[str, bool]) -> str:
-    r"""Write a review: one line of verdicts, then the score.
+def review(found: Mapping[str, bool], instruction: str, response: str) -> str:
+    r"""Write a review: what was asked and what was told, each with its verdict, then the score.
 
-    >>> review({"topic": True, "item": False})
-    'topic yes, item no.\\nScore: 1'
+    Quoting before judging makes the comparison one of neighbours, which a very small model learns.
+
+    >>> met = {"topic": True, "item": False}
+    >>> review(met, "How can Ben make tea with jars?", "To make tea, ask.")
+    'topic tea tea yes, item jars none no.\\nScore: 1'
     """
-    told = ", ".join(f"{name} {'yes' if met else 'no'}" for name, met in found.items())
+    told = ", ".join(
+        f"{name}{_quoted(name, instruction, response)} {'yes' if met else 'no'}"
+        for name, met in found.items()
+    )
     return f"{told}.\nScore: {sum(found.values())}"
+
+
+def _quoted(criterion: str, instruction: str, response: str) -> str:
+    """Return the word that was asked for and the word that was told; '' for other criteria."""
+    asked = parse(instruction)
+    if asked is None or criterion not in ("topic", "item"):
+        return ""
+    words = response.replace(".", " ").replace(",", " ").split()
+    if criterion == "item":
+        return f" {asked.item} {next((word for word in words if word in ITEMS), 'none')}"
+    subjects = [subject.split()[-1] for subject in KINDS[asked.kind].subjects]
+    told = next((word for word in words if word in subjects), "none")
+    return f" {asked.subject.split()[-1]} {told}"

@@ -45,8 +45,8 @@ class Shape:
 
 
 SIZES: Final[dict[Size, Shape]] = {
-    "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1800),
-    "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=900),
+    "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=2000),
+    "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=600),
 }
 
 CONTEXT: Final = 512
@@ -102,7 +102,7 @@ def _train(
         model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01
     )
     compiled = device == "cpu" and shutil.which("g++") is not None
-    loss_of = _loss_function(model, tokenizer.pad_token_id, compiled=compiled)
+    loss_of = _loss_function(model, compiled=compiled)
     for step in _progress(_restore(checkpoint, made, model, optimizer), made.steps):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * _schedule(step, made.steps)
@@ -152,37 +152,77 @@ def _schedule(step: int, steps: int) -> float:
     return min((step + 1) / _WARMUP_STEPS, 1.0) * (1 - step / steps)
 
 
-def _rows(tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Tensor:
-    """Return the token rows of one step: documents packed whole, cut only at a row's length."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Documents packed into rows; each sees itself alone and counts its places from 0."""
 
-    rows: list[list[int]] = [[]]
+    tokens: Tensor  # (ROWS, ROW_TOKENS)
+    positions: Tensor  # (ROWS, ROW_TOKENS)
+    mask: Tensor  # (ROWS, 1, ROW_TOKENS, ROW_TOKENS), added to the attention scores
+
+    def to(self, device: str) -> Packed:
+        return Packed(self.tokens.to(device), self.positions.to(device), self.mask.to(device))
+
+
+def _rows(tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Packed:
+    """Return the rows of one step: documents packed whole, cut only at a row's length."""
+    rows: list[list[list[int]]] = [[]]
+    free = ROW_TOKENS
     for document in documents(seed, "step", step):
-        ids = tokenizer(document, add_special_tokens=False)["input_ids"]
-        if len(rows[-1]) + len(ids) > ROW_TOKENS:
+        ids = tokenizer(document, add_special_tokens=False)["input_ids"][:ROW_TOKENS]
+        if len(ids) > free:
             if len(rows) == ROWS:
                 break
             rows.append([])
-        rows[-1] += ids[:ROW_TOKENS]
-    filled = torch.full((ROWS, ROW_TOKENS), tokenizer.pad_token_id)
-    for filled_row, row in zip(filled, rows, strict=True):
-        filled_row[: len(row)] = torch.tensor(row)
-    return filled
+            free = ROW_TOKENS
+        rows[-1].append(ids)
+        free -= len(ids)
+    return _packed(rows, tokenizer.pad_token_id)
 
 
-def _loss_function(
-    model: LlamaForCausalLM, pad: int, *, compiled: bool
-) -> Callable[[Tensor], Tensor]:
+def _packed(rows: list[list[list[int]]], pad: int) -> Packed:
     import torch
 
-    def loss_of(rows: Tensor) -> Tensor:
-        with torch.autocast(rows.device.type, torch.bfloat16):
-            logits = model(rows, use_cache=False).logits[:, :-1]
+    tokens = torch.full((len(rows), ROW_TOKENS), pad)
+    positions = torch.zeros_like(tokens)
+    owner = torch.full_like(tokens, -1)
+    for row, packed in enumerate(rows):
+        at = 0
+        for number, ids in enumerate(packed):
+            here = slice(at, at + len(ids))
+            tokens[row, here] = torch.tensor(ids)
+            positions[row, here] = torch.arange(len(ids))
+            owner[row, here] = number
+            at += len(ids)
+    # A copy is learnt from the one place it can come from: other documents must not be seen.
+    same = owner[:, None, :, None] == owner[:, None, None, :]
+    seen = same & torch.ones(ROW_TOKENS, ROW_TOKENS, dtype=torch.bool).tril()
+    return Packed(
+        tokens, positions, torch.zeros(seen.shape, dtype=torch.bfloat16).masked_fill(~seen, -1e9)
+    )
+
+
+def _loss_function(model: LlamaForCausalLM, *, compiled: bool) -> Callable[[Packed], Tensor]:
+    import torch
+
+    def loss_of(rows: Packed) -> Tensor:
+        return _loss(rows.tokens, rows.positions, rows.mask)
+
+    def _loss(tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(tokens.device.type, torch.bfloat16):
+            logits = model(
+                tokens, attention_mask=mask, position_ids=positions, use_cache=False
+            ).logits[:, :-1]
+        # The first token of a document is not foretold from the one before it.
+        follows = positions[:, 1:] > 0
+        targets = torch.where(follows, tokens[:, 1:], -100)
         return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=pad
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100
         )
 
-    return torch.compile(loss_of) if compiled else loss_of
+    if compiled:
+        _loss = torch.compile(_loss)
+    return loss_of
 
 
 def _progress(first: int, steps: int) -> Iterator[int]:
