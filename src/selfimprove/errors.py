@@ -18,6 +18,7 @@ __all__ = [
     "DataError",
     "DiskFullError",
     "EngineError",
+    "JudgeError",
     "LockedRunError",
     "SelfImproveError",
     "StaleStepError",
@@ -60,6 +61,10 @@ class LockedRunError(StoreError):
 
 class EngineError(SelfImproveError):
     """A model cannot be loaded or sampled."""
+
+
+class JudgeError(SelfImproveError):
+    """A judge gave no verdicts that can be used."""
 
 
 class TrainingError(SelfImproveError):

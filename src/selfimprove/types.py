@@ -12,8 +12,9 @@ number: 1,234 = 1234 = 1234.0, 1/2 = 0.5. choice: a letter of `Question.choices`
 nli: yes, no or 'it is not possible to tell'. span: free text, compared after normalisation.
 """
 
-FinishReason: TypeAlias = Literal["stop", "length"]
-"""stop: an end-of-sequence token or a stop string; length: `max_tokens` ran out."""
+FinishReason: TypeAlias = Literal["stop", "length", "error"]
+"""stop: an end-of-sequence token or a stop string; length: `max_tokens` ran out; error: a server
+gave no text after all attempts, and the text is empty."""
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
@@ -110,3 +111,102 @@ class ReasoningPath:
     """Normalised; None when the path states no answer."""
     finish: FinishReason
     new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserPrompt:
+    """One prompt as a user would write it, without any response."""
+
+    id: str
+    """Unique within its source; stable between readings of the same file."""
+    source: str
+    """Where it came from: a format such as `oasst`, or the step that wrote it."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt with a response to learn from: a row of supervised seed data."""
+
+    id: str
+    source: str
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A prompt with responses that people put in order."""
+
+    id: str
+    source: str
+    prompt: str
+    responses: tuple[str, ...]
+    """Best first; at least two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One sampled response, with the prompt that it answers."""
+
+    prompt_id: str
+    prompt: str
+    index: int
+    """Which of the prompt's responses it is, from 0."""
+    text: str
+    finish: FinishReason
+    new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge said of one response, once."""
+
+    prompt_id: str
+    index: int
+    """The index of the response."""
+    vote: int
+    """Which of the judge's votes it is, from 0."""
+    score: float | None
+    """None: the judge gave no score that can be read; never 0."""
+    unscored: str | None
+    """Why there is no score; None where there is one."""
+    text: str
+    """The judge's own words; empty for a judge that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One preference example, TRL's prompt / chosen / rejected."""
+
+    prompt: str | tuple[Message, ...]
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two systems' responses to one prompt, to be compared."""
+
+    id: str
+    """Unique among the matches of a comparison."""
+    prompt_id: str
+    """Matches of one prompt (several draws) are resampled together."""
+    prompt: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one match ended."""
+
+    id: str
+    prompt_id: str
+    preference: float | None
+    """Share of the win that goes to the first: 1 win, 0.5 tie, 0 loss; None: not judged."""
+    unscored: str | None
+    """Why it was not judged; None where it was."""
+    first_length: int
+    """In characters, as AlpacaEval counts."""
+    second_length: int

@@ -21,13 +21,18 @@ from selfimprove.data import (
 )
 from selfimprove.data.row import Item, RowError
 
-__all__ = ["FORMATS", "Format"]
+__all__ = ["FORMATS", "Format", "rows_of"]
 
 _LISTS = ("examples", "rows", "data", "instances", "questions")
 """Under which name a JSON document holds its list of records."""
 
 
-def _rows_of(tree: Any) -> Sequence[Any]:  # noqa: ANN401  whatever the file holds
+def rows_of(tree: Any) -> Sequence[Any]:  # noqa: ANN401  whatever the file holds
+    """Return the records of a JSON document.
+
+    Raises:
+        RowError: it holds no list of them.
+    """
     if isinstance(tree, list):
         return tree
     for name in _LISTS:
@@ -38,7 +43,7 @@ def _rows_of(tree: Any) -> Sequence[Any]:  # noqa: ANN401  whatever the file hol
 
 def _drop_rows(tree: Any) -> Sequence[Any]:  # noqa: ANN401  whatever the file holds
     by_passage = isinstance(tree, Mapping) and not any(name in tree for name in _LISTS)
-    return drop.flatten(tree) if by_passage else _rows_of(tree)
+    return drop.flatten(tree) if by_passage else rows_of(tree)
 
 
 Parse: TypeAlias = Callable[[Mapping[str, Any]], Item]
@@ -51,7 +56,7 @@ class Format:
     parse: Parse
     hub: tuple[str, str | None] | None = None
     """Its hub id and the configuration that a bare hub id means."""
-    flatten: Callable[[Any], Sequence[Any]] = _rows_of
+    flatten: Callable[[Any], Sequence[Any]] = rows_of
     """From a whole JSON document to its records."""
     columns: tuple[str, ...] = ()
     """The columns of its .tsv, where that has no header line."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from selfimprove.config import fingerprint, load, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.files import read_json
-from selfimprove.methods import lmsi
-from selfimprove.methods.lmsi_plan import Needs, PlannedStep, needs, plan
+from selfimprove.methods import lmsi, lmsi_plan, self_rewarding, self_rewarding_plan
+from selfimprove.methods.plan import Needs, PlannedStep, needs, planned
 from selfimprove.models import locate
 from selfimprove.store import Run
+from selfimprove.types import ModelRef
 
 __all__ = ["Finished", "Plan", "launch", "plan_recipe"]
 
@@ -25,19 +27,28 @@ class Finished:
     was_finished: bool
 
 
-def read_config(path: Path, overrides: Sequence[str]) -> lmsi.LmsiConfig:
+MethodConfig: TypeAlias = "lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig"
+
+_CONFIGS: Final[dict[str, type[lmsi.LmsiConfig] | type[self_rewarding.SelfRewardingConfig]]] = {
+    "lmsi": lmsi.LmsiConfig,
+    "self_rewarding": self_rewarding.SelfRewardingConfig,
+}
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
     """Read a recipe as the config of the method it names.
 
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
     """
     tree = read_recipe(path, overrides)
-    if tree.get("method") != "lmsi":
-        raise ConfigError(f"{path}: method is {tree.get('method')!r}; known: lmsi")
-    return load(lmsi.LmsiConfig, tree, str(path))
+    method = tree.get("method")
+    if not isinstance(method, str) or method not in _CONFIGS:
+        raise ConfigError(f"{path}: method is {method!r}; known: {', '.join(_CONFIGS)}")
+    return load(_CONFIGS[method], tree, str(path))
 
 
-def default_folder(path: Path, config: lmsi.LmsiConfig) -> Path:
+def default_folder(path: Path, config: MethodConfig) -> Path:
     """Return where a recipe runs unless told otherwise."""
     return Path("runs") / f"{path.stem}-seed{config.seed}"
 
@@ -56,7 +67,7 @@ def launch(
     config = read_config(path, overrides)
     root = out or default_folder(path, config)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
-    models = [locate(name).digest for name in (config.model, config.student) if name]
+    models = [locate(name).digest for name in _models(config)]
     identity = fingerprint({"recipe": config.model_dump(mode="json"), "models": models})
     finished = root / "finished.json"
     if finished.exists() and read_json(finished)["identity"] == identity:
@@ -65,12 +76,26 @@ def launch(
     try:
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
-        newest = lmsi.run(config, run)
+        newest = _run(config, run)
         run.write("recipe.json", config.model_dump(mode="json"))
         run.write("finished.json", {"identity": identity, "model": newest.path})
     finally:
         run.close()
     return Finished(root, was_finished=False)
+
+
+def _run(config: MethodConfig, run: Run) -> ModelRef:
+    if isinstance(config, lmsi.LmsiConfig):
+        return lmsi.run(config, run)
+    return self_rewarding.run(config, run)
+
+
+def _models(config: MethodConfig) -> list[str]:
+    """Return the names of the models that a run reads."""
+    if isinstance(config, lmsi.LmsiConfig):
+        return [config.model, *([config.student] if config.student else [])]
+    writer = config.prompts.writer
+    return [config.model, *([] if writer == "self" else [writer])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +116,12 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
     """
     config = read_config(path, overrides)
     root = out or default_folder(path, config)
-    steps = plan(config, root)
-    return Plan(root, steps, needs(config, steps))
+    told = (
+        lmsi_plan.lines(config)
+        if isinstance(config, lmsi.LmsiConfig)
+        else self_rewarding_plan.lines(config)
+    )
+    steps = planned(told, root)
+    # The model that is trained comes last: LMSI's student where there is one.
+    learner = _models(config)[-1] if isinstance(config, lmsi.LmsiConfig) else config.model
+    return Plan(root, steps, needs(learner, steps, adapters=config.sft.lora is not None))

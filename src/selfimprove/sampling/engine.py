@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.types import Draw, Prompt
 
-__all__ = ["Engine", "EngineConfig", "SamplingConfig", "draw_in_order"]
+__all__ = ["Engine", "EngineConfig", "SamplingConfig", "ServerConfig", "draw_in_order"]
 
 
 class SamplingConfig(Config):
@@ -30,11 +30,48 @@ class SamplingConfig(Config):
     """Strings that end a draw; the draw's text stops before the first of them."""
 
 
+class ServerConfig(Config):
+    """An OpenAI-compatible server: one that runs, or a command that the run starts and stops."""
+
+    url: str | None = None
+    """Of a server that runs, e.g. http://127.0.0.1:8000/v1."""
+    command: tuple[str, ...] = ()
+    """Starts a server, e.g. [vllm, serve, "{model}", --port, "{port}"]; {model} becomes the folder of
+    the model and {port} a free port. The program may come from another environment."""
+    model: str | None = None
+    """The name that requests carry; None: the model's folder."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself is stored nowhere."""
+    extra_body: dict[str, Any] = {}
+    """Further fields of every request, as this server knows them, e.g. {min_p: 0.05}."""
+    concurrency: int = Field(default=16, ge=1)
+    """Requests under way at once."""
+    timeout: float = Field(default=600, gt=0)
+    """Seconds to wait for one response."""
+    retries: int = Field(default=5, ge=0)
+    """Further attempts after a lost connection, a time-out, and status 408, 429 or 5xx."""
+    startup_timeout: float = Field(default=900, gt=0)
+    """Seconds in which a started server must answer."""
+    max_failed: float = Field(default=0.05, ge=0, le=1)
+    """Draws that failed for good are recorded as such; above this share the call fails."""
+
+    @model_validator(mode="after")
+    def _is_one_server(self) -> Self:
+        if bool(self.url) == bool(self.command):
+            raise ValueError("engine.server: give `url` of a running server or `command`, not both")
+        if self.command and not any("{port}" in word for word in self.command):
+            raise ValueError("engine.server.command must hold {port}: the run chooses a free one")
+        return self
+
+
 class EngineConfig(Config):
     """Which engine samples, and within what bounds."""
 
-    kind: Literal["torch"] = "torch"
-    """torch: the built-in sampler, any Hugging Face causal LM on CPU or one GPU."""
+    kind: Literal["torch", "server"] = "torch"
+    """torch: the built-in sampler, any Hugging Face causal LM on CPU or one GPU. server: any
+    OpenAI-compatible server (vLLM, SGLang, llama.cpp, transformers serve, a hosted judge)."""
+    server: ServerConfig | None = None
+    """Which server, where `kind` is server."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -43,6 +80,12 @@ class EngineConfig(Config):
     """Put plain prompts into a user turn of the model's chat template (instruct models)."""
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Cache entries (rows x length) held at once; halved by itself when memory runs out."""
+
+    @model_validator(mode="after")
+    def _names_its_server(self) -> Self:
+        if (self.kind == "server") != (self.server is not None):
+            raise ValueError("engine: kind `server` and the block `server` belong together")
+        return self
 
 
 class Engine(Protocol):

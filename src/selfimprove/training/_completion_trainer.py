@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, final
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -24,7 +24,6 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     )
 
 
-@final
 class CompletionTrainer(SFTTrainer):
     """One level below SFTTrainer, which has no hook for what makes small models slow.
 
@@ -37,7 +36,11 @@ class CompletionTrainer(SFTTrainer):
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
-        self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
+        self.watch_head(model)
+
+    def watch_head(self, model: Any) -> None:  # noqa: ANN401
+        """Let the output layer of a model see the scored positions alone."""
+        model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
     def _keep_scored(
         self,
@@ -70,6 +73,10 @@ class CompletionTrainer(SFTTrainer):
         return torch.stack(losses).sum()
 
     def _summed_loss(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+        return -self.log_probs(model, piece).sum()
+
+    def log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the log-probability of every scored token, row by row, in nats."""
         context: dict[str, Any] = {"use_cache": False}
         if "prefix_ids" in piece:
             context = self._read_prefixes(model, piece)
@@ -77,7 +84,7 @@ class CompletionTrainer(SFTTrainer):
         logits = model(input_ids=piece["input_ids"], **context).logits[0]
         targets = piece["labels"][self._scored]
         self._scored = None
-        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
     def _read_prefixes(
         self, model: torch.nn.Module, piece: dict[str, torch.Tensor]

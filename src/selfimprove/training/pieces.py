@@ -10,10 +10,10 @@ import torch
 
 from selfimprove.training.tokens import TokenisedExample
 
-__all__ = ["Collator", "Group", "groups_of"]
+__all__ = ["MIN_PREFIX", "Collator", "Group", "groups_of", "plain_piece", "shared_piece"]
 
 # A shorter common beginning is cheaper to read again in every row than to treat apart.
-_MIN_PREFIX = 32
+MIN_PREFIX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Collator:
         rows = [self._rows[item["row"]] for item in batch]
         groups = groups_of(rows) if self._share else [Group(tuple(rows), 0)]
         alone = [row for group in groups if group.shared == 0 for row in group.rows]
-        pieces = [_plain(chunk) for chunk in _chunks(alone, self._piece_tokens)]
-        pieces += [_shared(gs) for gs in _joined(groups, self._piece_tokens)]
+        pieces = [plain_piece(chunk) for chunk in _chunks(alone, self._piece_tokens)]
+        pieces += [shared_piece(gs) for gs in _joined(groups, self._piece_tokens)]
         counted = torch.cat([piece["labels"].flatten() for piece in pieces])
         # The trainer counts labels from the second on.
         return {"pieces": pieces, "labels": torch.nn.functional.pad(counted, (1, 0), value=-100)}
@@ -61,7 +61,7 @@ def groups_of(rows: Sequence[TokenisedExample]) -> list[Group]:
     shared = 0
     for row in ordered:
         joint = _common(members[-1], row, shared) if members else 0
-        if joint >= _MIN_PREFIX and len(members) * joint >= (len(members) - 1) * shared:
+        if joint >= MIN_PREFIX and len(members) * joint >= (len(members) - 1) * shared:
             members.append(row)
             shared = joint
             continue
@@ -115,14 +115,16 @@ def _joined(groups: Sequence[Group], tokens: int) -> Iterator[list[Group]]:
         yield joined
 
 
-def _plain(rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
+def plain_piece(rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
+    """Return rows as one padded matrix with what is to be predicted at each place."""
     return {
         "input_ids": _padded([row.ids for row in rows], 0),
         "labels": _padded([_targets(row) for row in rows], -100),
     }
 
 
-def _shared(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+def shared_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+    """Return the rows of the groups without their prefixes, and each prefix once."""
     rows = [(row, g.shared) for g in groups for row in g.rows]
     places = torch.tensor([shared for _, shared in rows])
     suffixes = _padded([row.ids[shared:] for row, shared in rows], 0)

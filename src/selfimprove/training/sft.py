@@ -24,7 +24,7 @@ from selfimprove.seeds import rng
 from selfimprove.training.tokens import Tokenised, TokenisedExample, tokenise
 from selfimprove.types import Example
 
-__all__ = ["LoraConfig", "SftConfig", "Trained", "train_sft"]
+__all__ = ["LoraConfig", "Plan", "SftConfig", "Trained", "in_order", "train_sft"]
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,9 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Loaded here: whoever only reads a recipe needs no torch.
     from selfimprove.training import model_folder, supervised
+    from selfimprove.training._completion_trainer import CompletionTrainer
     from selfimprove.training.checkpoints import newest_readable
+    from selfimprove.training.pieces import Collator
     from selfimprove.training.quiet import quietly
 
     model, tokenizer, stop = model_folder.load(base, config, seed)
@@ -143,11 +145,14 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     plan = _plan(tokenised, config, seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
+    piece_tokens, share = supervised.piece_limits(model, config)
     with quietly():
         trainer = supervised.prepare(
+            CompletionTrainer,
             (model, tokenizer),
             plan,
             config,
+            Collator(plan.rows, piece_tokens, share=share),
             checkpoints=checkpoints,
             log=out.parent / "train_log.jsonl",
             seed=seed,
@@ -159,9 +164,13 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
 
 
 def _plan(tokenised: Tokenised, config: SftConfig, seed: int) -> Plan:
-    """Every epoch is a new order of the rows, drawn from a stream of its own."""
-    count = len(tokenised.rows)
     _report_length(tokenised, config.max_length)
+    order, steps = in_order(len(tokenised.rows), config, seed, "sft order")
+    return Plan(tokenised.rows, order, steps)
+
+
+def in_order(count: int, config: SftConfig, seed: int, stream: str) -> tuple[tuple[int, ...], int]:
+    """Return the rows of a whole training, every epoch in a new order, and its optimiser steps."""
     wanted = (
         config.max_steps * config.batch_size
         if config.max_steps
@@ -170,9 +179,9 @@ def _plan(tokenised: Tokenised, config: SftConfig, seed: int) -> Plan:
     order: list[int] = []
     for epoch in range(math.ceil(wanted / count)):
         rows = list(range(count))
-        rng(seed, "sft order", epoch).shuffle(rows)
+        rng(seed, stream, epoch).shuffle(rows)
         order += rows
-    return Plan(tokenised.rows, tuple(order[:wanted]), math.ceil(wanted / config.batch_size))
+    return tuple(order[:wanted]), math.ceil(wanted / config.batch_size)
 
 
 def _report_length(tokenised: Tokenised, max_length: int) -> None:

@@ -1,11 +1,12 @@
-"""The trainer of one supervised fine-tuning, set up but not yet running."""
+"""The trainer of one fine-tuning, set up but not yet running."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
@@ -14,41 +15,52 @@ from trl.trainer.sft_config import SFTConfig as TrlConfig
 
 from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
 from selfimprove.training.model_folder import computes_in_bfloat16
-from selfimprove.training.pieces import Collator
 from selfimprove.training.sft import Plan, SftConfig
 from selfimprove.training.watch import Bar, LogFile
 
-__all__ = ["prepare"]
+__all__ = ["piece_limits", "prepare"]
 
 _LOG_EVERY = 10  # steps; short trainings log ten times
 _CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
 
 
-def prepare(
+T = TypeVar("T", bound=CompletionTrainer)
+
+
+def prepare(  # noqa: PLR0913  what is trained, on what, kept where
+    kind: type[T],
     loaded: tuple[Any, Any],
     plan: Plan,
     config: SftConfig,
+    collate: Callable[[Sequence[dict[str, int]]], dict[str, Any]],
     *,
     checkpoints: Path,
     log: Path,
     seed: int,
-) -> CompletionTrainer:
-    """Return a trainer for the plan; `loaded` is the model and its tokenizer."""
+) -> T:
+    """Return a trainer for the plan; `loaded` is the model and its tokenizer.
+
+    `collate` makes the pieces of one step from the numbers of its rows.
+    """
     model, tokenizer = loaded
-    alone = _processes() == 1
-    share = alone and not config.gradient_checkpointing and may_share_prefixes(model)
-    # Several processes must make as many passes each: a batch is then one piece.
-    piece_tokens = _piece_tokens(config) if alone else config.batch_size * config.max_length
-    trainer = CompletionTrainer(
+    trainer = kind(
         model=model,
         args=_arguments(plan, config, checkpoints, seed),
         train_dataset=Dataset.from_dict({"row": list(plan.order)}),
-        data_collator=Collator(plan.rows, piece_tokens, share=share),
+        data_collator=collate,
         processing_class=tokenizer,
         callbacks=[LogFile(log), Bar()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: ANN401
+    """Return how many tokens a piece may hold, and whether its rows may share prefixes."""
+    alone = _processes() == 1
+    share = alone and not config.gradient_checkpointing and may_share_prefixes(model)
+    # Several processes must make as many passes each: a batch is then one piece.
+    return (_piece_tokens(config) if alone else config.batch_size * config.max_length), share
 
 
 def _arguments(plan: Plan, config: SftConfig, checkpoints: Path, seed: int) -> TrlConfig:

@@ -9,7 +9,7 @@ from typing import Any
 from selfimprove.errors import TrainingError
 from selfimprove.types import Example
 
-__all__ = ["Tokenised", "TokenisedExample", "tokenise"]
+__all__ = ["Tokenised", "TokenisedExample", "tokenise", "tokenise_each"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,25 @@ def tokenise(
         stop: token ids that end a turn; the first one is appended where none is there.
         max_length: in tokens; the prompt loses its beginning first.
     """
-    rows = [_end(*pair, stop) for pair in _encode(examples, tokenizer)]
-    fitted = [_fit(prompt, completion, max_length) for prompt, completion in rows]
-    kept = tuple(row for row in fitted if row is not None)
-    longer = sum(len(p) + len(c) > max_length and len(c) < max_length for p, c in rows)
+    rows, longer = tokenise_each(examples, tokenizer, stop, max_length)
+    kept = tuple(row for row in rows if row is not None)
     return Tokenised(kept, truncated=longer, dropped=len(rows) - len(kept))
+
+
+def tokenise_each(
+    examples: Sequence[Example],
+    tokenizer: Any,  # noqa: ANN401
+    stop: Sequence[int],
+    max_length: int,
+) -> tuple[list[TokenisedExample | None], int]:
+    """Like `tokenise`, but a row that does not fit keeps its place as None.
+
+    Returns:
+        the rows, and how many of them lost the beginning of their prompt.
+    """
+    rows = [_end(*pair, stop) for pair in _encode(examples, tokenizer)]
+    longer = sum(len(p) + len(c) > max_length and len(c) < max_length for p, c in rows)
+    return [_fit(prompt, completion, max_length) for prompt, completion in rows], longer
 
 
 def _encode(

@@ -1,0 +1,146 @@
+"""Seed data: demonstrations (IFT), judging examples (EFT) and responses that people ranked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from selfimprove.data import oasst
+from selfimprove.data.dialogues import parsed, prompt_of, response_of
+from selfimprove.data.read import TINY
+from selfimprove.data.row import RowError, value
+from selfimprove.data.sources import Source, distinct
+from selfimprove.data.user_prompts import tiny_split
+from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.types import Demonstration, Ranked
+
+__all__ = ["read_demonstrations", "read_ranked", "read_reviews"]
+
+_TINY_COUNT = 400
+
+
+def read_demonstrations(sources: Sequence[Source], seed: int) -> Filtered[Demonstration]:
+    """Read instructions with good responses; of trees, English first turns with their best reply.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    rows: list[Demonstration] = []
+    funnels: list[Funnel] = []
+    for source in sources:
+        if source.format == TINY:
+            from selfimprove.tiny.seeds_of_world import demonstrations
+
+            split = tiny_split(source.source)
+            rows += demonstrations(split, source.limit or _TINY_COUNT, seed)
+        elif source.format == "oasst":
+            trees = list(parsed(source.source, "oasst", oasst.parse))
+            best, funnel = _best_replies(trees)
+            rows += best[: source.limit]
+            funnels.append(funnel)
+        else:
+            rows += islice(_pairs(source), source.limit)
+    return Filtered(_named(rows), tuple(funnels))
+
+
+def _pairs(source: Source) -> Iterator[Demonstration]:
+    name = source.format or "prompts"
+
+    def parse(fields: Mapping[str, Any]) -> Demonstration:
+        return Demonstration(name, name, prompt_of(fields), response_of(fields))
+
+    for number, row in enumerate(parsed(source.source, name, parse)):
+        yield replace(row, id=f"{name}-{number}")
+
+
+def _best_replies(trees: Sequence[oasst.Tree]) -> tuple[list[Demonstration], Funnel]:
+    """Keep English trees with a reply of rank 0 (papers' IFT)."""
+    kept, dropped = [], Counter[str]()
+    for tree in trees:
+        if tree.language != oasst.LANGUAGE:
+            dropped["not English"] += 1
+        elif not tree.replies or tree.replies[0].rank != 0:
+            dropped["no usable reply of rank 0"] += 1
+        else:
+            kept.append(
+                Demonstration(f"oasst-{tree.id}", "oasst", tree.prompt, tree.replies[0].text)
+            )
+    return kept, _funnel("trees with a best reply", len(trees), len(kept), dropped)
+
+
+def _funnel(name: str, given: int, kept: int, dropped: Counter[str]) -> Funnel:
+    return Funnel(name, given, kept, tuple(Drop(w, n) for w, n in dropped.most_common()))
+
+
+def _named(rows: Sequence[Demonstration]) -> list[Demonstration]:
+    names = distinct(row.id for row in rows)
+    return [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
+
+
+def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
+    """Read judging examples: what a judge is asked, and what it should say.
+
+    A split of the tiny world gives reviews by its careless people; any other source is a file of
+    prompts and responses, such as the `eft.jsonl` that `selfimprove data seeds` writes.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    rows: list[Demonstration] = []
+    for source in sources:
+        if source.format == TINY:
+            from selfimprove.tiny.seeds_of_world import reviews
+
+            rows += reviews(tiny_split(source.source), source.limit or _TINY_COUNT, seed)
+        else:
+            rows += islice(_pairs(source), source.limit)
+    return _named(rows)
+
+
+def read_ranked(sources: Sequence[Source]) -> Filtered[Ranked]:
+    """Read prompts with responses that people ranked: trees, or rows with `responses` and `ranks`.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    rows: list[Ranked] = []
+    funnels: list[Funnel] = []
+    for source in sources:
+        if source.format == "oasst":
+            found, funnel = _ranked_trees(list(parsed(source.source, "oasst", oasst.parse)))
+            funnels.append(funnel)
+        else:
+            found = list(parsed(source.source, source.format or "prompts", _ranked_row))
+        rows += found[: source.limit]
+    names = distinct(row.id or f"ranked-{n}" for n, row in enumerate(rows))
+    named = [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
+    return Filtered(named, tuple(funnels))
+
+
+def _ranked_trees(trees: Sequence[oasst.Tree]) -> tuple[list[Ranked], Funnel]:
+    kept, dropped = [], Counter[str]()
+    for tree in trees:
+        if tree.language != oasst.LANGUAGE:
+            dropped["not English"] += 1
+        elif len(tree.ranked) < 2:
+            dropped["fewer than two ranked replies"] += 1
+        else:
+            kept.append(Ranked(f"oasst-{tree.id}", "oasst", tree.prompt, tree.ranked))
+    return kept, _funnel("trees with ranked replies", len(trees), len(kept), dropped)
+
+
+def _ranked_row(fields: Mapping[str, Any]) -> Ranked:
+    """Read any rated data: `responses` with `ranks` (0 the best) or `scores` (high is good)."""
+    responses = value(fields, "responses", "completions")
+    ranks = fields.get("ranks")
+    order = ranks if ranks is not None else [-s for s in value(fields, "scores", "ratings")]
+    if len(order) != len(responses) or len(responses) < 2:
+        raise RowError("needs two or more 'responses', and as many 'ranks' or 'scores'")
+    told = dict.fromkeys(sorted(order))
+    best_first = [next(r for r, o in zip(responses, order, strict=True) if o == k) for k in told]
+    if len(best_first) < 2:
+        raise RowError("ranks all its responses alike")
+    return Ranked(str(fields.get("id") or ""), "ranked", prompt_of(fields), tuple(best_first))

@@ -1,0 +1,98 @@
+"""Prompts and responses in files: which fields they lie in, whatever the file calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from selfimprove.data.formats import rows_of
+from selfimprove.data.hub import hub_records, is_hub_id
+from selfimprove.data.row import RowError, optional, text, value
+from selfimprove.data.tables import records
+from selfimprove.errors import DataError
+
+__all__ = ["FORMATS", "parsed", "prompt_of", "response_of"]
+
+T = TypeVar("T")
+
+FORMATS: Final = ("oasst", "self_instruct", "alpaca", "alpaca_eval", "mt_bench", "prompts")
+"""Formats of open-ended prompts, beside `tiny`. `prompts` is any file with a usual column."""
+
+_LISTS: Final = ("messages", "conversation", "conversations", "turns", "prompt", "chosen")
+_PROMPTS: Final = ("prompt", "instruction", "question", "input")
+_RESPONSES: Final = ("response", "completion", "output", "answer", "chosen")
+
+
+def parsed(source: str, name: str, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
+    """Yield the rows of a file or hub dataset, each as `parse` reads it.
+
+    Raises:
+        DataError: the format is unknown, the file cannot be read, or a row of it is broken.
+    """
+    if name not in FORMATS:
+        raise DataError(
+            f"no format of prompts is called {name!r}; there are {', '.join((*FORMATS, 'tiny'))}"
+        )
+    path = Path(source)
+    try:
+        found = (
+            hub_records(source, None)
+            if not path.exists() and is_hub_id(source)
+            else records(path, rows_of)
+        )
+        for record in found:
+            if record.fields is None:
+                raise DataError(f"{source}, {record.place}: {record.problem}")
+            try:
+                yield parse(record.fields)
+            except RowError as error:
+                raise DataError(f"{source}, {record.place}: {error}") from error
+    except RowError as error:
+        raise DataError(f"{source} does not look like {name}: it {error}") from error
+
+
+def prompt_of(fields: Mapping[str, Any]) -> str:
+    """Return the first thing the user says.
+
+    Raises:
+        RowError: no known field holds it.
+    """
+    for name in _LISTS:
+        turns = fields.get(name)
+        if isinstance(turns, Sequence) and not isinstance(turns, str) and turns:
+            return _said(turns, "user", 0)
+    said = text(fields, *_PROMPTS)
+    context = optional(fields, "input") if "instruction" in fields else None
+    return f"{said}\n\n{context}" if context else said
+
+
+def response_of(fields: Mapping[str, Any]) -> str:
+    """Return what the assistant says to it.
+
+    Raises:
+        RowError: no known field holds it.
+    """
+    instances = fields.get("instances")
+    if isinstance(instances, Sequence) and instances and isinstance(instances[0], Mapping):
+        return text(instances[0], "output")
+    for name in ("messages", "conversation", "conversations", "completion", "chosen"):
+        turns = fields.get(name)
+        if isinstance(turns, Sequence) and not isinstance(turns, str) and turns:
+            return _said(turns, "assistant", 1)
+    return text(fields, *_RESPONSES)
+
+
+def _said(turns: Sequence[Any], role: str, place: int) -> str:
+    """Return the first turn of a role; bare texts are turns of user and assistant by turns."""
+    if all(isinstance(turn, str) for turn in turns):
+        if len(turns) <= place or not turns[place].strip():
+            raise RowError(f"has no turn of the {role}")
+        return str(turns[place]).strip()
+    for turn in turns:
+        if isinstance(turn, Mapping) and value(turn, "role", "from") in _ROLES[role]:
+            return text(turn, "content", "value")
+    raise RowError(f"has no turn of the {role}")
+
+
+_ROLES: Final = {"user": ("user", "human", "prompter"), "assistant": ("assistant", "gpt")}

@@ -1,0 +1,54 @@
+"""A share over things that come in clusters, such as pairs of responses to one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from selfimprove.evaluation.intervals import Estimate, mean
+from selfimprove.seeds import seed_of
+
+__all__ = ["clustered", "told"]
+
+_RESAMPLES: Final = 10_000
+_AT_ONCE: Final = 500
+_TAILS: Final = (2.5, 97.5)
+
+
+def clustered(clusters: Sequence[Sequence[float]]) -> Estimate | None:
+    """Return the mean over all values, its 95 % interval over resampled clusters; None of none.
+
+    Where clusters hold one value each, or all values are the same, the interval is that of `mean`
+    over the clusters: a bootstrap of equal values has no width.
+    """
+    filled = [cluster for cluster in clusters if cluster]
+    values = [value for cluster in filled for value in cluster]
+    if not values:
+        return None
+    if len(values) == len(filled) or len(set(values)) == 1:
+        of_clusters = mean([cluster[0] for cluster in filled])
+        return Estimate(of_clusters.value, of_clusters.low, of_clusters.high, len(values))
+    low, high = _bootstrap(filled)
+    return Estimate(sum(values) / len(values), low, high, len(values))
+
+
+def told(clusters: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+    """Return `clustered` as JSON data: value, interval, n."""
+    found = clustered(clusters)
+    if found is None:
+        return None
+    return {"value": found.value, "interval": [found.low, found.high], "n": found.n}
+
+
+def _bootstrap(clusters: Sequence[Sequence[float]]) -> tuple[float, float]:
+    import numpy as np
+
+    count = len(clusters)
+    sums, sizes = np.array([sum(c) for c in clusters]), np.array([len(c) for c in clusters])
+    generator = np.random.default_rng(seed_of(0, "clusters", count))
+    rates: list[float] = []
+    for _ in range(_RESAMPLES // _AT_ONCE):
+        drawn = generator.multinomial(count, [1 / count] * count, size=_AT_ONCE)
+        rates += list((drawn @ sums) / (drawn @ sizes))
+    low, high = np.percentile(rates, _TAILS)
+    return float(low), float(high)

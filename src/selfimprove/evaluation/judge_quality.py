@@ -1,0 +1,189 @@
+"""The judge card: how far a judge's verdicts can be trusted (Sec. 2.6's metrics, and biases).
+
+Metrics against a truth compare responses to the same prompt alone. Where the paper does not say what
+a tie is worth:
+
+- pairwise accuracy: share of pairs, unequal in truth, that the judge orders alike; its tie is half.
+- five best: among responses with the judge's highest score, share that are the truth's best; of
+  several equally good ones each is best.
+- exact match: share of prompts of which every pair, unequal in truth, is ordered alike; the judge's
+  tie is a miss.
+- Spearman, Kendall: rank correlations (tau-b), mean over the prompts in which neither is constant.
+
+Every interval resamples prompts: responses to one prompt are not independent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, groupby
+from math import floor
+from statistics import fmean, pstdev
+from typing import Any, Final
+
+from selfimprove.evaluation.clusters import told
+from selfimprove.judges.judge import mean_scores
+from selfimprove.judges.pairwise import Orders, read_orders
+from selfimprove.types import Response, Verdict
+
+__all__ = ["card", "prefers_first", "prefers_longer"]
+
+Scores = Mapping[tuple[str, int], float]
+_Ranked = tuple[Sequence[float], Sequence[float]]
+_TRUTH_METRICS: Final = ("pairwise_accuracy", "five_best", "exact_match", "spearman", "kendall")
+
+
+def card(
+    responses: Sequence[Response],
+    verdicts: Sequence[Verdict],
+    truth: Scores | None,
+    *,
+    highest: float = 5,
+) -> dict[str, Any]:
+    """Return a judge's card as JSON data; a metric that the data says nothing of is None.
+
+    Args:
+        responses: that were judged, those of one prompt together.
+        verdicts: on them.
+        truth: what responses are worth, by prompt id and index; None: only what needs no truth.
+        highest: the best score the judge can give.
+
+    Returns:
+        Shares between 0 and 1, `vote_spread` in points (mean standard deviation of a response's
+        votes), and the histogram of mean scores, rounded. Of a pairwise judge, `self_consistency` is
+        the share of comparisons in which both orders agree; of another, the share of responses whose
+        votes are all the same.
+    """
+    scores = mean_scores(verdicts)
+    groups = [list(g) for _, g in groupby(responses, key=lambda r: r.prompt_id)]
+    return {
+        "responses": len(responses),
+        "parse_rate": _share(v.score is not None for v in verdicts),
+        "unscored": dict(Counter(v.unscored for v in verdicts if v.unscored).most_common()),
+        **_steadiness(verdicts),
+        **_against_truth(groups, scores, truth, highest),
+        "prefers_longer": told(prefers_longer(groups, scores)),
+        "prefers_first": told(prefers_first(verdicts)),
+        "score_histogram": _histogram(scores),
+    }
+
+
+def _share(found: Iterator[bool]) -> float:
+    values = list(found)
+    return fmean(values) if values else 0.0
+
+
+def _steadiness(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return how alike a judge's votes on the same thing are."""
+    votes: dict[tuple[str, int], list[float]] = {}
+    for v in verdicts:
+        kept = votes.setdefault((v.prompt_id, v.index), [])
+        kept += [] if v.score is None else [v.score]
+    most = max((len(v) for v in votes.values()), default=0)
+    asked_both = [o for orders in _orders(verdicts) for o in orders]
+    if asked_both:
+        return {"votes": most, "self_consistency": fmean(o.agree for o in asked_both),
+                "vote_spread": None}  # fmt: skip
+    several = [v for v in votes.values() if len(v) > 1]
+    return {
+        "votes": most,
+        "self_consistency": fmean(len(set(v)) == 1 for v in several) if several else None,
+        "vote_spread": fmean(pstdev(v) for v in several) if several else None,
+    }
+
+
+def _orders(verdicts: Sequence[Verdict]) -> list[list[Orders]]:
+    """Return, by prompt, what a pairwise judge said in both orders; each comparison once."""
+    found: dict[str, list[Orders]] = {}
+    for v in verdicts:
+        orders = read_orders(v.text)
+        complete = orders is not None and None not in orders
+        if orders is not None and complete and v.index < v.vote:
+            found.setdefault(v.prompt_id, []).append(orders)
+    return list(found.values())
+
+
+def prefers_first(verdicts: Sequence[Verdict]) -> list[list[float]]:
+    """Return, by prompt, the share that went to whichever response was shown first."""
+    return [
+        [((o.first or 0.0) + 1 - (o.second or 0.0)) / 2 for o in orders]
+        for orders in _orders(verdicts)
+    ]
+
+
+def prefers_longer(groups: Sequence[Sequence[Response]], scores: Scores) -> list[list[float]]:
+    """Return, by prompt, whether the longer of two responses (characters) was scored higher.
+
+    Pairs that are equally long or equally scored say nothing.
+    """
+    return [
+        [
+            float((scores[_key(a)] > scores[_key(b)]) == (len(a.text) > len(b.text)))
+            for a, b in combinations([r for r in group if _key(r) in scores], 2)
+            if scores[_key(a)] != scores[_key(b)] and len(a.text) != len(b.text)
+        ]
+        for group in groups
+    ]
+
+
+def _key(response: Response) -> tuple[str, int]:
+    return response.prompt_id, response.index
+
+
+def _histogram(scores: Scores) -> list[dict[str, int]]:
+    counted = Counter(floor(score + 0.5) for score in scores.values())
+    if not counted:
+        return []
+    levels = range(min(counted), max(counted) + 1)
+    return [{"score": level, "count": counted[level]} for level in levels]
+
+
+def _against_truth(
+    groups: Sequence[Sequence[Response]], scores: Scores, truth: Scores | None, highest: float
+) -> dict[str, Any]:
+    if truth is None:
+        return dict.fromkeys(_TRUTH_METRICS)
+    ranked = list(_ranked(groups, scores, truth))
+    alike = [list(_ordered_alike(*pair)) for pair in ranked]
+    return {
+        "pairwise_accuracy": told(alike),
+        "five_best": told([list(_best_of(*pair, highest)) for pair in ranked]),
+        "exact_match": told([[float(min(pairs) == 1)] for pairs in alike if pairs]),
+        "spearman": _correlation(ranked, "spearmanr"),
+        "kendall": _correlation(ranked, "kendalltau"),
+    }
+
+
+def _ranked(
+    groups: Sequence[Sequence[Response]], scores: Scores, truth: Scores
+) -> Iterator[_Ranked]:
+    """Yield judged and true worth of the responses to each prompt that has two with both."""
+    for group in groups:
+        keys = [_key(r) for r in group if _key(r) in scores and _key(r) in truth]
+        if len(keys) > 1:
+            yield [scores[k] for k in keys], [truth[k] for k in keys]
+
+
+def _ordered_alike(judged: Sequence[float], true: Sequence[float]) -> Iterator[float]:
+    for a, b in combinations(range(len(true)), 2):
+        if true[a] != true[b]:
+            agree = (judged[a] - judged[b]) * (true[a] - true[b])
+            yield 1.0 if agree > 0 else 0.5 if agree == 0 else 0.0
+
+
+def _best_of(judged: Sequence[float], true: Sequence[float], highest: float) -> Iterator[float]:
+    for score, worth in zip(judged, true, strict=True):
+        if score == highest:
+            yield float(worth == max(true))
+
+
+def _correlation(ranked: Sequence[_Ranked], name: str) -> float | None:
+    from scipy import stats
+
+    found = [
+        float(getattr(stats, name)(judged, true).statistic)
+        for judged, true in ranked
+        if len(set(judged)) > 1 and len(set(true)) > 1
+    ]
+    return fmean(found) if found else None

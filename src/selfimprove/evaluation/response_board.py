@@ -1,0 +1,275 @@
+"""What a run on open-ended prompts measures: every arm's responses, its judge, the gate, lineage.
+
+All arms answer the same held-out prompts, several draws each; differences are taken prompt by
+prompt. The truth that they are measured by (`true_scores`) reaches no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from selfimprove.config import Config
+from selfimprove.data.read import TINY
+from selfimprove.data.sources import Sources
+from selfimprove.data.user_prompts import read_prompts
+from selfimprove.errors import ConfigError
+from selfimprove.evaluation.head_to_head import head_to_head, matches
+from selfimprove.evaluation.intervals import mean, paired
+from selfimprove.evaluation.judge_quality import card
+from selfimprove.evaluation.true_scores import oracle_scores, read_rated, responses_of
+from selfimprove.judges.judge import (
+    JudgeConfig,
+    compare,
+    judge,
+    judging_model,
+    mean_scores,
+    outcome,
+)
+from selfimprove.rows import Rows
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.responses import respond
+from selfimprove.store import Run
+from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt, Verdict
+
+__all__ = ["Arm", "ResponseBoard", "ResponsesConfig"]
+
+Kind = Literal["baseline", "base", "method", "control"]
+Means = dict[str, float]
+
+
+class ResponsesConfig(Config):
+    """How arms that answer open-ended prompts are measured."""
+
+    prompts: Sources
+    """Held-out prompts; none of them may be learned from."""
+    validation: Sources = ()
+    """Held-out prompts on which the gate and early stopping decide, by the model's own judge."""
+    draws: int = Field(default=4, ge=1)
+    """Responses a prompt and arm."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Of the measured responses."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Of the measured responses."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Of one measured response."""
+    scorer: Literal["oracle", "judge"] = "judge"
+    """oracle: the tiny world's own, for its prompts alone; judge: the judge below."""
+    judge: JudgeConfig | None = None
+    """A judge that is no model of this run, e.g. a reward model or one behind a server."""
+    judging: Sources = ()
+    """Held-out responses of known worth (rankings, or a tiny split) on which every judge of the
+    run is measured."""
+    shard_prompts: int = Field(default=128, ge=1)
+    """Prompts a shard; a kill loses at most one shard."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.scorer == "judge" and (self.judge is None or self._judges_itself()):
+            raise ValueError(
+                "evaluation.judge must name a model that takes no part in the run (`model`), or a "
+                "reward model: a model that measures itself measures nothing"
+            )
+        if self.scorer == "oracle" and any(s.format != TINY for s in self.prompts):
+            raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")
+        return self
+
+    def _judges_itself(self) -> bool:
+        return self.judge is not None and self.judge.model == "self" and self.judge.kind != "random"
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How measured responses are drawn."""
+        return SamplingConfig(n=self.draws, temperature=self.temperature, top_p=self.top_p,
+                              max_tokens=self.max_tokens)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One measured model."""
+
+    name: str
+    kind: Kind
+    round: int
+    model: ModelRef
+    parent: ModelRef | None
+    data: Rows[Any] | None
+    responses: Rows[Response]
+    truth: Rows[Verdict]
+    """What the responses are really worth."""
+
+    def by_prompt(self) -> Means:
+        """Return the mean true score of each prompt's responses; without any, a prompt is absent."""
+        found: dict[str, list[float]] = {}
+        for verdict in self.truth:
+            if verdict.score is not None:
+                found.setdefault(verdict.prompt_id, []).append(verdict.score)
+        return {prompt: sum(scores) / len(scores) for prompt, scores in found.items()}
+
+
+@dataclass
+class ResponseBoard:
+    """Measures models as a run makes them."""
+
+    steps: Run
+    config: ResponsesConfig
+    engine: EngineConfig
+    seed: int
+    arms: list[Arm] = field(default_factory=list)
+    cards: list[dict[str, Any]] = field(default_factory=list)
+
+    def held_out(self) -> Rows[UserPrompt]:
+        """Return the prompts that arms are measured on: not to be learned from."""
+        return self.steps.rows("held-out-prompts", read_prompts, self.config.prompts)
+
+    def measure(
+        self,
+        name: str,
+        model: ModelRef,
+        kind: Kind,
+        *,
+        parent: ModelRef | None = None,
+        data: Rows[Any] | None = None,
+        round_number: int = 0,
+    ) -> Arm:
+        """Let a model answer the held-out prompts, and score its responses by the truth."""
+        responses = self.steps.sharded(f"{name}-responses", respond, self.held_out(), model,
+                                       self.config.sampling, self.engine, self.seed,
+                                       shard_items=self.config.shard_prompts)  # fmt: skip
+        arm = Arm(name, kind, round_number, model, parent, data, responses,
+                  self._true_scores(f"{name}-truth", responses, model))  # fmt: skip
+        self.arms.append(arm)
+        return arm
+
+    def _true_scores(
+        self, step: str, responses: Rows[Response], current: ModelRef
+    ) -> Rows[Verdict]:
+        if self.config.judge is None:
+            return self.steps.rows(step, oracle_scores, responses)
+        by = judging_model(self.config.judge, current)
+        return self.steps.sharded(step, judge, responses, by, self.config.judge, self.engine,
+                                  self.seed, shard_items=self._shard)  # fmt: skip
+
+    @property
+    def _shard(self) -> int:
+        return self.config.shard_prompts * self.config.draws
+
+    def measure_judge(self, name: str, model: ModelRef, config: JudgeConfig) -> None:
+        """Measure an arm as a judge, on held-out responses of known worth."""
+        if not self.config.judging:
+            return
+        rated = self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
+        shown = self.steps.rows("judging-responses", responses_of, rated)
+        said = self.steps.sharded(f"{name}-judging", judge, shown, judging_model(config, model),
+                                  config, self.engine, self.seed,
+                                  shard_items=self._shard)  # fmt: skip
+        truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
+        self._add_card(name, "held-out responses of known worth", shown.items, said.items, truth)
+
+    def watch_judge(self, name: str, candidates: Rows[Response], verdicts: Rows[Verdict]) -> None:
+        """Describe how a judge judged candidates of its own; beside the truth where there is one."""
+        truth = None
+        if self.config.scorer == "oracle":
+            scored = self.steps.rows(f"{name}-candidates-truth", oracle_scores, candidates)
+            truth = mean_scores(scored)
+        self._add_card(name, "its own candidates", candidates.items, verdicts.items, truth)
+
+    def _add_card(
+        self,
+        name: str,
+        of: str,
+        responses: Sequence[Response],
+        verdicts: Sequence[Verdict],
+        truth: dict[tuple[str, int], float] | None,
+    ) -> None:
+        told = card(responses, verdicts, truth)
+        self.cards.append({"arm": name, "set": of, "truth": self.truth_name, **told})
+
+    @property
+    def truth_name(self) -> str:
+        """What the truth is, in words."""
+        if self.config.judge is None:
+            return "the oracle of the tiny world"
+        return f"{self.config.judge.kind} judge {self.config.judge.model}"
+
+    # ---- comparisons
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm of this name.
+
+        Raises:
+            ConfigError: no arm of this name was measured.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise ConfigError(f"no arm {name!r} was measured; there are {[a.name for a in self.arms]}")
+
+    def against(self, first: Arm, second: Arm) -> dict[str, Any]:
+        """Compare two arms, draw by draw, on the held-out prompts."""
+        outcomes = self._outcomes(first, second)
+        told = head_to_head(outcomes, first=first.name, second=second.name,
+                            judge=self.truth_name, set=self.set_name)  # fmt: skip
+        return told.as_dict()
+
+    def _outcomes(self, first: Arm, second: Arm) -> Sequence[Outcome]:
+        matched = matches(first.responses.items, second.responses.items)
+        if self.config.judge is not None and self.config.judge.kind == "pairwise":
+            step = f"{first.name}-against-{second.name}"
+            pairs = self.steps.rows(f"{step}-matches", matches, first.responses, second.responses)
+            by = judging_model(self.config.judge, first.model)
+            return self.steps.sharded(step, compare, pairs, by, self.config.judge, self.engine,
+                                      self.seed, shard_items=self._shard)  # fmt: skip
+        return outcomes_of(matched, mean_scores(first.truth), mean_scores(second.truth))
+
+    @property
+    def set_name(self) -> str:
+        """The held-out prompts, in words."""
+        return ", ".join(f"{s.format} {s.source.rsplit('/', 1)[-1]}" for s in self.config.prompts)
+
+    def scores_of(self, arm: Arm, base: Arm) -> dict[str, Any]:
+        """Return an arm's mean true score, and its difference from the base, prompt by prompt."""
+        means = arm.by_prompt()
+        estimate = mean(list(means.values()))
+        return {
+            "set": self.set_name,
+            "domain": "in",
+            "mode": "sampled",
+            "metric": "mean score",
+            "value": estimate.value,
+            "interval": [estimate.low, estimate.high],
+            "n": estimate.n,
+            "unanswered": sum(v.score is None for v in arm.truth),
+            "mean_tokens": sum(r.new_tokens for r in arm.responses) / len(arm.responses),
+            "versus_base": None if arm is base else difference(base.by_prompt(), means),
+        }
+
+
+def outcomes_of(
+    matched: Sequence[Match],
+    first: dict[tuple[str, int], float],
+    second: dict[tuple[str, int], float],
+) -> list[Outcome]:
+    """Let the higher score win each match; equal scores are a tie, a missing one is unscored."""
+    outcomes = []
+    for match in matched:
+        # Draw i of a prompt meets draw i: the id ends in the draw's index.
+        key = (match.prompt_id, int(match.id.rsplit("#", 1)[1]))
+        outcomes.append(outcome(match, first.get(key), second.get(key)))
+    return outcomes
+
+
+def difference(before: Means, after: Means) -> dict[str, Any]:
+    """Return after minus before over the prompts that both have scores for."""
+    both = [prompt for prompt in before if prompt in after]
+    told = paired([before[p] for p in both], [after[p] for p in both])
+    return {
+        "difference": told.difference,
+        "interval": [told.low, told.high],
+        "wins": told.wins,
+        "losses": told.losses,
+        "ties": told.ties,
+    }

@@ -1,0 +1,83 @@
+"""What responses are really worth, for measurement alone: by the oracle, or by a judge of its own.
+
+The tiny world has an oracle; elsewhere the truth is the verdict of a judge that takes no part in
+the training, or people's rankings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfimprove.data.demonstrations import read_ranked
+from selfimprove.data.read import TINY
+from selfimprove.data.sources import Source
+from selfimprove.data.user_prompts import tiny_split
+from selfimprove.seeds import rng
+from selfimprove.tiny.instructions import instructions
+from selfimprove.tiny.oracle import score
+from selfimprove.tiny.seeds_of_world import draft
+from selfimprove.types import Response, Verdict
+
+__all__ = ["Rated", "oracle_scores", "read_rated", "responses_of"]
+
+_DRAFTS = 4
+_TINY_PROMPTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A response with what it is really worth, and only compared within its prompt."""
+
+    response: Response
+    truth: float
+
+
+def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
+    """Score responses to prompts of the tiny world, 0 to 5; an unknown prompt scores nothing."""
+    return [
+        Verdict(r.prompt_id, r.index, 0, float(score(r.prompt, r.text)), None, "")
+        for r in responses
+    ]
+
+
+def read_rated(sources: Sequence[Source], seed: int) -> list[Rated]:
+    """Read held-out responses of known worth, on which judges are measured.
+
+    A split of the tiny world gives drafts of every quality, scored by its oracle; a file of
+    rankings gives its responses, the best with the highest truth.
+
+    Raises:
+        DataError: a file cannot be read or ranks nothing.
+    """
+    rated: list[Rated] = []
+    for source in sources:
+        if source.format == TINY:
+            rated += _tiny(source.source, source.limit or _TINY_PROMPTS, seed)
+        else:
+            for row in read_ranked((source,)).rows:
+                rated += [
+                    _rated(row.id, row.prompt, rank, text, -float(rank))
+                    for rank, text in enumerate(row.responses)
+                ]
+    return rated
+
+
+def _tiny(split: str, limit: int, seed: int) -> list[Rated]:
+    random = rng(seed, "judging set", split)
+    rated = []
+    for number, asked in enumerate(instructions(tiny_split(split), limit)):
+        for index in range(_DRAFTS):
+            text = draft(asked, random)
+            truth = float(score(asked.text, text))
+            rated.append(_rated(f"{TINY}-{split}-{number}", asked.text, index, text, truth))
+    return rated
+
+
+def _rated(prompt_id: str, prompt: str, index: int, text: str, truth: float) -> Rated:
+    return Rated(Response(prompt_id, prompt, index, text, "stop", 0), truth)
+
+
+def responses_of(rated: Sequence[Rated]) -> list[Response]:
+    """Return the responses alone, as a judge sees them."""
+    return [r.response for r in rated]

@@ -1,0 +1,226 @@
+"""Judges: responses in, verdicts out. A recipe names the kind, the model and the engine.
+
+- rubric: LLM-as-a-Judge; the model is shown a judge prompt and ends in `Score: k` (Sec. 2.2).
+- pairwise: the model compares two responses at a time, in both orders.
+- reward_model: a sequence classifier with one logit.
+- random: a control; scores that know nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from selfimprove.config import Config, fingerprint
+from selfimprove.errors import JudgeError
+from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.models import locate
+from selfimprove.rows import Batch
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.seeds import rng
+from selfimprove.types import Match, ModelRef, Outcome, Response, Verdict
+
+__all__ = ["RANDOM", "JudgeConfig", "compare", "judge", "judging_model", "mean_scores", "outcome"]
+
+_SELF: Final = "self"
+_ASKED: Final = ("rubric", "pairwise")  # the kinds that are asked by a prompt
+# The share without a score says something only of so many; a step's last shard may hold fewer.
+_ENOUGH: Final = 8
+
+
+class JudgeConfig(Config):
+    """Who judges, how it is asked, and how often."""
+
+    kind: Literal["rubric", "pairwise", "reward_model", "random"] = "rubric"
+    """rubric: points by a judge prompt; pairwise: comparisons; reward_model: a classifier with one
+    logit; random: a control."""
+    model: str = _SELF
+    """self: the model of the iteration; or tiny, a folder, a hub id. With an engine of kind `server`
+    the name by which the server knows it."""
+    prompt: str = "additive"
+    """A shipped judge prompt (additive, multiple_choice, tiny; pairwise), or a YAML file of one's own.
+    A pairwise judge has `pairwise` where nothing is said."""
+    prompt_digest: str | None = None
+    """What the judge prompt says, by digest: filled in by itself, so that a stored verdict belongs to
+    the words it was asked with; where a recipe gives it, the prompt must match."""
+    votes: int = Field(default=3, ge=1)
+    """Verdicts on a response, of which the mean is taken. Paper: 3."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Of the verdicts. Paper: that of the candidates, 0.7."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Of the verdicts. Paper: 0.9."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Of one verdict."""
+    engine: EngineConfig | None = None
+    """Another engine for the judge alone, e.g. a server; None: that of the run."""
+    max_unscored: float = Field(default=0.5, ge=0, le=1)
+    """Above this share of responses without any score the step stops with an error."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pins_its_prompt(cls, tree: Any) -> Any:  # noqa: ANN401  whatever was given
+        if not isinstance(tree, dict):
+            return tree
+        kind = tree.get("kind", "rubric")
+        filled = {**tree}
+        if kind == "pairwise":
+            filled.setdefault("prompt", "pairwise")
+        name = filled.get("prompt", "additive")
+        if kind in _ASKED and isinstance(name, str):
+            filled.setdefault("prompt_digest", _said_by(name, kind))
+        return filled
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.kind == "reward_model" and self.model == _SELF:
+            raise ValueError("judge.model: a reward_model judge needs the folder of a classifier")
+        if self.kind in _ASKED and self.votes > 1 and self.temperature == 0:
+            raise ValueError("judge.votes: at temperature 0 all votes are the same; set votes=1")
+        if self.kind in _ASKED and self.prompt_digest != _said_by(self.prompt, self.kind):
+            raise ValueError(
+                f"judge.prompt: {self.prompt} no longer says what it said when judge.prompt_digest was "
+                "written; leave the digest out to judge by the new words"
+            )
+        return self
+
+
+def _said_by(prompt: str, kind: str) -> str:
+    return fingerprint(judge_prompt(prompt, pairwise=kind == "pairwise"))
+
+
+RANDOM = JudgeConfig(kind="random", votes=1)
+"""The control judge."""
+
+
+def judging_model(config: JudgeConfig, current: ModelRef) -> ModelRef:
+    """Return the model that judges: the one of the iteration, or the one that is named.
+
+    Raises:
+        EngineError: there is no such model.
+    """
+    if config.model == _SELF or config.kind == "random":
+        return current
+    if config.engine is not None and config.engine.kind == "server":
+        return ModelRef(config.model, config.model, "")  # its weights lie with the server
+    return locate(config.model)
+
+
+def judge(
+    chunks: Sequence[Sequence[Response]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Verdict]]:
+    """Judge every response; verdicts come in the order of the responses, then of the votes.
+
+    Args:
+        chunks: responses; for a pairwise judge those of one prompt together and in one chunk.
+        model: the judge, from `judging_model`.
+        config: how it is asked.
+        engine: the run's, unless `config.engine` names another.
+        seed: with prompt id, index and vote it seeds each verdict.
+
+    Raises:
+        JudgeError: too many responses or matches of a chunk got no score.
+        EngineError: the model cannot be loaded or sampled.
+    """
+    found: Iterator[Batch[Verdict]]
+    if config.kind == "random":
+        found = (Batch(_random(chunk, seed)) for chunk in chunks)
+    elif config.kind == "reward_model":
+        from selfimprove.judges.reward_model import reward_verdicts
+
+        found = reward_verdicts(chunks, model, config.engine or engine)
+    elif config.kind == "pairwise":
+        from selfimprove.judges.pairwise import tournament
+
+        found = tournament(chunks, model, config, config.engine or engine, seed)
+    else:
+        from selfimprove.judges.rubric import rubric_verdicts
+
+        found = rubric_verdicts(chunks, model, config, config.engine or engine, seed)
+    for batch in found:
+        judged = {
+            (v.prompt_id, v.index): f"{v.unscored}; it said {v.text[:200]!r}" for v in batch.rows
+        }
+        scored = mean_scores(batch.rows)
+        _refuse_silence(
+            [why for key, why in judged.items() if key not in scored], len(judged), config
+        )
+        yield batch
+
+
+def compare(
+    chunks: Sequence[Sequence[Match]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Outcome]]:
+    """Let a judge decide matches: a pairwise one in both orders, the others by their scores.
+
+    Raises:
+        JudgeError: too many responses or matches of a chunk got no score.
+        EngineError: the model cannot be loaded or sampled.
+    """
+    if config.kind == "pairwise":
+        from selfimprove.judges.pairwise import decide
+
+        for decided in decide(chunks, model, config, config.engine or engine, seed):
+            silent = [o.unscored for o in decided.rows if o.unscored is not None]
+            _refuse_silence(silent, len(decided.rows), config)
+            yield decided
+        return
+    asked = [
+        [
+            Response(match.id, match.prompt, index, text, "stop", 0)
+            for match in chunk
+            for index, text in enumerate((match.first, match.second))
+        ]
+        for chunk in chunks
+    ]
+    for chunk, batch in zip(chunks, judge(asked, model, config, engine, seed), strict=True):
+        scores = mean_scores(batch.rows)
+        outcomes = [
+            outcome(match, scores.get((match.id, 0)), scores.get((match.id, 1))) for match in chunk
+        ]
+        yield Batch(outcomes, batch.tokens_sampled, batch.prompt_tokens)
+
+
+def outcome(match: Match, first: float | None, second: float | None) -> Outcome:
+    """Let the higher score win; equal ones are a tie, and without one of them there is no result."""
+    lengths = len(match.first), len(match.second)
+    if first is None or second is None:
+        return Outcome(match.id, match.prompt_id, None, "a response has no score", *lengths)
+    won = (first > second) + (first == second) / 2
+    return Outcome(match.id, match.prompt_id, won, None, *lengths)
+
+
+def mean_scores(verdicts: Iterable[Verdict]) -> dict[tuple[str, int], float]:
+    """Return the mean of each response's scores, never rounded; without any it is absent."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for verdict in verdicts:
+        if verdict.score is not None:
+            found.setdefault((verdict.prompt_id, verdict.index), []).append(verdict.score)
+    return {key: sum(scores) / len(scores) for key, scores in found.items()}
+
+
+def _random(responses: Sequence[Response], seed: int) -> list[Verdict]:
+    """Return scores between 0 and 1, each from a stream of its own."""
+    scores = [rng(seed, "random judge", r.prompt_id, r.index).random() for r in responses]
+    return [
+        Verdict(r.prompt_id, r.index, 0, score, None, "")
+        for r, score in zip(responses, scores, strict=True)
+    ]
+
+
+def _refuse_silence(unscored: Sequence[str], of: int, config: JudgeConfig) -> None:
+    if of >= _ENOUGH and len(unscored) / of > config.max_unscored:
+        raise JudgeError(
+            f"{len(unscored)} of {of} got no score from the judge (the first: {unscored[0]}): raise "
+            "judge.max_tokens, choose another judge.prompt or judge.model, or allow it with "
+            "judge.max_unscored"
+        )

@@ -1,0 +1,212 @@
+"""Pairwise judging: every comparison is asked in both orders, and disagreement is a tie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from selfimprove.judges.judge_prompts import JudgePrompt, control_tokens, judge_prompt
+from selfimprove.judges.rubric import voting
+from selfimprove.rows import Batch
+from selfimprove.sampling.engine import EngineConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.responses import asked
+from selfimprove.types import Draw, Match, ModelRef, Outcome, Prompt, Response, Verdict
+
+if TYPE_CHECKING:
+    from selfimprove.judges.judge import JudgeConfig
+
+__all__ = ["Orders", "decide", "read_choice", "read_orders", "tournament"]
+
+_BETTER: Final = re.compile(r"(?<!\w)better[*_`]*[ \t]?[:=][ \t*_`<\[(]*(?P<choice>[^\n]*)", re.I)
+_CHOICE: Final = re.compile(
+    r"(?:response[ \t]+)?(?P<one>A|B|tie)(?!\w)(?![ \t]*(?:,|/|or|and)[ \t]*(?:A|B|tie)\b)", re.I
+)
+_WON: Final = {"a": 1.0, "b": 0.0, "tie": 0.5}
+_FIRST: Final = "[shown first]\n"
+_SECOND: Final = "[shown second]\n"
+
+
+def read_choice(text: str) -> float | None:
+    """Read the last `Better: A`, `B` or `tie`: the share of the win that goes to A.
+
+    >>> read_choice("A is longer, yet vague. Better: B")
+    0.0
+    """
+    found = _BETTER.findall(text)
+    choice = _CHOICE.match(found[-1]) if found else None
+    return _WON[choice["one"].lower()] if choice else None
+
+
+class Orders(NamedTuple):
+    """What one response got when it was shown first, and when it was shown second."""
+
+    first: float | None
+    """Its share of the win, a mean over the votes that chose; None: none of them did."""
+    second: float | None
+
+    @property
+    def agree(self) -> bool:
+        """Both orders say the same of it: won, lost or tied."""
+        return _side(self.first) == _side(self.second)
+
+
+def _side(share: float | None) -> int | None:
+    return None if share is None else (share > 0.5) - (share < 0.5)
+
+
+def read_orders(words: str) -> Orders | None:
+    """Return what a pairwise verdict's text says in each order; None: it is no pairwise verdict."""
+    if not words.startswith(_FIRST) or _SECOND not in words:
+        return None
+    first, _, second = words.partition(_SECOND)
+    of_second = _mean_choice(second.split(_SECOND))
+    return Orders(
+        _mean_choice(first.split(_FIRST)[1:]), None if of_second is None else 1 - of_second
+    )
+
+
+def _mean_choice(texts: Sequence[str]) -> float | None:
+    chosen = [choice for text in texts if (choice := read_choice(text)) is not None]
+    return sum(chosen) / len(chosen) if chosen else None
+
+
+def decide(
+    chunks: Sequence[Sequence[Match]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Outcome]]:
+    """Decide matches; the first wins only where both orders say so."""
+    for batch in _decisions(chunks, model, config, engine, seed):
+        rows = [_outcome(decision) for decision in batch.rows]
+        yield Batch(rows, batch.tokens_sampled, batch.prompt_tokens)
+
+
+@dataclass(slots=True)
+class _Decision:
+    """One match with the judge's words on it."""
+
+    match: Match
+    first_first: list[str] = field(default_factory=list)
+    """One text a vote, with the match's first response shown first."""
+    second_first: list[str] = field(default_factory=list)
+
+    @property
+    def preference(self) -> float | None:
+        """Share of the win that goes to the first; None: one order brought no choice."""
+        orders = self.orders
+        if orders.first is None or orders.second is None:
+            return None
+        return (1 + (_side(orders.first) or 0)) / 2 if orders.agree else 0.5
+
+    @property
+    def orders(self) -> Orders:
+        swapped = _mean_choice(self.second_first)
+        second = None if swapped is None else 1 - swapped
+        return Orders(_mean_choice(self.first_first), second)
+
+    @property
+    def unscored(self) -> str | None:
+        return "no choice in one of the orders" if self.preference is None else None
+
+
+def _decisions(
+    chunks: Sequence[Sequence[Match]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[_Decision]]:
+    wording = judge_prompt(config.prompt, pairwise=True)
+    control = control_tokens(Path(model.path))
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for chunk in chunks:
+            decisions = [_Decision(match) for match in chunk]
+            places: dict[str, list[str]] = {}
+            prompts: list[Prompt] = []
+            for decision in decisions:
+                for text, told in _both_orders(decision, wording, control):
+                    key = f"{decision.match.id}/{'AB' if told is decision.first_first else 'BA'}"
+                    places[key] = told
+                    prompts.append(asked(key, text, chat=engine.chat))
+            draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
+            for draw in draws:
+                places[draw.key].append(_whole(draw))
+            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
+            yield Batch(decisions, sum(d.new_tokens for d in draws), prompt_tokens)
+
+
+def _both_orders(
+    decision: _Decision, wording: JudgePrompt, control: Sequence[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the judge's prompt for each order, with the list that its answers go to."""
+    match = decision.match
+    for shown, told in (
+        ((match.first, match.second), decision.first_first),
+        ((match.second, match.first), decision.second_first),
+    ):
+        # One delimiter for both orders: nothing but the order differs.
+        yield wording.filled(match.id, match.prompt, *shown, control), told
+
+
+def _whole(draw: Draw) -> str:
+    """Return a draw's text as one vote: a heading of ours in it would split it."""
+    return draw.text.replace("[shown ", "[ shown ")
+
+
+def _outcome(decision: _Decision) -> Outcome:
+    match = decision.match
+    lengths = len(match.first), len(match.second)
+    return Outcome(match.id, match.prompt_id, decision.preference, decision.unscored, *lengths)
+
+
+def tournament(
+    chunks: Sequence[Sequence[Response]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Verdict]]:
+    """Compare every two responses of a prompt; a response's mean score is its share of the wins.
+
+    A verdict's `vote` is the index of the opponent. All responses of a prompt must lie in one
+    chunk; a prompt with a single response has no verdicts.
+    """
+    rounds = [list(_matches(chunk)) for chunk in chunks]
+    made = _decisions(rounds, model, config, engine, seed)
+    for chunk, batch in zip(chunks, made, strict=True):
+        place = {(r.prompt_id, r.index): i for i, r in enumerate(chunk)}
+        verdicts = [verdict for decision in batch.rows for verdict in _both_sides(decision)]
+        ordered = sorted(verdicts, key=lambda v: (place[v.prompt_id, v.index], v.vote))
+        yield Batch(ordered, batch.tokens_sampled, batch.prompt_tokens)
+
+
+def _matches(responses: Sequence[Response]) -> Iterator[Match]:
+    for prompt_id, group in groupby(responses, key=lambda r: r.prompt_id):
+        for one, other in combinations(group, 2):
+            name = f"{prompt_id}#{one.index}-{other.index}"
+            yield Match(name, prompt_id, one.prompt, one.text, other.text)
+
+
+def _both_sides(decision: _Decision) -> tuple[Verdict, Verdict]:
+    prompt, why, won = decision.match.prompt_id, decision.unscored, decision.preference
+    first, second = (int(i) for i in decision.match.id.rsplit("#", 1)[1].split("-"))
+    lost = None if won is None else 1 - won
+    ours, theirs = decision.first_first, decision.second_first
+    return (
+        Verdict(prompt, first, second, won, why, _words(ours, theirs)),
+        Verdict(prompt, second, first, lost, why, _words(theirs, ours)),
+    )
+
+
+def _words(shown_first: Sequence[str], shown_second: Sequence[str]) -> str:
+    """Return what was said of a response in both orders, as `read_orders` takes it apart."""
+    first = [f"{_FIRST}{text.strip()}\n" for text in shown_first]
+    return "".join([*first, *(f"{_SECOND}{text.strip()}\n" for text in shown_second)])

@@ -1,0 +1,65 @@
+"""LLM-as-a-Judge: a rubric, the judge's reasons, and a score as the last thing it says (Sec. 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfimprove.judges.judge_prompts import JudgePrompt, control_tokens, judge_prompt
+from selfimprove.judges.score_text import Scored, read_score
+from selfimprove.rows import Batch
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.responses import asked
+from selfimprove.types import Draw, ModelRef, Prompt, Response, Verdict
+
+if TYPE_CHECKING:
+    from selfimprove.judges.judge import JudgeConfig
+
+__all__ = ["rubric_verdicts", "voting"]
+
+
+def rubric_verdicts(
+    chunks: Sequence[Sequence[Response]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Verdict]]:
+    """Draw `config.votes` verdicts on each response; the prompt is read once for all of them."""
+    wording, control = judge_prompt(config.prompt), control_tokens(Path(model.path))
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for chunk in chunks:
+            prompts = [_request(wording, r, control, chat=engine.chat) for r in chunk]
+            of = {prompt.key: r for prompt, r in zip(prompts, chunk, strict=True)}
+            draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
+            rows = [_verdict(of[draw.key], draw, wording) for draw in draws]
+            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
+            yield Batch(rows, sum(d.new_tokens for d in draws), prompt_tokens)
+
+
+def voting(config: JudgeConfig) -> SamplingConfig:
+    """Return how verdicts are drawn."""
+    return SamplingConfig(n=config.votes, temperature=config.temperature, top_p=config.top_p,
+                          max_tokens=config.max_tokens)  # fmt: skip
+
+
+def _request(
+    wording: JudgePrompt, response: Response, control: Sequence[str], *, chat: bool
+) -> Prompt:
+    """Return what the judge is shown for one response."""
+    key = f"{response.prompt_id}#{response.index}"
+    shown = wording.filled(key, response.prompt, response.text, control=control)
+    return asked(key, shown, chat=chat)
+
+
+def _verdict(response: Response, draw: Draw, wording: JudgePrompt) -> Verdict:
+    """Read one verdict from what the judge itself has written, and from nothing else."""
+    read = read_score(draw.text, wording.lowest, wording.highest)
+    score, why = (read.score, None) if isinstance(read, Scored) else (None, read.reason)
+    # Where the text broke off behind a digit, another may have followed.
+    if draw.finish == "length" and (score is None or draw.text[-1:].isdigit()):
+        score, why = None, "cut off by max_tokens"
+    return Verdict(response.prompt_id, response.index, draw.index, score, why, draw.text)

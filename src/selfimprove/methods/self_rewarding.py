@@ -1,0 +1,318 @@
+"""Self-Rewarding Language Models (Yuan et al., ICML 2024, arXiv:2401.10020).
+
+    M1 = SFT(M0, instruction examples + judging examples)                          Sec. 2.1, 2.3
+    for t = 1, 2, ...:
+        new prompts, written few-shot                                              Sec. 2.2
+        N responses a prompt, drawn from M_t                                       Sec. 2.2
+        every response judged by M_t itself, a mean of several verdicts            Sec. 2.2
+        best against worst, ties dropped                                           Sec. 2.3
+        M_{t+1} = DPO(init M_t, reference M_t, these pairs)                        Sec. 2.3
+
+Deviations, and choices where the paper is silent:
+- A verdict that cannot be read is no score: the mean is over those that can, a response without
+  any takes no part, and too many of them stop the run.
+- Of equally good or bad responses, the one drawn first is taken.
+- Prompts are written by the newest model (`prompts.writer: self`; the paper's Appendix A.5) unless
+  the recipe names a fixed one, as in the paper's main runs.
+- The gate lets a child take its parent's place only if the parent's own judgement does not prefer
+  the parent, on validation prompts; the paper stops early by such comparisons.
+Measuring and the control arms belong to `evaluation`; no truth of it is read in this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from selfimprove.config import Config
+from selfimprove.data.demonstrations import read_demonstrations, read_ranked, read_reviews
+from selfimprove.data.sources import Sources
+from selfimprove.evaluation.promotion import Gate
+from selfimprove.evaluation.response_board import ResponsesConfig
+from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
+from selfimprove.judges.judge import RANDOM, JudgeConfig, judge, judging_model
+from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.methods import self_rewarding_prompts as own_prompts
+from selfimprove.methods.self_rewarding_pairs import (
+    PairsConfig,
+    ScoredPair,
+    best_against_worst,
+    perfect_responses,
+)
+from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
+from selfimprove.models import locate
+from selfimprove.rows import Rows
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.responses import as_content, respond
+from selfimprove.store import Run
+from selfimprove.training.dpo import DpoConfig, TrainedDpo, train_dpo
+from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.types import Demonstration, Example, ModelRef, Pair, Response, UserPrompt, Verdict
+
+__all__ = ["SelfRewardingConfig", "run"]
+
+
+class SeedsConfig(Config):
+    """Seed data: what the first model learns from people (Sec. 2.1)."""
+
+    ift: Sources
+    """Instructions with good responses, e.g. `oasst:FILE`. Paper: 3,200."""
+    eft: Sources = ()
+    """Judging examples that exist already, e.g. the tiny world's or what `data seeds` wrote."""
+    ranked: Sources = ()
+    """Responses that people ranked, from which the SFT baseline's own verdicts become judging
+    examples where they agree with the people. Paper: OpenAssistant, 1,630 kept."""
+    reviews: ReviewsConfig = ReviewsConfig()
+    """Which of those verdicts are kept."""
+
+
+class CandidatesConfig(Config):
+    """How candidate responses are drawn (Sec. 2.2)."""
+
+    n: int = Field(default=4, ge=2)
+    """Responses a prompt. Paper: 4."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Paper: 0.7."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Paper: 0.9."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Of one response."""
+    shard_prompts: int = Field(default=128, ge=1)
+    """Prompts a shard; a kill loses at most one shard."""
+
+
+class SelfRewardingConfig(Config):
+    """A Self-Rewarding run."""
+
+    method: Literal["self_rewarding"]
+    """Names the method in a recipe."""
+    model: str
+    """M0: tiny, a folder, or a hub id."""
+    seed: int = 0
+    """Seeds every draw and shuffle of the run."""
+    iterations: int = Field(default=2, ge=1)
+    """Rounds of DPO. Paper: 2, M1 to M2 to M3."""
+    seeds: SeedsConfig
+    """Seed data."""
+    prompts: own_prompts.PromptsConfig = own_prompts.PromptsConfig()
+    """New prompts."""
+    candidates: CandidatesConfig = CandidatesConfig()
+    """Responses to them."""
+    judge: JudgeConfig = JudgeConfig()
+    """Who judges them; by default the model itself."""
+    pairs: PairsConfig = PairsConfig()
+    """Which of them train the next model."""
+    learn: Literal["dpo", "positives"] = "dpo"
+    """positives: add responses of the perfect score to the seed data and fine-tune M0 anew, the
+    paper's ablation (Sec. 2.3) that gained nothing."""
+    sft: SftConfig = SftConfig(learning_rate=5.5e-6, batch_size=16, schedule="cosine")
+    """Supervised fine-tuning. Paper: 5.5e-6 to 1.1e-6, cosine, batch 16."""
+    dpo: DpoConfig = DpoConfig()
+    """Preference training."""
+    evaluation: ResponsesConfig
+    """Measuring."""
+    controls: tuple[Literal["random_judge", "no_eft"], ...] = ()
+    """Control arms of one round. random_judge: pairs by random scores; no_eft: from the SFT
+    baseline, which never learned to judge."""
+    engine: EngineConfig = EngineConfig(chat=True)
+    """Sampling engine."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if "no_eft" in self.controls and not (self.seeds.eft or self.seeds.ranked):
+            raise ValueError("controls: no_eft says nothing where seeds hold no judging examples")
+        if self.learn == "positives" and self.judge.kind == "pairwise":
+            raise ValueError("learn: positives needs a judge that gives points, not a pairwise one")
+        return self
+
+
+# --8<-- [start:plot]
+def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
+    """Run every iteration and return the newest promoted model.
+
+    Raises:
+        SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
+    """
+    base = locate(config.model)
+    board = SelfRewardingBoard(steps, config.evaluation, config.engine, config.seed)
+    gate = Gate(steps, config.evaluation, config.judge, config.engine, config.seed)
+
+    # M0 -> M1: learn to follow instructions, and to judge (Sec. 2.1, 2.3).
+    ift = steps.rows("ift", read_demonstrations, config.seeds.ift, config.seed)
+    sft = steps.train("sft-model", imitate, base, ift, (), config.sft, config.engine.chat,
+                      config.seed)  # fmt: skip
+    eft = judging_examples(config, steps, sft)
+    m1 = steps.train("m1-model", imitate, base, ift, eft, config.sft, config.engine.chat,
+                     config.seed)  # fmt: skip
+    board.measure("sft", sft, "baseline", parent=base, data=ift)
+    board.measure("m1", m1, "base", parent=base, data=eft)
+    board.measure_judge("sft", sft, config.judge)
+    board.measure_judge("m1", m1, config.judge)
+
+    name, model = "m1", m1
+    for number in range(1, config.iterations + 1):
+        # 1. Write new prompts (Sec. 2.2).
+        prompts = new_prompts(config, steps, f"m{number}", model, ift, board.held_out())
+        # 2.-4. Respond, judge, set the best against the worst, and train (Sec. 2.2, 2.3).
+        made = one_round(config, steps, f"m{number}", model, prompts, config.judge)
+        child = learn(config, steps, f"m{number + 1}", model, (ift, eft), made)
+        board.watch(number, f"m{number}", prompts, ift.items, made)
+        board.measure(f"m{number + 1}", child, "method", parent=model, data=made.pairs,
+                      round_number=number)  # fmt: skip
+        board.measure_judge(f"m{number + 1}", child, config.judge)
+        # 5. The child takes its parent's place unless it is worse.
+        if config.evaluation.validation:
+            decision = gate.decide((name, model), [(f"m{number + 1}", child)])
+            board.note(number, f"m{number + 1}", decision)
+            name, model = (f"m{number + 1}", child) if decision.promoted else (name, model)
+        else:
+            name, model = f"m{number + 1}", child
+        for control in config.controls if number == 1 else ():
+            run_control(control, config, steps, board, (sft, m1), prompts, (ift, eft))
+    board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=name)
+    return model
+
+
+# --8<-- [end:plot]
+
+
+def judging_examples(config: SelfRewardingConfig, steps: Run, sft: ModelRef) -> Rows[Demonstration]:
+    """Return the EFT examples: those given, and the baseline's verdicts that people agree with."""
+    given = steps.rows("eft-given", read_reviews, config.seeds.eft, config.seed)
+    if not config.seeds.ranked:
+        return given
+    ranked = steps.rows("ranked", read_ranked, config.seeds.ranked)
+    shown = steps.rows("ranked-responses", siblings, ranked)
+    verdicts = steps.sharded("ranked-verdicts", judge, shown, judging_model(config.judge, sft),
+                             config.judge, config.engine, config.seed,
+                             shard_items=_shard(config))  # fmt: skip
+    return steps.rows("eft", agreeing_reviews, ranked, shown, verdicts, given, config.judge.prompt,
+                      config.seeds.reviews, config.seed)  # fmt: skip
+
+
+def new_prompts(
+    config: SelfRewardingConfig,
+    steps: Run,
+    name: str,
+    model: ModelRef,
+    ift: Rows[Demonstration],
+    held_out: Rows[UserPrompt],
+) -> Rows[UserPrompt]:
+    """Write new prompts after the instructions of the seed data; none of them a held-out one."""
+    seeds = steps.rows("seed-prompts", prompts_of, ift)
+    writer = model if config.prompts.writer == "self" else locate(config.prompts.writer)
+    return own_prompts.write_prompts(steps, f"{name}-prompts", writer, seeds, held_out,
+                                     config.prompts, config.engine, config.seed)  # fmt: skip
+
+
+def prompts_of(demonstrations: Sequence[Demonstration]) -> list[UserPrompt]:
+    """Return the instructions of the seed data, each once."""
+    texts = dict.fromkeys(d.prompt for d in demonstrations)
+    return [UserPrompt(f"seed-{number}", "seed", text) for number, text in enumerate(texts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one model made for the next."""
+
+    candidates: Rows[Response]
+    verdicts: Rows[Verdict]
+    pairs: Rows[ScoredPair]
+
+
+def one_round(
+    config: SelfRewardingConfig,
+    steps: Run,
+    name: str,
+    model: ModelRef,
+    prompts: Rows[UserPrompt],
+    by: JudgeConfig,
+) -> Round:
+    """Draw candidates, judge each of them, and set the best against the worst."""
+    asked = config.candidates
+    sampling = SamplingConfig(n=asked.n, temperature=asked.temperature, top_p=asked.top_p,
+                              max_tokens=asked.max_tokens)  # fmt: skip
+    candidates = steps.sharded(f"{name}-candidates", respond, prompts, model, sampling,
+                               config.engine, config.seed,
+                               shard_items=asked.shard_prompts)  # fmt: skip
+    verdicts = steps.sharded(f"{name}-verdicts", judge, candidates, judging_model(by, model), by,
+                             config.engine, config.seed, shard_items=_shard(config))  # fmt: skip
+    pairs = steps.rows(f"{name}-pairs", best_against_worst, candidates, verdicts, config.pairs)
+    return Round(candidates, verdicts, pairs)
+
+
+def _shard(config: SelfRewardingConfig) -> int:
+    """Whole prompts to a shard: a pairwise judge compares the responses of one."""
+    return config.candidates.shard_prompts * config.candidates.n
+
+
+def learn(
+    config: SelfRewardingConfig,
+    steps: Run,
+    name: str,
+    model: ModelRef,
+    seeds: tuple[Rows[Demonstration], Rows[Demonstration]],
+    made: Round,
+) -> ModelRef:
+    """Train the next model on the pairs; or, as an ablation, on the perfect responses alone."""
+    if config.learn == "dpo":
+        return steps.train(f"{name}-model", prefer, model, made.pairs, config.dpo,
+                           config.engine.chat, config.seed)  # fmt: skip
+    perfect = steps.rows(f"{name}-perfect", perfect_responses, made.candidates, made.verdicts,
+                         judge_prompt(config.judge.prompt).highest)  # fmt: skip
+    ift, eft = seeds
+    return steps.train(f"{name}-model", imitate, locate(config.model), ift, (*eft, *perfect),
+                       config.sft, config.engine.chat, config.seed)  # fmt: skip
+
+
+def run_control(  # noqa: PLR0913  a control differs from the run in one of these alone
+    control: str,
+    config: SelfRewardingConfig,
+    steps: Run,
+    board: SelfRewardingBoard,
+    models: tuple[ModelRef, ModelRef],
+    prompts: Rows[UserPrompt],
+    seeds: tuple[Rows[Demonstration], Rows[Demonstration]],
+) -> None:
+    """Make one round on the same prompts with random scores, or without any judging examples."""
+    sft, m1 = models
+    name = control.replace("_", "-")
+    start, by = (sft, config.judge) if control == "no_eft" else (m1, RANDOM)
+    made = one_round(config, steps, name, start, prompts, by)
+    arm = learn(config, steps, name, start, seeds, made)
+    board.measure(name, arm, "control", parent=start, data=made.pairs, round_number=1)
+
+
+def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    base: ModelRef,
+    ift: Sequence[Demonstration],
+    eft: Sequence[Demonstration],
+    config: SftConfig,
+    chat: bool,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> Trained:
+    """Fine-tune on demonstrations; the loss is taken on the responses alone."""
+    examples = [Example(as_content(d.prompt, chat=chat), d.response) for d in (*ift, *eft)]
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+
+
+def prefer(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    policy: ModelRef,
+    pairs: Sequence[ScoredPair],
+    config: DpoConfig,
+    chat: bool,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> TrainedDpo:
+    """Train by DPO from M_t, with M_t as the reference (Sec. 2.3)."""
+    told = [Pair(as_content(p.prompt, chat=chat), p.chosen, p.rejected) for p in pairs]
+    return train_dpo(Path(policy.path), told, config, out=out, checkpoints=checkpoints, seed=seed)

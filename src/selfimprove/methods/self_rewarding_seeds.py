@@ -1,0 +1,181 @@
+"""Judging examples (EFT) from people's rankings: the baseline's own verdicts that agree (Sec. 2.1).
+
+Rankings come without reasons or points. So the SFT baseline judges each ranked response; where its
+points put the responses of a prompt in the people's order, its words become examples. The commonest
+score is cut down, since a judge that gives everything a 4 is right too often.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from pydantic import Field
+
+from selfimprove.config import Config, load
+from selfimprove.data.demonstrations import read_demonstrations, read_ranked
+from selfimprove.data.sources import Source
+from selfimprove.files import write_replacing
+from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.models import locate
+from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.seeds import rng
+from selfimprove.types import Demonstration, Ranked, Response, Verdict
+
+__all__ = ["ReviewsConfig", "SeedFilesConfig", "agreeing_reviews", "siblings", "write_seed_files"]
+
+_SHARD = 256
+
+
+class ReviewsConfig(Config):
+    """Which verdicts become judging examples."""
+
+    agreement: float = Field(default=1.0, gt=0, le=1)
+    """Least share of a prompt's pairs of responses that the verdicts must order as people did; ties
+    do not. Paper: the ranking must agree."""
+    balance: bool = True
+    """Cut the commonest score down to the second commonest. Paper: score 4 was cut down."""
+
+
+def siblings(ranked: Sequence[Ranked]) -> list[Response]:
+    """Return ranked responses as responses to be judged; the index is the rank."""
+    return [
+        Response(row.id, row.prompt, rank, text, "stop", 0)
+        for row in ranked
+        for rank, text in enumerate(row.responses)
+    ]
+
+
+def agreeing_reviews(  # noqa: PLR0913  rankings, what was said of them, and what to keep
+    ranked: Sequence[Ranked],
+    shown: Sequence[Response],
+    verdicts: Sequence[Verdict],
+    given: Sequence[Demonstration],
+    prompt: str,
+    config: ReviewsConfig,
+    seed: int,
+) -> Filtered[Demonstration]:
+    """Return `given` and the verdicts that agree with people's rankings, as judging examples.
+
+    Of a response's votes the first one of the score nearest to their mean is taken.
+    """
+    scores = mean_scores(verdicts)
+    text_of = {(r.prompt_id, r.index): r.text for r in shown}
+    kept: list[tuple[float, Demonstration]] = []
+    dropped: Counter[str] = Counter()
+    for row in ranked:
+        why = _why_dropped(row, scores, config)
+        if why:
+            dropped[why] += 1
+            continue
+        for verdict in _nearest(row, verdicts, scores):
+            key = f"{row.id}#{verdict.index}"
+            response = text_of[row.id, verdict.index]
+            asked = judge_prompt(prompt).filled(key, row.prompt, response)
+            example = Demonstration(f"eft-{key}", row.source, asked, verdict.text)
+            kept.append((verdict.score or 0.0, example))
+    balanced = _balanced(kept, seed) if config.balance else kept
+    drops = tuple(Drop(w, n) for w, n in dropped.most_common())
+    agreeing = Funnel("rankings that the baseline agrees with", len(ranked),
+                      len(ranked) - dropped.total(), drops)  # fmt: skip
+    common = (Drop("of the commonest score", len(kept) - len(balanced)),)
+    rows = [*given, *(example for _, example in balanced)]
+    return Filtered(rows, (agreeing, Funnel("judging examples", len(kept), len(balanced), common)))
+
+
+def _why_dropped(
+    row: Ranked, scores: dict[tuple[str, int], float], config: ReviewsConfig
+) -> str | None:
+    told = [scores.get((row.id, rank)) for rank in range(len(row.responses))]
+    known = [score for score in told if score is not None]
+    if len(known) < len(told):
+        return "a response without a score"
+    pairs = list(combinations(known, 2))
+    agreeing = sum(better > worse for better, worse in pairs)
+    if agreeing < config.agreement * len(pairs):
+        return "scores do not rank the responses as people did"
+    return None
+
+
+def _nearest(
+    row: Ranked, verdicts: Sequence[Verdict], scores: dict[tuple[str, int], float]
+) -> list[Verdict]:
+    votes: dict[int, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.prompt_id == row.id and verdict.score is not None:
+            votes.setdefault(verdict.index, []).append(verdict)
+    return [
+        min(cast, key=lambda v: abs((v.score or 0.0) - scores[row.id, rank]))
+        for rank, cast in sorted(votes.items())
+    ]
+
+
+def _balanced(
+    rows: Sequence[tuple[float, Demonstration]], seed: int
+) -> list[tuple[float, Demonstration]]:
+    """Cut the commonest score down to as many rows as the second commonest has."""
+    counted = Counter(score for score, _ in rows).most_common(2)
+    if len(counted) < 2:
+        return list(rows)
+    (commonest, count), (_, second) = counted
+    places = [i for i, (score, _) in enumerate(rows) if score == commonest]
+    left_out = set(rng(seed, "balance").sample(places, count - second))
+    return [row for i, row in enumerate(rows) if i not in left_out]
+
+
+class SeedFilesConfig(Config):
+    """What `selfimprove data seeds` does beyond reading."""
+
+    judge: JudgeConfig = JudgeConfig()
+    """How the model judges the ranked responses."""
+    reviews: ReviewsConfig = ReviewsConfig()
+    """Which verdicts are kept."""
+    engine: EngineConfig = EngineConfig(chat=True)
+    """The engine that judges."""
+
+
+def write_seed_files(
+    source: Source, out: Path, model: str | None, config: SeedFilesConfig, seed: int
+) -> tuple[Funnel, ...]:
+    """Write ift.jsonl, and eft.jsonl where a model is named that judges; return every funnel.
+
+    Raises:
+        DataError: the file cannot be read, or a row of it is broken.
+        JudgeError: the model gives no verdicts that can be read.
+    """
+    ift = read_demonstrations((source,), seed)
+    _write(out / "ift.jsonl", ift.rows)
+    if model is None:
+        return ift.funnels
+    ranked = read_ranked((source,))
+    shown = siblings(ranked.rows)
+    chunks = [shown[i : i + _SHARD] for i in range(0, len(shown), _SHARD)]
+    by = judging_model(config.judge, locate(model))
+    said = [
+        verdict
+        for batch in judge(chunks, by, config.judge, config.engine, seed)
+        for verdict in batch.rows
+    ]
+    eft = agreeing_reviews(ranked.rows, shown, said, (), config.judge.prompt, config.reviews, seed)
+    _write(out / "eft.jsonl", eft.rows)
+    return (*ift.funnels, *ranked.funnels, *eft.funnels)
+
+
+def _write(path: Path, rows: Sequence[Demonstration]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"id": r.id, "source": r.source, "prompt": r.prompt, "completion": r.response},
+                   ensure_ascii=False)
+        for r in rows
+    ]  # fmt: skip
+    write_replacing(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def seed_files_config(tree: dict[str, object]) -> SeedFilesConfig:
+    """Check the overrides of the command line."""
+    return load(SeedFilesConfig, tree, "overrides")

@@ -1,0 +1,199 @@
+"""The `server` engine: prompts go to an OpenAI-compatible server, draws come back as they finish.
+
+One request a draw, each with its own seed, so that a draw does not depend on which others were under
+way; servers with a prefix cache read a prompt once for all its draws. Whether equal requests get
+equal texts is up to the server; the engine's identity says that a server made them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final, final
+from urllib.parse import urlsplit
+
+import requests
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.engine import SamplingConfig, ServerConfig
+from selfimprove.sampling.prompts import check_keys
+from selfimprove.sampling.server_process import ServerProcess
+from selfimprove.seeds import rng, seed_of
+from selfimprove.types import Draw, FinishReason, Prompt
+
+__all__ = ["ServerEngine"]
+
+_AGAIN: Final = (408, 429, 500, 502, 503, 504)
+_LONGEST_WAIT: Final = 60.0
+_FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
+
+
+class _GaveUpError(Exception):
+    """A request failed for good."""
+
+
+@final
+class ServerEngine:
+    """Draws from a server that holds the model."""
+
+    def __init__(self, model: Path, config: ServerConfig) -> None:
+        """Reach the server, or start it.
+
+        Raises:
+            EngineError: it cannot be started or does not answer.
+        """
+        self._config = config
+        self._process = ServerProcess(model, config) if config.command else None
+        self._url = self._process.url if self._process else str(config.url).rstrip("/")
+        self._model = config.model or str(model)
+        self._session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=config.concurrency)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        if key := os.environ.get(config.api_key_env):
+            self._session.headers["Authorization"] = f"Bearer {key}"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The server and the model it was asked for; its weights are known to it alone."""
+        host = "started by the run" if self._process else urlsplit(self._url).netloc
+        return {"engine": "server", "server": host, "model": self._model, "repeatable": "no"}
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        """Yield `sampling.n` draws for every prompt, each as it finishes, in any order.
+
+        A draw that failed after all attempts has the finish 'error' and no text.
+
+        Raises:
+            EngineError: two prompts share a key; the server refuses the request as such, e.g. an
+                unknown model; or more than `max_failed` of the draws failed.
+        """
+        check_keys(prompts)
+        asked = [(prompt, index) for prompt in prompts for index in range(sampling.n)]
+        failures: list[str] = []
+        pool = ThreadPoolExecutor(self._config.concurrency)
+        try:
+            waiting: dict[Future[Draw], tuple[Prompt, int]] = {
+                pool.submit(self._draw_one, prompt, index, sampling, seed): (prompt, index)
+                for prompt, index in asked
+            }
+            for done in as_completed(waiting):
+                prompt, index = waiting[done]
+                try:
+                    yield done.result()
+                except _GaveUpError as error:
+                    failures.append(str(error))
+                    self._refuse_many(failures, len(asked))
+                    yield Draw(prompt.key, index, "", "error", 0, 0)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _refuse_many(self, failures: Sequence[str], asked: int) -> None:
+        if len(failures) > self._config.max_failed * asked:
+            raise EngineError(
+                f"{len(failures)} of {asked} requests to {self._url} failed for good, the last: "
+                f"{failures[-1]}; see the server's log, or allow more with engine.server.max_failed"
+            )
+
+    def _draw_one(self, prompt: Prompt, index: int, sampling: SamplingConfig, seed: int) -> Draw:
+        own_seed = seed_of(seed, "server", prompt.key, index)
+        body: dict[str, Any] = {
+            "model": self._model,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": own_seed % 2**31,
+            "stream": False,
+            **self._config.extra_body,
+        }
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if sampling.top_k:
+            body["top_k"] = sampling.top_k  # beyond OpenAI's interface, known to vLLM and SGLang
+        if isinstance(prompt.content, str):
+            answer = self._post("completions", {**body, "prompt": prompt.content}, own_seed)
+            text = _read(answer, "text")
+        else:
+            turns = [{"role": m.role, "content": m.content} for m in prompt.content]
+            answer = self._post("chat/completions", {**body, "messages": turns}, own_seed)
+            text = _read(answer, "message", "content")
+        for stop in sampling.stop:  # not every server leaves it out
+            text = text.split(stop, 1)[0]
+        usage = answer.get("usage") or {}
+        finish = _FINISHED.get(str(answer["choices"][0].get("finish_reason")), "stop")
+        return Draw(prompt.key, index, text, finish,
+                    int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))  # fmt: skip
+
+    def _post(self, page: str, body: Mapping[str, Any], own_seed: int) -> dict[str, Any]:
+        """Send a request, again and again with growing pauses where that can help.
+
+        Raises:
+            EngineError: the server says that the request itself is wrong.
+            _GaveUpError: every attempt failed.
+        """
+        jitter = rng(own_seed, "jitter")
+        why = ""
+        for attempt in range(self._config.retries + 1):
+            if attempt:
+                time.sleep(min(2.0 ** (attempt - 1), _LONGEST_WAIT) * jitter.uniform(0.5, 1.0))
+            try:
+                response = self._session.post(
+                    f"{self._url}/{page}", json=body, timeout=self._config.timeout
+                )
+            except requests.RequestException as error:
+                why = f"{type(error).__name__}: {error}"
+                continue
+            if response.status_code in _AGAIN:
+                why = f"status {response.status_code}: {response.text[:200]}"
+                _wait_as_told(response)
+                continue
+            if response.status_code != requests.codes.ok:
+                raise EngineError(
+                    f"{self._url}/{page} refuses the request (status {response.status_code}): "
+                    f"{response.text[:300]}"
+                )
+            try:
+                answer: dict[str, Any] = response.json()
+                answer["choices"][0]
+            except (ValueError, LookupError, TypeError) as error:
+                why = f"an answer that is no completion ({error}): {response.text[:200]}"
+                continue
+            return answer
+        raise _GaveUpError(why)
+
+    def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        """Not to be had over this interface for given texts.
+
+        Raises:
+            EngineError: always; the `torch` engine gives them.
+        """
+        raise EngineError(
+            f"{self._url} gives no log-probabilities of {len(pairs)} given texts: "
+            "use the torch engine for this"
+        )
+
+    def close(self) -> None:
+        """Stop a server that was started; leave one alone that ran before."""
+        self._session.close()
+        if self._process:
+            self._process.stop()
+
+
+def _read(answer: Mapping[str, Any], *path: str) -> str:
+    """Return the text of the first choice; a server may say null where it says nothing."""
+    found: Any = answer["choices"][0]
+    for part in path:
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _wait_as_told(response: requests.Response) -> None:
+    """Honour Retry-After where it is a number of seconds."""
+    told = response.headers.get("Retry-After", "")
+    if told.isdecimal():
+        time.sleep(min(float(told), _LONGEST_WAIT))

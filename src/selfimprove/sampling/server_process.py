@@ -1,0 +1,114 @@
+"""A server that a run starts, waits for and stops: its memory is free again before training."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, final
+
+import requests
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.engine import ServerConfig
+
+__all__ = ["ServerProcess"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_GRACE: Final = 5.0  # seconds between the request to stop and the order to
+_POLL: Final = 0.25
+_LOG_TAIL: Final = 2_000  # characters shown when it did not come up
+
+
+@final
+class ServerProcess:
+    """One running server in a process group of its own."""
+
+    def __init__(self, model: Path, config: ServerConfig) -> None:
+        """Start the command and wait until it answers.
+
+        Raises:
+            EngineError: the program is missing, it ends before it answers, or time runs out.
+        """
+        port = _free_port()
+        words = [
+            w.replace("{model}", str(model)).replace("{port}", str(port)) for w in config.command
+        ]
+        if shutil.which(words[0]) is None:
+            raise EngineError(f"engine.server.command: there is no program {words[0]!r} to start")
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._log = tempfile.NamedTemporaryFile(prefix="selfimprove-server-", suffix=".log")  # noqa: SIM115  open as long as the server runs
+        self._process = subprocess.Popen(
+            words,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        try:
+            self._wait(config.startup_timeout, words[0])
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait(self, seconds: float, name: str) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise EngineError(
+                    f"{name} ended with status {self._process.returncode} before it served:\n"
+                    f"{self._tail()}"
+                )
+            if self._answers():
+                return
+            time.sleep(_POLL)
+        raise EngineError(
+            f"{name} did not answer within {seconds:.0f} seconds (engine.server.startup_timeout):\n"
+            f"{self._tail()}"
+        )
+
+    def _answers(self) -> bool:
+        """Ask for its health; servers without such a page list their models."""
+        root = self.url.removesuffix("/v1")
+        for page in (f"{root}/health", f"{self.url}/models"):
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(page, timeout=5).status_code == requests.codes.ok:
+                    return True
+        return False
+
+    def _tail(self) -> str:
+        text = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+        return text[-_LOG_TAIL:].strip() or "(it wrote nothing)"
+
+    def stop(self) -> None:
+        """End the whole group: first ask, then kill. Does nothing when it has ended."""
+        for order, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, order)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                break
+        with contextlib.suppress(ProcessLookupError):  # workers that outlived their parent
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._log.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end the server when the run is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

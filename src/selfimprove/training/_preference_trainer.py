@@ -1,0 +1,120 @@
+"""The trainer of DPO: TRL's loop, pairs in pieces, a reference that was computed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from selfimprove.training._completion_trainer import CompletionTrainer
+from selfimprove.training.dpo_loss import dpo_loss
+from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
+from selfimprove.training.tokens import TokenisedExample
+
+__all__ = ["PairCollator", "PairRows", "PreferenceTrainer"]
+
+
+@dataclass(frozen=True, slots=True)
+class PairRows:
+    """A pair as two rows that begin with the same prompt, mostly."""
+
+    chosen: TokenisedExample
+    rejected: TokenisedExample
+
+    @property
+    def shared(self) -> int:
+        """How many prompt tokens both rows begin with, but for the last one."""
+        limit = min(self.chosen.prompt_tokens, self.rejected.prompt_tokens) - 1
+        same = self.chosen.ids[:limit] == self.rejected.ids[:limit]
+        return limit if same and limit >= MIN_PREFIX else 0
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longer row."""
+        return max(len(self.chosen.ids), len(self.rejected.ids))
+
+
+@final
+class PairCollator:
+    """Makes the pieces of one step; the two rows of a pair are never parted."""
+
+    def __init__(self, pairs: Sequence[PairRows], piece_tokens: int, *, share: bool) -> None:
+        self.pairs = pairs
+        self._piece_tokens = piece_tokens
+        self._share = share
+        self.reference: torch.Tensor | None = None
+        """(pairs, 2) log-probabilities of the reference model, once they are known."""
+
+    def __call__(self, batch: Iterable[dict[str, int]]) -> dict[str, Any]:
+        """Return the pieces, and one label a pair for the trainer to count."""
+        numbers = [item["row"] for item in batch]
+        pieces = [self._piece(chunk) for chunk in self._chunks(numbers)]
+        # The trainer counts labels from the second on.
+        return {"pieces": pieces, "labels": torch.tensor([-100] + [0] * len(numbers))}
+
+    def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Pairs of like length, and either all with a prefix to share or all without."""
+        kinds: dict[bool, list[int]] = {True: [], False: []}
+        for number in numbers:
+            kinds[self._share and self.pairs[number].shared > 0].append(number)
+        for found in kinds.values():
+            chunk: list[int] = []
+            for number in sorted(found, key=lambda n: self.pairs[n].width):
+                if chunk and 2 * (len(chunk) + 1) * self.pairs[number].width > self._piece_tokens:
+                    yield chunk
+                    chunk = []
+                chunk.append(number)
+            if chunk:
+                yield chunk
+
+    def _piece(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+        pairs = [self.pairs[n] for n in numbers]
+        rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
+        if self._share and pairs[0].shared:
+            groups = [Group((pair.chosen, pair.rejected), pair.shared) for pair in pairs]
+            piece = shared_piece(groups)
+        else:
+            piece = plain_piece(rows)
+        piece["completion_tokens"] = torch.tensor([len(r.ids) - r.prompt_tokens for r in rows])
+        if self.reference is not None:
+            piece["reference"] = self.reference[torch.tensor(numbers)]
+        piece["pair"] = torch.tensor(numbers)
+        return piece
+
+
+@final
+class PreferenceTrainer(CompletionTrainer):
+    """TRL's supervised loop around the DPO loss; rows 2k and 2k + 1 of a piece are a pair."""
+
+    beta = 0.1
+    nll_alpha = 0.0
+
+    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+        policy = self.pair_log_probs(model, piece)
+        told = dpo_loss(
+            policy, piece["reference"], piece["completion_tokens"][::2],
+            beta=self.beta, nll_alpha=self.nll_alpha,
+        )  # fmt: skip
+        metrics = {
+            "rewards/chosen": told.chosen_reward,
+            "rewards/rejected": told.rejected_reward,
+            "rewards/margins": told.chosen_reward - told.rejected_reward,
+            "rewards/accuracies": (told.chosen_reward > told.rejected_reward).float(),
+            "logps/chosen": policy[:, 0].detach(),
+            "logps/rejected": policy[:, 1].detach(),
+        }
+        for name, values in metrics.items():
+            self._metrics["train"][name] += values.tolist()
+        return told.loss.sum()
+
+    def pair_log_probs(
+        self, model: torch.nn.Module, piece: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the summed log-probabilities of chosen and rejected responses, (pairs, 2)."""
+        tokens = self.log_probs(model, piece)
+        counts = piece["completion_tokens"]
+        row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
+        sums = torch.zeros(len(counts), device=tokens.device).index_add(0, row, tokens)
+        return sums.view(-1, 2)

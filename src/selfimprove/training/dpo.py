@@ -1,0 +1,254 @@
+"""Direct Preference Optimization: pairs in, a plain Hugging Face folder out.
+
+The reference model is pinned: the folder given, by default the policy's own before training. Its
+log-probabilities are computed once, before the first step, and kept with the checkpoints. A killed
+training goes on from its newest readable checkpoint and ends with the very weights of one that was
+never interrupted, on the same machine with as many threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from selfimprove.config import fingerprint
+from selfimprove.errors import TrainingError
+from selfimprove.training.sft import Plan, SftConfig, in_order
+from selfimprove.training.tokens import tokenise_each
+from selfimprove.types import Example, Pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from selfimprove.training._preference_trainer import PairCollator, PairRows, PreferenceTrainer
+
+__all__ = ["DpoConfig", "TrainedDpo", "train_dpo"]
+
+_log = logging.getLogger(__name__)
+
+_PAIRS_AT_ONCE = 256
+
+
+class DpoConfig(SftConfig):
+    """Preference training; the defaults are those of Self-Rewarding (Sec. 3.1)."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Highest learning rate. Paper: 1e-6, falling to 1e-7; here it falls to 0."""
+    batch_size: int = Field(default=16, ge=1)
+    """Pairs per optimiser step. Paper: 16."""
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull towards the reference. Paper: 0.1."""
+    nll_alpha: float = Field(default=0.0, ge=0)
+    """Weight of the chosen response's own loss (Iterative RPO: 1); 0 is plain DPO."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedDpo:
+    """What a preference training did."""
+
+    steps: int
+    pairs: int
+    """Different pairs that could be trained on."""
+    tokens: int
+    """Prompt and completion tokens of both responses, each time they were trained on."""
+    truncated: int
+    """Rows whose prompt lost its beginning to `max_length`."""
+    dropped: int
+    """Pairs that were left out as a response does not fit into `max_length`."""
+    first_loss: float
+    """Of the first step: ln 2 where the policy is its own reference."""
+    final_loss: float
+    """Mean over the last logged steps."""
+    final_accuracy: float
+    """Share of pairs, over the last logged steps, whose chosen response has the higher reward."""
+    final_margin: float
+    """Mean difference of the two rewards over the last logged steps."""
+    chosen_change: float
+    """Mean log-probability of the chosen responses at the end, less that under the reference, in
+    nats; far below zero means that both responses lost probability."""
+    seconds: float
+    """Of this call: after a resume, the part since then."""
+
+
+def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, all by name
+    policy: Path,
+    pairs: Sequence[Pair],
+    config: DpoConfig,
+    *,
+    out: Path,
+    checkpoints: Path,
+    seed: int,
+    reference: Path | None = None,
+    card: str = "",
+) -> TrainedDpo:
+    """Train the model of `policy` to prefer the chosen responses, and write it to `out`.
+
+    Args:
+        policy: a Hugging Face folder; where training starts.
+        pairs: chosen and rejected responses.
+        config: how.
+        out: becomes a Hugging Face folder; the log is written beside it.
+        checkpoints: where an interrupted training is looked for, and left.
+        seed: of the order of the pairs, of adapters and dropout.
+        reference: the folder of the reference model; None: `policy`.
+        card: text for the model card.
+
+    Raises:
+        TrainingError: no pair, a pair of two equal responses, none that fits into `max_length`, no
+            stop token, a loss that is no number.
+        EngineError: a folder holds no causal language model or no tokenizer.
+    """
+    started = time.monotonic()
+    _check(pairs)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Loaded here: whoever only reads a recipe needs no torch.
+    from selfimprove.training import model_folder, supervised
+    from selfimprove.training._preference_trainer import PairCollator, PreferenceTrainer
+    from selfimprove.training.checkpoints import newest_readable
+    from selfimprove.training.quiet import quietly
+
+    model, tokenizer, stop = model_folder.load(policy, config, seed)
+    rows, truncated = _rows(pairs, tokenizer, stop, config.max_length)
+    order, steps = in_order(len(rows), config, seed, "dpo order")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    piece_tokens, share = supervised.piece_limits(model, config)
+    collate = PairCollator(rows, piece_tokens, share=share)
+    with quietly():
+        trainer = supervised.prepare(
+            PreferenceTrainer,
+            (model, tokenizer),
+            Plan((), order, steps),
+            config,
+            collate,
+            checkpoints=checkpoints,
+            log=out.parent / "train_log.jsonl",
+            seed=seed,
+        )
+        trainer.beta, trainer.nll_alpha = config.beta, config.nll_alpha
+        known = _reference(trainer, collate, reference or policy, policy, config, checkpoints)
+        newest = newest_readable(checkpoints)
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        model_folder.write(trainer.model, policy, out, card)
+    tokens = sum(len(r.ids) for i in order for r in (rows[i].chosen, rows[i].rejected))
+    counts = {"steps": steps, "pairs": len(rows), "tokens": tokens, "truncated": truncated}
+    counts["dropped"] = len(pairs) - len(rows)
+    return _summary(counts, trainer.state.log_history, known, started)
+
+
+def _check(pairs: Sequence[Pair]) -> None:
+    if not pairs:
+        raise TrainingError("there is no pair to train on: look at the funnels of the run")
+    for number, pair in enumerate(pairs):
+        if pair.chosen == pair.rejected:
+            raise TrainingError(
+                f"pair {number} has twice the same response, {pair.chosen[:80]!r}: "
+                "it teaches nothing; leave it out"
+            )
+
+
+def _rows(
+    pairs: Sequence[Pair],
+    tokenizer: Any,  # noqa: ANN401
+    stop: Sequence[int],
+    max_length: int,
+) -> tuple[list[PairRows], int]:
+    """Return the pairs of which both rows fit, and how many rows lost the beginning of the prompt."""
+    from selfimprove.training._preference_trainer import PairRows
+
+    sides = [Example(p.prompt, text) for p in pairs for text in (p.chosen, p.rejected)]
+    told, truncated = tokenise_each(sides, tokenizer, stop, max_length)
+    rows = [
+        PairRows(chosen, rejected)
+        for chosen, rejected in zip(told[::2], told[1::2], strict=True)
+        if chosen is not None and rejected is not None
+    ]
+    if not rows:
+        raise TrainingError(
+            f"none of the {len(pairs)} pairs fits into {max_length} tokens: raise dpo.max_length"
+        )
+    if len(rows) < len(pairs):
+        _log.warning("%d of %d pairs left out: a response does not fit into %d tokens",
+                     len(pairs) - len(rows), len(pairs), max_length)  # fmt: skip
+    return rows, truncated
+
+
+def _reference(
+    trainer: PreferenceTrainer,
+    collate: PairCollator,
+    reference: Path,
+    policy: Path,
+    config: DpoConfig,
+    checkpoints: Path,
+) -> Tensor:
+    """Return the reference's log-probabilities, (pairs, 2): those kept, or computed now."""
+    from safetensors.torch import load_file, save_file
+
+    from selfimprove.weights import weights_digest
+
+    rows = [[list(r.chosen.ids), list(r.rejected.ids)] for r in collate.pairs]
+    identity = fingerprint({"reference": weights_digest(reference), "rows": rows})
+    kept = checkpoints / f"reference-{identity[:16]}.safetensors"
+    if not kept.exists():
+        model = trainer.model if reference == policy else _load(reference, config, trainer)
+        new = kept.with_suffix(".new")
+        save_file({"log_probs": _log_probs(trainer, model, collate)}, new)
+        new.replace(kept)
+    found = load_file(kept)["log_probs"]
+    collate.reference = found
+    return found
+
+
+def _load(reference: Path, config: DpoConfig, trainer: PreferenceTrainer) -> Any:  # noqa: ANN401
+    from selfimprove.training import model_folder
+
+    plain = config.model_copy(update={"lora": None})
+    model, _, _ = model_folder.load(reference, plain, 0)
+    trainer.watch_head(model)
+    return model.to(trainer.accelerator.device)
+
+
+def _log_probs(
+    trainer: PreferenceTrainer,
+    model: Any,  # noqa: ANN401
+    collate: PairCollator,
+) -> Tensor:
+    import torch
+
+    from selfimprove.progress import track
+
+    count = len(collate.pairs)
+    found = torch.zeros(count, 2)
+    model.eval()
+    starts = list(range(0, count, _PAIRS_AT_ONCE))
+    with torch.inference_mode():
+        for start in track(starts, "reference", len(starts)):
+            numbers = range(start, min(start + _PAIRS_AT_ONCE, count))
+            for piece in collate([{"row": n} for n in numbers])["pieces"]:
+                here = {k: v.to(trainer.accelerator.device) for k, v in piece.items()}
+                with trainer.compute_loss_context_manager():
+                    found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
+    return found
+
+
+def _summary(
+    counts: Mapping[str, int], history: Sequence[Mapping[str, float]], known: Tensor, started: float
+) -> TrainedDpo:
+    logged = [entry for entry in history if "loss" in entry and "rewards/margins" in entry]
+    change = logged[-1]["logps/chosen"] - float(known[:, 0].mean())
+    return TrainedDpo(
+        **counts,
+        first_loss=logged[0]["loss"],
+        final_loss=logged[-1]["loss"],
+        final_accuracy=logged[-1]["rewards/accuracies"],
+        final_margin=logged[-1]["rewards/margins"],
+        chosen_change=change,
+        seconds=time.monotonic() - started,
+    )
