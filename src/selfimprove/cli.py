@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
+
+_DEFAULT = "accuracy"
+
+
+class ModelOrCommand(TyperGroup):
+    """A group whose first word may be a model: `eval tiny ...` is `eval accuracy tiny ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  click's context
+        """Put the default command before a word, or an option, that names no command."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="selfimprove",
-    help="Language models that improve themselves: LMSI, and more methods to come.",
+    help="Language models that improve themselves: LMSI and Self-Rewarding, PIT to come.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -19,7 +33,13 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data files.", no_args_is_help=True)
 tiny_app = typer.Typer(help="The tiny model that ships with the package.", no_args_is_help=True)
+eval_app = typer.Typer(
+    cls=ModelOrCommand,
+    help="Measure a model (`eval MODEL --data ...`), compare two systems, or measure a judge.",
+    no_args_is_help=True,
+)
 app.add_typer(data_app, name="data")
+app.add_typer(eval_app, name="eval")
 app.add_typer(tiny_app, name="tiny")
 
 
@@ -78,7 +98,7 @@ def report(
     print(write(runs, out or runs[0] / "report.html"))
 
 
-@app.command("eval")
+@eval_app.command(_DEFAULT)
 def evaluate(
     model: Annotated[str, typer.Argument(help="tiny, a folder, or a hub id.")],
     data: Annotated[
@@ -101,6 +121,98 @@ def evaluate(
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         terminal.show_scores(model, found)
+
+
+@eval_app.command("head-to-head")
+def head_to_head(  # noqa: PLR0913  each is an option of the command line
+    systems: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Two model_outputs.json files or two models; then judge.*, sampling.*, engine.* "
+            "overrides such as judge.kind=pairwise."
+        ),
+    ] = None,
+    preferences: Annotated[
+        Path | None, typer.Option(help="Count an AlpacaEval annotations file instead.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="The model that decides.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="format:file that models answer, e.g. tiny:test.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First so many prompts.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds responses and verdicts.")] = 0,
+    outputs: Annotated[
+        Path | None, typer.Option(help="Folder for the models' responses, in AlpacaEval's format.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Compare two systems: wins, ties, losses, intervals, length-controlled rate."""
+    from selfimprove import terminal
+    from selfimprove.errors import ConfigError
+    from selfimprove.evaluation.versus import compare_systems, recount
+
+    words = systems or []
+    if preferences is not None:
+        found = recount(preferences)
+    elif len(words) < 2 or judge is None:
+        raise ConfigError("give two systems and --judge MODEL, or --preferences FILE")
+    else:
+        first, second, *overrides = words
+        found = compare_systems(first, second, judge, overrides, prompts=prompts, limit=limit,
+                                seed=seed, outputs=outputs)  # fmt: skip
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        terminal.show_head_to_head(found)
+
+
+@eval_app.command("judge")
+def evaluate_judge(
+    data: Annotated[str, typer.Option(help="Matches that people decided, in LLMBar's layout.")],
+    judge: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or random.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Fields of the judge, e.g. kind=pairwise votes=1.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First so many matches.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the verdicts.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure a judge against people: accuracy in both orders, consistency, biases."""
+    from selfimprove import terminal
+    from selfimprove.evaluation import judge_on_labels
+
+    found = judge_on_labels.evaluate_judge(data, judge, overrides or [], limit=limit, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        terminal.show_judge(found)
+
+
+@data_app.command("seeds")
+def seeds(
+    file: Annotated[str, typer.Argument(help="A local export or a hub id.")],
+    kind: Annotated[str, typer.Option("--as", help="Its format, e.g. oasst.")],
+    out: Annotated[Path, typer.Option(help="Folder for ift.jsonl and eft.jsonl.")],
+    model: Annotated[
+        str | None, typer.Option(help="Judges the ranked responses; without it no eft.jsonl.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="judge.*, reviews.*, engine.*, e.g. judge.votes=1.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the verdicts.")] = 0,
+) -> None:
+    """Make Self-Rewarding's seed data from rated conversations; say what was dropped and why."""
+    from selfimprove import terminal
+    from selfimprove.config import apply_override
+    from selfimprove.data.sources import Source
+    from selfimprove.methods.self_rewarding_seeds import seed_files_config, write_seed_files
+
+    tree: dict[str, object] = {}
+    for override in overrides or []:
+        apply_override(tree, override)
+    source = Source(source=file, format=kind)
+    terminal.show_funnels(write_seed_files(source, out, model, seed_files_config(tree), seed))
+    print(f"written to {out}")
 
 
 @data_app.command("check")

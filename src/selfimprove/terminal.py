@@ -13,11 +13,15 @@ from rich.table import Table
 if TYPE_CHECKING:
     from selfimprove.data.read import Check
     from selfimprove.methods.launch import Plan
+    from selfimprove.rows import Funnel
 
 __all__ = [
     "announce",
     "show_check",
     "show_facts",
+    "show_funnels",
+    "show_head_to_head",
+    "show_judge",
     "show_outcome",
     "show_plan",
     "show_scores",
@@ -60,15 +64,25 @@ def show_plan(plan: Plan) -> None:
 def show_outcome(root: Path, *, was_finished: bool) -> None:
     """Print a run's headline and what to do next."""
     head = json.loads((root / "summary.json").read_text(encoding="utf-8"))["headline"]
-    low, high = head["interval"]
     if was_finished:
         print(f"{root} is finished; nothing was done.")
-    print(
+    print(_headline(head))
+    print(f"next: selfimprove report {root}")
+
+
+def _headline(head: Mapping[str, Any]) -> str:
+    low, high = head["interval"]
+    if head.get("unit") == "points":
+        return (
+            f"{head['metric']} on {head['n']} held-out prompts: {head['before']:.2f} -> "
+            f"{head['after']:.2f} of {head['highest']} points ({head['difference']:+.2f}, "
+            f"95 % interval {low:+.2f} to {high:+.2f})"
+        )
+    return (
         f"{head['metric']} on {head['n']} held-out questions: {head['before']:.1%} -> "
         f"{head['after']:.1%} ({head['difference'] * 100:+.1f} points, 95 % interval "
         f"{low * 100:+.1f} to {high * 100:+.1f})"
     )
-    print(f"next: selfimprove report {root}")
 
 
 def show_scores(model: str, found: Mapping[str, Any]) -> None:
@@ -81,6 +95,57 @@ def show_scores(model: str, found: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     columns = ("set", "asked", "metric", "value", "95 %", "n", "unanswered", "tokens")
     _table(model, columns, rows)
+
+
+def show_head_to_head(found: Mapping[str, Any]) -> None:
+    """Print how one system did against another."""
+
+    def rate(name: str) -> str:
+        low, high = found[f"{name}_interval"]
+        return f"{found[name]:.6%}  (95 % {low:.1%} to {high:.1%})"
+
+    counts = f"{found['wins']} won, {found['losses']} lost, {found['ties']} tied"
+    low, high = found["decided_interval"]
+    show_facts(
+        {
+            "systems": f"{found['first']} against {found['second']}",
+            "judge": found["judge"],
+            "matches": f"{found['n']}: {counts}, {found['unscored']} not judged",
+            "win rate": f"{rate('win_rate')}; ties count half",
+            "standard error": f"{found['standard_error']:.6%}",
+            "of decided": f"{found['decided_rate']:.6%}  (95 % {low:.1%} to {high:.1%})",
+            "at equal length": rate("length_controlled"),
+            "mean length": f"{found['first_length']:.0f} and {found['second_length']:.0f} characters",
+        }
+    )
+
+
+def show_judge(found: Mapping[str, Any]) -> None:
+    """Print how far a judge agrees with people."""
+    facts = {
+        "judge": f"{found['kind']} {found['judge']} ({found['votes']} votes)",
+        "matches": f"{found['judged']} of {found['matches']} judged, {found['ties']} ties",
+    }
+    for why, count in found["unscored"].items():
+        facts[f"  {why}"] = str(count)
+    names = ("accuracy", "accuracy_in_order", "accuracy_swapped", "both_orders", "consistency",
+             "prefers_first", "prefers_longer", "people_prefer_longer")  # fmt: skip
+    for name in names:
+        if (told := found[name]) is not None:
+            low, high = told["interval"]
+            value = f"{told['value']:.3f}  (95 % {low:.3f} to {high:.3f}, n = {told['n']})"
+            facts[name.replace("_", " ")] = value
+    show_facts(facts)
+
+
+def show_funnels(funnels: Sequence[Funnel]) -> None:
+    """Print what went into each filter, what came out, and why the rest fell."""
+    rows = [
+        (f.name, f"{f.given:,}", f"{f.kept:,}",
+         "; ".join(f"{d.why}: {d.count:,}" for d in f.dropped if d.count) or "nothing dropped")
+        for f in funnels
+    ]  # fmt: skip
+    _table("seed data", ("filter", "in", "out", "dropped"), rows)
 
 
 def show_check(file: str, found: Check) -> None:

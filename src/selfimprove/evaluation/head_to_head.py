@@ -5,14 +5,13 @@ Every interval resamples prompts, not matches: several draws of one prompt are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from math import sqrt
-from statistics import pvariance
 from typing import TYPE_CHECKING, Any, Final
 
 from selfimprove.errors import DataError
+from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.length_control import length_controlled_rates
 from selfimprove.seeds import seed_of
 from selfimprove.types import Match, Outcome, Response
@@ -24,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["HeadToHead", "head_to_head", "matches"]
 
 _RESAMPLES: Final = 10_000
-_LENGTH_RESAMPLES: Final = 500
+_LENGTH_RESAMPLES: Final = 2_000
+_AT_ONCE: Final = 250
 _TAILS: Final = (2.5, 97.5)
+_ANYWHERE: Final = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,20 @@ def matches(first: Sequence[Response], second: Sequence[Response]) -> list[Match
     Raises:
         DataError: the two did not answer the same prompts equally often.
     """
-    theirs = {(r.prompt_id, r.index): r for r in second}
-    if {(r.prompt_id, r.index) for r in first} != theirs.keys():
+    ours, theirs = ({(r.prompt_id, r.index): r for r in side} for side in (first, second))
+    if alone := ours.keys() ^ theirs.keys():
+        prompt, index = min(alone)
         raise DataError(
-            "the two systems did not answer the same prompts equally often: "
-            "they cannot be compared match by match"
+            f"the two systems did not answer the same prompts equally often: {len(alone)} responses "
+            f"have no counterpart, such as number {index} to prompt {prompt}"
         )
+    for key, one in ours.items():
+        if one.prompt != theirs[key].prompt:
+            raise DataError(f"prompt {key[0]} is not the same text for the two systems")
     return [
-        Match(f"{r.prompt_id}#{r.index}", r.prompt_id, r.prompt, r.text,
-              theirs[r.prompt_id, r.index].text)
-        for r in first
-    ]  # fmt: skip
+        Match(f"{prompt}#{index}", prompt, one.prompt, one.text, theirs[prompt, index].text)
+        for (prompt, index), one in ours.items()
+    ]
 
 
 def head_to_head(
@@ -88,70 +92,92 @@ def head_to_head(
 ) -> HeadToHead:
     """Count and compare; matches without a result are left out and counted.
 
+    Where nothing was decided the decided rate is one half, anywhere from 0 to 1. Where one side won
+    all of it, intervals are Wilson's over prompts, and so is that of the length-controlled rate,
+    which length cannot explain then. One prompt alone says nothing of others: 0 to 1.
+
     Raises:
         DataError: no match has a result.
     """
     import numpy as np
 
-    decided = sorted((o for o in outcomes if o.preference is not None), key=lambda o: o.prompt_id)
-    if not decided:
+    judged = [(o, o.preference) for o in outcomes if o.preference is not None]
+    if not judged:
         raise DataError(f"{first} against {second}: none of {len(outcomes)} matches was judged")
-    told = [o.preference for o in decided if o.preference is not None]
-    wins, losses = sum(p > 0.5 for p in told), sum(p < 0.5 for p in told)
-    ours, theirs = (
-        np.array([getattr(o, side) for o in decided], dtype=float)
-        for side in ("first_length", "second_length")
-    )
-    prompt_of = np.array(
-        [i for i, (_, g) in enumerate(groupby(decided, key=lambda o: o.prompt_id)) for _ in g]
-    )
-    preferences = np.array(told)
-    drawn = _draws_of_prompts(int(prompt_of[-1]) + 1)
-    level, level_interval = length_controlled_rates(
-        preferences, ours - theirs, drawn[:_LENGTH_RESAMPLES, prompt_of]
-    )
+    preferences = np.array([preference for _, preference in judged])
+    ours = np.array([o.first_length for o, _ in judged], dtype=float)
+    theirs = np.array([o.second_length for o, _ in judged], dtype=float)
+    names, prompt_of = np.unique([o.prompt_id for o, _ in judged], return_inverse=True)
+    sample = _Sample(prompt_of, len(names))
+    won, tied = preferences > 0.5, preferences == 0.5
+    wins, decided = int(won.sum()), int((~tied).sum())
+    rate = float(preferences.mean())
+    interval = sample.interval(preferences, np.ones_like(preferences))
+    level = sample.at_equal_length(preferences, ours - theirs)
     return HeadToHead(
         first, second, judge, set,
-        n=len(told),
-        prompts=int(prompt_of[-1]) + 1,
+        n=len(judged),
+        prompts=len(names),
         wins=wins,
-        ties=len(told) - wins - losses,
-        losses=losses,
-        unscored=len(outcomes) - len(told),
-        win_rate=float(preferences.mean()),
-        win_rate_interval=_interval(preferences, np.ones(len(told)), prompt_of, drawn),
-        standard_error=sqrt(pvariance(told) / max(len(told) - 1, 1)),
-        decided=wins + losses,
-        decided_rate=wins / (wins + losses) if wins + losses else 0.5,
-        decided_interval=_interval(preferences > 0.5, preferences != 0.5, prompt_of, drawn),
-        length_controlled=level,
-        length_controlled_interval=level_interval,
+        ties=len(judged) - decided,
+        losses=decided - wins,
+        unscored=len(outcomes) - len(judged),
+        win_rate=rate,
+        win_rate_interval=interval,
+        standard_error=float(preferences.std()) / sqrt(max(len(judged) - 1, 1)),
+        decided=decided,
+        decided_rate=wins / decided if decided else 0.5,
+        decided_interval=sample.interval(won, ~tied),
+        length_controlled=level[0] if level else rate,
+        length_controlled_interval=level[1] if level else interval,
         first_length=float(ours.mean()),
         second_length=float(theirs.mean()),
     )  # fmt: skip
 
 
-def _draws_of_prompts(prompts: int) -> NDArray[np.float64]:
-    """Return how often each bootstrap sample draws each prompt, (resamples, prompts)."""
-    import numpy as np
+class _Sample:
+    """Matches in clusters, one a prompt, and the bootstrap samples of those prompts."""
 
-    generator = np.random.default_rng(seed_of(0, "head to head", prompts))
-    counts = generator.multinomial(prompts, [1 / prompts] * prompts, size=_RESAMPLES)
-    return counts.astype(np.float64)
+    def __init__(self, prompt_of: NDArray[Any], prompts: int) -> None:
+        self._prompt_of = prompt_of
+        self._prompts = prompts
 
+    def interval(self, top: NDArray[Any], bottom: NDArray[Any]) -> tuple[float, float]:
+        """Return the 95 % interval of sum(top) / sum(bottom), one value of each a match."""
+        import numpy as np
 
-def _interval(
-    top: NDArray[Any], bottom: NDArray[Any], prompt_of: NDArray[Any], drawn: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return the percentile interval of sum(top) / sum(bottom) over resampled prompts."""
-    import numpy as np
+        tops, bottoms = (
+            np.bincount(self._prompt_of, weights=part.astype(float), minlength=self._prompts)
+            for part in (top, bottom)
+        )
+        if self._prompts == 1 or not bottoms.any():
+            return _ANYWHERE
+        if not tops.any() or (tops == bottoms).all():  # a bootstrap would have no width
+            told = mean([float(tops.any())] * int((bottoms > 0).sum()))
+            return told.low, told.high
+        sums = np.concatenate(
+            [drawn @ np.stack([tops, bottoms], axis=1) for drawn in self._samples(_RESAMPLES)]
+        )
+        # A sample in which nothing was decided says neither.
+        rates = np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), 0.5), where=sums[:, 1] > 0)
+        low, high = np.percentile(rates, _TAILS)
+        return float(low), float(high)
 
-    prompts = drawn.shape[1]
-    tops, bottoms = (
-        drawn @ np.bincount(prompt_of, weights=part.astype(float), minlength=prompts)
-        for part in (top, bottom)
-    )
-    # A sample in which nothing was decided says neither.
-    rates = np.divide(tops, bottoms, out=np.full_like(tops, 0.5), where=bottoms > 0)
-    low, high = np.percentile(rates, _TAILS)
-    return float(low), float(high)
+    def at_equal_length(
+        self, preferences: NDArray[Any], longer_by: NDArray[Any]
+    ) -> tuple[float, tuple[float, float]] | None:
+        """Return the length-controlled rate and its interval; None where length explains nothing."""
+        if (preferences == preferences[0]).all() or (longer_by == longer_by[0]).all():
+            return None
+        weights = (drawn[:, self._prompt_of] for drawn in self._samples(_LENGTH_RESAMPLES))
+        rate, interval = length_controlled_rates(preferences, longer_by, weights)
+        return rate, interval if self._prompts > 1 else _ANYWHERE
+
+    def _samples(self, count: int) -> Iterator[NDArray[np.float64]]:
+        """Yield how often each sample draws each prompt, (at once, prompts): always the same ones."""
+        import numpy as np
+
+        generator = np.random.default_rng(seed_of(0, "head to head", self._prompts))
+        even = np.full(self._prompts, 1 / self._prompts)
+        for _ in range(count // _AT_ONCE):
+            yield generator.multinomial(self._prompts, even, size=_AT_ONCE).astype(np.float64)

@@ -31,6 +31,8 @@ class Decision:
     """Which of a parent's trained checkpoints won, and whether it took the parent's place."""
 
     chosen: str
+    child: ModelRef
+    """The chosen one."""
     promoted: bool
     reason: str
     tried: tuple[HeadToHead, ...]
@@ -38,7 +40,9 @@ class Decision:
 
     def as_dict(self, round_number: int) -> dict[str, Any]:
         """Return the decision as the report reads it; the difference is from an even match."""
-        best = next(t for t in self.tried if t.first == self.chosen)
+        best = next((t for t in self.tried if t.first == self.chosen), None)
+        if best is None:
+            return {"round": round_number, "promoted": self.promoted, "reason": self.reason}
         low, high = best.win_rate_interval
         return {
             "round": round_number,
@@ -65,8 +69,13 @@ class Gate:
     def decide(
         self, parent: tuple[str, ModelRef], children: Sequence[tuple[str, ModelRef]]
     ) -> Decision:
-        """Choose the child that wins most against its parent; the parent stays if that is worse."""
+        """Choose the child that wins most against its parent; the parent stays if that is worse.
+
+        Without validation prompts the last child is chosen and promoted unseen.
+        """
         name, model = parent
+        if not self.config.validation:
+            return Decision(*children[-1], promoted=True, reason="no validation prompts", tried=())
         by = judging_model(self.judge, model)
         before = self._judged(name, model, (name, by))
         tried = tuple(
@@ -77,10 +86,10 @@ class Gate:
         promoted = best.win_rate >= 0.5
         word = "not worse than" if promoted else "worse than"
         reason = (
-            f"{word} {name} by {name}'s own judgement: {best.wins} won, {best.losses} lost, "
-            f"{best.ties} tied"
+            f"{best.first} is {word} {name} by {name}'s own judgement: {best.wins} won, "
+            f"{best.losses} lost, {best.ties} tied"
         )
-        return Decision(best.first, promoted, reason, tried)
+        return Decision(best.first, dict(children)[best.first], promoted, reason, tried)
 
     def _judged(self, name: str, model: ModelRef, judged_by: tuple[str, ModelRef]) -> _Judged:
         step, (judge_name, by) = f"{name}-validation", judged_by

@@ -221,8 +221,9 @@ class ResponseBoard:
             step = f"{first.name}-against-{second.name}"
             pairs = self.steps.rows(f"{step}-matches", matches, first.responses, second.responses)
             by = judging_model(self.config.judge, first.model)
-            return self.steps.sharded(step, compare, pairs, by, self.config.judge, self.engine,
+            decided = self.steps.sharded(step, compare, pairs, by, self.config.judge, self.engine,
                                       self.seed, shard_items=self._shard)  # fmt: skip
+            return decided.items
         return outcomes_of(matched, mean_scores(first.truth), mean_scores(second.truth))
 
     @property

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from selfimprove.config import Config, fingerprint
 from selfimprove.errors import JudgeError
 from selfimprove.judges.judge_prompts import judge_prompt
-from selfimprove.models import locate
+from selfimprove.models import is_here, locate
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
@@ -102,7 +102,8 @@ def judging_model(config: JudgeConfig, current: ModelRef) -> ModelRef:
     """
     if config.model == _SELF or config.kind == "random":
         return current
-    if config.engine is not None and config.engine.kind == "server":
+    server = config.engine.server if config.engine is not None else None
+    if server is not None and not (server.command and is_here(config.model)):
         return ModelRef(config.model, config.model, "")  # its weights lie with the server
     return locate(config.model)
 

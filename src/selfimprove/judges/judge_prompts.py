@@ -53,7 +53,7 @@ class JudgePrompt(Config):
             other: a second response, to be compared with the first.
             control: the judging model's own special tokens, beside the usual ones.
         """
-        mark = f"====={rng(0, 'mark', key).getrandbits(32):08x}"
+        mark = f"=={rng(0, 'mark', key).getrandbits(24):06x}"
         values = {"prompt": prompt, "response": response, "other": other}
         values = {slot: without_control_tokens(text, control) for slot, text in values.items()}
         return _SLOT.sub(lambda slot: {**values, "mark": mark}[slot[1]], self.text)

@@ -62,4 +62,6 @@ def _verdict(response: Response, draw: Draw, wording: JudgePrompt) -> Verdict:
     # Where the text broke off behind a digit, another may have followed.
     if draw.finish == "length" and (score is None or draw.text[-1:].isdigit()):
         score, why = None, "cut off by max_tokens"
+    if draw.finish == "error":
+        score, why = None, "the server gave no answer"
     return Verdict(response.prompt_id, response.index, draw.index, score, why, draw.text)

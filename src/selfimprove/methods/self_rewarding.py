@@ -49,9 +49,10 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
-from selfimprove.training.dpo import DpoConfig, TrainedDpo, train_dpo
+from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
 from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.types import Demonstration, Example, ModelRef, Pair, Response, UserPrompt, Verdict
+from selfimprove.weights import weights_digest
 
 __all__ = ["SelfRewardingConfig", "run"]
 
@@ -160,19 +161,18 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
         # 2.-4. Respond, judge, set the best against the worst, and train (Sec. 2.2, 2.3).
         made = one_round(config, steps, f"m{number}", model, prompts, config.judge)
         child = learn(config, steps, f"m{number + 1}", model, (ift, eft), made)
+        # 5. Stop early, and keep the parent if even the best child is worse.
+        decision = gate.decide((name, model), tried(f"m{number + 1}", child))
+        child = decision.child
         board.watch(number, f"m{number}", prompts, ift.items, made)
         board.measure(f"m{number + 1}", child, "method", parent=model, data=made.pairs,
                       round_number=number)  # fmt: skip
         board.measure_judge(f"m{number + 1}", child, config.judge)
-        # 5. The child takes its parent's place unless it is worse.
-        if config.evaluation.validation:
-            decision = gate.decide((name, model), [(f"m{number + 1}", child)])
-            board.note(number, f"m{number + 1}", decision)
-            name, model = (f"m{number + 1}", child) if decision.promoted else (name, model)
-        else:
-            name, model = f"m{number + 1}", child
+        board.note(number, f"m{number + 1}", decision)
         for control in config.controls if number == 1 else ():
             run_control(control, config, steps, board, (sft, m1), prompts, (ift, eft))
+        if decision.promoted:
+            name, model = f"m{number + 1}", child
     board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=name)
     return model
 
@@ -267,6 +267,17 @@ def learn(
     ift, eft = seeds
     return steps.train(f"{name}-model", imitate, locate(config.model), ift, (*eft, *perfect),
                        config.sft, config.engine.chat, config.seed)  # fmt: skip
+
+
+def tried(name: str, last: ModelRef) -> list[tuple[str, ModelRef]]:
+    """Return the models of a training that may be chosen: those kept on the way, and the last."""
+    kept = milestones_of(Path(last.path)).glob("step-*")
+    numbered = sorted((int(p.name.split("-")[1]), p) for p in kept if not p.suffix)
+    on_the_way = [
+        (f"{name}-step-{step}", ModelRef(f"{last.name} step {step}", str(p), weights_digest(p)))
+        for step, p in numbered
+    ]
+    return [*on_the_way, (name, last)]
 
 
 def run_control(  # noqa: PLR0913  a control differs from the run in one of these alone

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["compare"]
 
-_KINDS = ("base", "method", "control")
+_KINDS = ("baseline", "base", "method", "control")
 
 
 def compare(figures_by_run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -99,6 +99,8 @@ def _environment() -> Environment:
     )
     environment.globals.update(axis=axis, wording=wording)
     environment.filters.update(
+        amount=wording.amount,
+        change_of=wording.change_of,
         percent=wording.percent,
         points=wording.points,
         span=wording.span,

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-__all__ = ["Arm", "ArmKind", "Calibration", "Decision", "Headline", "Score", "Summary"]
+__all__ = ["Arm", "ArmKind", "Calibration", "Decision", "Headline", "Score", "Summary", "Unit"]
 
-ArmKind: TypeAlias = Literal["base", "method", "control"]
+ArmKind: TypeAlias = Literal["base", "baseline", "method", "control"]
+Unit: TypeAlias = Literal["share", "points"]
 Interval: TypeAlias = Annotated[tuple[FiniteFloat, FiniteFloat], "95%, low and high"]
 
 
@@ -19,7 +20,7 @@ class Stored(BaseModel):
 
 
 class Headline(Stored):
-    """The one comparison that the run was made for; fractions, not percent."""
+    """The one comparison that the run was made for; fractions, not percent, or points of a scale."""
 
     metric: str
     set: str | None = None
@@ -31,6 +32,10 @@ class Headline(Stored):
     difference: FiniteFloat
     interval: Interval
     n: int
+    unit: Unit = "share"
+    """share: fractions of questions; points: scores of responses."""
+    highest: FiniteFloat | None = None
+    """The best score, where the unit is points."""
 
 
 class Paired(Stored):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Literal, TypeAlias
 
-from selfimprove.report.summary import Headline
+from selfimprove.report.summary import Headline, Unit
 
 __all__ = [
     "Verdict",
+    "amount",
+    "change_of",
     "count",
     "duration",
     "percent",
@@ -38,10 +40,14 @@ def verdict(interval: tuple[float, float]) -> Verdict:
 
 def sentence(headline: Headline) -> str:
     """State the headline in one plain sentence."""
+    unit = headline.unit
     what = f"{headline.metric} on {headline.set}" if headline.set else headline.metric
-    course = f"{what} went from {percent(headline.before)} to {percent(headline.after)}"
-    change, asked = f"{points(headline.difference)} points", f"{count(headline.n)} questions"
-    said, interval = verdict(headline.interval), f"95% interval {span(headline.interval)}"
+    course = f"{what} went from {amount(headline.before, unit)} to {amount(headline.after, unit)}"
+    if headline.highest is not None:
+        course += f" of {headline.highest:g}"
+    asked = f"{count(headline.n)} {'prompts' if unit == 'points' else 'questions'}"
+    change = f"{change_of(headline.difference, unit)} points"
+    said, interval = verdict(headline.interval), f"95% interval {span(headline.interval, unit)}"
     if said == "no improvement shown":
         return f"{said.capitalize()}: {course}, {change}; the {interval} contains zero ({asked})."
     return f"{said.capitalize()}: {course}, {change} ({interval}, {asked})."
@@ -70,13 +76,39 @@ def points(value: float | None) -> str:
     return "0.0" if float(text) == 0 else text.replace("-", _MINUS)
 
 
-def span(interval: tuple[float, float] | None) -> str:
+def amount(value: float | None, unit: Unit = "share") -> str:
+    """Write a measured value in its unit.
+
+    >>> amount(0.6149), amount(4.0825, "points")
+    ('61.5%', '4.08')
+    """
+    if unit == "share" or value is None:
+        return percent(value)
+    return f"{value:.2f}"
+
+
+def change_of(value: float | None, unit: Unit = "share") -> str:
+    """Write a difference in points: of a percentage, or of a scale of scores.
+
+    >>> change_of(0.12), change_of(-0.736, "points")
+    ('+12.0', '−0.74')
+    """
+    if unit == "share" or value is None:
+        return points(value)
+    text = f"{value:+.2f}" if abs(value) >= 0.005 else f"{value:+.3f}"
+    return "0.00" if float(text) == 0 else text.replace("-", _MINUS)
+
+
+def span(interval: tuple[float, float] | None, unit: Unit = "share") -> str:
     """Write an interval of a difference in points.
 
-    >>> span((0.08, 0.16))
-    '+8.0 to +16.0'
+    >>> span((0.08, 0.16)), span((0.5, 0.8), "points")
+    ('+8.0 to +16.0', '+0.50 to +0.80')
     """
-    return "–" if interval is None else f"{points(interval[0])} to {points(interval[1])}"
+    if interval is None:
+        return "–"
+    low, high = (change_of(end, unit) for end in interval)
+    return f"{low} to {high}"
 
 
 def count(value: float | None) -> str:

@@ -42,7 +42,7 @@ class ServerConfig(Config):
     """The name that requests carry; None: the model's folder."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is stored nowhere."""
-    extra_body: dict[str, Any] = {}
+    extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of every request, as this server knows them, e.g. {min_p: 0.05}."""
     concurrency: int = Field(default=16, ge=1)
     """Requests under way at once."""

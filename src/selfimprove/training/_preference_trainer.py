@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import torch
+from transformers import TrainerCallback
 
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.dpo_loss import dpo_loss
+from selfimprove.training.model_folder import write
 from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
 from selfimprove.training.tokens import TokenisedExample
 
-__all__ = ["PairCollator", "PairRows", "PreferenceTrainer"]
+__all__ = ["Milestones", "PairCollator", "PairRows", "PreferenceTrainer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,29 @@ class PairCollator:
             piece["reference"] = self.reference[torch.tensor(numbers)]
         piece["pair"] = torch.tensor(numbers)
         return piece
+
+
+@final
+class Milestones(TrainerCallback):
+    """Writes the model as it is every so many steps, to be tried on prompts of its own."""
+
+    def __init__(self, every: int, base: Path, folder: Path) -> None:
+        self._every = every
+        self._base = base
+        self._folder = folder
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
+        """Write one, whole or not at all, but for the last step, which is written anyway."""
+        step = state.global_step
+        if step % self._every or step >= state.max_steps or not state.is_world_process_zero:
+            return
+        out = self._folder / f"step-{step}"
+        if not out.exists():
+            partial = out.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            # A copy: writing merges adapters and changes the precision.
+            write(copy.deepcopy(rest["model"]), self._base, partial, f"Step {step} of a training.")
+            partial.rename(out)
 
 
 @final

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from selfimprove.training._preference_trainer import PairCollator, PairRows, PreferenceTrainer
 
-__all__ = ["DpoConfig", "TrainedDpo", "train_dpo"]
+__all__ = ["DpoConfig", "TrainedDpo", "milestones_of", "train_dpo"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class DpoConfig(SftConfig):
     """Strength of the pull towards the reference. Paper: 0.1."""
     nll_alpha: float = Field(default=0.0, ge=0)
     """Weight of the chosen response's own loss (Iterative RPO: 1); 0 is plain DPO."""
+    try_every: int | None = Field(default=None, ge=1)
+    """Steps between models that are kept beside the last one, for early stopping. Paper: 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,11 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Loaded here: whoever only reads a recipe needs no torch.
     from selfimprove.training import model_folder, supervised
-    from selfimprove.training._preference_trainer import PairCollator, PreferenceTrainer
+    from selfimprove.training._preference_trainer import (
+        Milestones,
+        PairCollator,
+        PreferenceTrainer,
+    )
     from selfimprove.training.checkpoints import newest_readable
     from selfimprove.training.quiet import quietly
 
@@ -134,6 +140,9 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
         )
         trainer.beta, trainer.nll_alpha = config.beta, config.nll_alpha
         known = _reference(trainer, collate, reference or policy, policy, config, checkpoints)
+        if config.try_every is not None:
+            folder = milestones_of(out)
+            trainer.add_callback(Milestones(config.try_every, policy, folder))
         newest = newest_readable(checkpoints)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         model_folder.write(trainer.model, policy, out, card)
@@ -141,6 +150,11 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     counts = {"steps": steps, "pairs": len(rows), "tokens": tokens, "truncated": truncated}
     counts["dropped"] = len(pairs) - len(rows)
     return _summary(counts, trainer.state.log_history, known, started)
+
+
+def milestones_of(out: Path) -> Path:
+    """Return where the models of `try_every` lie, each a folder `step-N`."""
+    return out.parent / "milestones"
 
 
 def _check(pairs: Sequence[Pair]) -> None:

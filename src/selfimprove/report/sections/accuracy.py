@@ -8,6 +8,9 @@ from typing import Any
 from selfimprove.report.run_folder import RunFolder
 from selfimprove.report.summary import Arm, Score
 
+POINTS = "mean score"
+"""A metric in points of a scale, which has a section of its own."""
+
 _MODES = {
     "standard": "direct answer",
     "cot": "chain of thought",
@@ -17,7 +20,9 @@ _MODES = {
 
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return a panel for each set, in-domain sets first; in it a group of arms for each measure."""
-    scores = [(arm, score) for arm in run.summary.arms for score in arm.scores]
+    scores = [
+        (arm, score) for arm in run.summary.arms for score in arm.scores if score.metric != POINTS
+    ]
     sets = dict.fromkeys(
         (score.domain, score.set) for _, score in sorted(scores, key=lambda s: s[1].domain != "in")
     )

@@ -1,0 +1,139 @@
+"""Two systems compared from the command line: what `selfimprove eval head-to-head` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfimprove.config import Config, apply_override, load
+from selfimprove.data.alpaca_eval import (
+    ModelOutput,
+    outputs_of,
+    read_outputs,
+    read_preferences,
+    write_outputs,
+)
+from selfimprove.data.sources import Source
+from selfimprove.data.user_prompts import read_prompts
+from selfimprove.errors import ConfigError, DataError
+from selfimprove.evaluation.head_to_head import head_to_head
+from selfimprove.judges.judge import JudgeConfig, compare, judging_model
+from selfimprove.models import locate
+from selfimprove.progress import track
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.responses import respond
+from selfimprove.types import Match, ModelRef, Outcome, Response
+
+__all__ = ["compare_systems", "recount"]
+
+_CHUNK = 64
+
+
+class _Versus(Config):
+    """What may be overridden on the command line."""
+
+    judge: JudgeConfig = JudgeConfig()
+    """Who decides; `judge.model` is what --judge names."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.9, max_tokens=512)
+    """How models answer, where the systems are models and not files."""
+    engine: EngineConfig = EngineConfig(chat=True)
+    """The engine that answers, and judges unless `judge.engine` names another."""
+
+
+def recount(preferences: Path) -> dict[str, Any]:
+    """Count an AlpacaEval annotations file anew.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    outcomes, first, second = read_preferences(preferences)
+    told = head_to_head(outcomes, first=first, second=second, judge=preferences.name,
+                        set=f"{len(outcomes)} annotations")  # fmt: skip
+    return told.as_dict()
+
+
+def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a seed
+    first: str,
+    second: str,
+    judge: str,
+    overrides: Sequence[str],
+    *,
+    prompts: str | None,
+    limit: int | None,
+    seed: int,
+    outputs: Path | None = None,
+) -> dict[str, Any]:
+    """Compare two `model_outputs.json` files, or two models that answer a file of prompts.
+
+    Args:
+        first: a file of outputs, or a model: tiny, a folder, a hub id.
+        second: likewise.
+        judge: a model that judges.
+        overrides: fields of `judge`, `sampling` and `engine`, e.g. judge.kind=pairwise.
+        prompts: format:file; needed where a system is a model.
+        limit: compare on the first so many prompts.
+        seed: of responses and verdicts.
+        outputs: a folder for the responses of models, as `model_outputs.json` files.
+
+    Raises:
+        ConfigError: an override is unknown, or prompts are missing.
+        DataError: a file cannot be read, or the two answered different prompts.
+    """
+    tree: dict[str, Any] = {"judge": {"model": judge}}
+    for override in overrides:
+        apply_override(tree, override)
+    config = load(_Versus, tree, "overrides")
+    if config.judge.model == "self":
+        raise ConfigError("--judge self: there is no run whose model it could be; name a model")
+    ours, theirs = (_system(name, prompts, limit, config, seed) for name in (first, second))
+    if outputs is not None:
+        for name, rows in (("first", ours), ("second", theirs)):
+            write_outputs(outputs / f"{name}.json", rows)
+    matched = _matches(ours, theirs)
+    told = head_to_head(_decide(matched, config, seed), first=_name(ours, first),
+                        second=_name(theirs, second), judge=f"{config.judge.kind} {judge}",
+                        set=f"{len(matched)} prompts")  # fmt: skip
+    return told.as_dict()
+
+
+def _system(
+    name: str, prompts: str | None, limit: int | None, config: _Versus, seed: int
+) -> list[ModelOutput]:
+    if name.endswith(".json"):
+        return read_outputs(Path(name))[:limit]
+    if prompts is None:
+        raise ConfigError(
+            f"{name} is no .json file of outputs: as a model it needs --prompts format:file"
+        )
+    kind, colon, file = prompts.partition(":")
+    source = Source(source=file if colon else prompts, format=kind if colon else "", limit=limit)
+    asked = read_prompts((source,))
+    chunks = [asked[i : i + _CHUNK] for i in range(0, len(asked), _CHUNK)]
+    sampling = config.sampling.model_copy(update={"n": 1})
+    batches = respond(chunks, locate(name), sampling, config.engine, seed)
+    rows: list[Response] = [r for b in track(batches, name, len(chunks)) for r in b.rows]
+    return outputs_of(rows, name, source.format)
+
+
+def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list[Match]:
+    if [o.instruction for o in ours] != [o.instruction for o in theirs]:
+        raise DataError(
+            "the two systems did not answer the same prompts in the same order: "
+            "compare files made from one prompt set"
+        )
+    return [
+        Match(str(number), str(number), one.instruction, one.output, other.output)
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1)
+    ]
+
+
+def _decide(matched: Sequence[Match], config: _Versus, seed: int) -> list[Outcome]:
+    chunks = [matched[i : i + _CHUNK] for i in range(0, len(matched), _CHUNK)]
+    by = judging_model(config.judge, ModelRef("", "", ""))
+    batches = compare(chunks, by, config.judge, config.engine, seed)
+    return [o for batch in track(batches, "matches", len(chunks)) for o in batch.rows]
+
+
+def _name(rows: Sequence[ModelOutput], given: str) -> str:
+    return rows[0].generator if rows else given

@@ -1,0 +1,20 @@
+"""Models against each other on the same prompts: who wins, and what is left at equal length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfimprove.report.run_folder import RunFolder
+
+
+def figures(run: RunFolder) -> list[dict[str, Any]] | None:
+    """Return every comparison, with a word that says better only where the interval does."""
+    found = (run.raw_summary or {}).get("head_to_head") or []
+    return [{**one, "verdict": _verdict(one["decided_interval"])} for one in found] or None
+
+
+def _verdict(interval: list[float]) -> str:
+    low, high = interval
+    if low > 0.5:
+        return "better"
+    return "worse" if high < 0.5 else "no difference shown"
