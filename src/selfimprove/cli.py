@@ -31,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-data_app = typer.Typer(help="Look at data files.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data files, or make seed data.", no_args_is_help=True)
 tiny_app = typer.Typer(help="The tiny model that ships with the package.", no_args_is_help=True)
 eval_app = typer.Typer(
     cls=ModelOrCommand,
@@ -108,7 +108,9 @@ def evaluate(
         list[str] | None,
         typer.Argument(help="Fields of `evaluation` and `engine`, e.g. votes=16 engine.chat=true."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="First so many questions a file.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First so many questions a file.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the sampled votes.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -139,7 +141,7 @@ def head_to_head(  # noqa: PLR0913  each is an option of the command line
     prompts: Annotated[
         str | None, typer.Option(help="format:file that models answer, e.g. tiny:test.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="First so many prompts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First so many prompts.")] = None,
     seed: Annotated[int, typer.Option(help="Seeds responses and verdicts.")] = 0,
     outputs: Annotated[
         Path | None, typer.Option(help="Folder for the models' responses, in AlpacaEval's format.")
@@ -153,6 +155,8 @@ def head_to_head(  # noqa: PLR0913  each is an option of the command line
 
     words = systems or []
     if preferences is not None:
+        if words or {judge, prompts, limit, outputs} != {None}:
+            raise ConfigError("--preferences counts a whole file, and goes with --json alone")
         found = recount(preferences)
     elif len(words) < 2 or judge is None:
         raise ConfigError("give two systems and --judge MODEL, or --preferences FILE")
@@ -173,7 +177,7 @@ def evaluate_judge(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Fields of the judge, e.g. kind=pairwise votes=1.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="First so many matches.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First so many matches.")] = None,
     seed: Annotated[int, typer.Option(help="Seeds the verdicts.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:

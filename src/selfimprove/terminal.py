@@ -100,21 +100,22 @@ def show_scores(model: str, found: Mapping[str, Any]) -> None:
 def show_head_to_head(found: Mapping[str, Any]) -> None:
     """Print how one system did against another."""
 
-    def rate(name: str) -> str:
-        low, high = found[f"{name}_interval"]
-        return f"{found[name]:.6%}  (95 % {low:.1%} to {high:.1%})"
+    def rate(name: str, interval: str, digits: int = 2) -> str:
+        low, high = found[interval]
+        return f"{found[name]:.{digits}%}  (95 % {low:.1%} to {high:.1%})"
 
     counts = f"{found['wins']} won, {found['losses']} lost, {found['ties']} tied"
-    low, high = found["decided_interval"]
     show_facts(
         {
             "systems": f"{found['first']} against {found['second']}",
             "judge": found["judge"],
-            "matches": f"{found['n']}: {counts}, {found['unscored']} not judged",
-            "win rate": f"{rate('win_rate')}; ties count half",
+            "matches": f"{found['n']} on {found['prompts']} prompts: {counts}, "
+            f"{found['unscored']} not judged",
+            # As many digits as leaderboards publish, to be compared with them.
+            "win rate": f"{rate('win_rate', 'win_rate_interval', 6)}; ties count half",
             "standard error": f"{found['standard_error']:.6%}",
-            "of decided": f"{found['decided_rate']:.6%}  (95 % {low:.1%} to {high:.1%})",
-            "at equal length": rate("length_controlled"),
+            "of decided": rate("decided_rate", "decided_interval"),
+            "at equal length": rate("length_controlled", "length_controlled_interval"),
             "mean length": f"{found['first_length']:.0f} and {found['second_length']:.0f} characters",
         }
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _STATED = [*(str(n) for n in range(10)), "(A)", "(B)", "(C)", "(D)", "yes", "no", "white"]
+_SCORES = [f" Score: {k}" for k in range(6)]
+_NEXT = "\nInstruction:"
 _UNKNOWN = " The answer is it is not possible to tell."
 
 
@@ -20,7 +22,7 @@ def random_qwen2(folder: Path) -> Path:
     from selfimprove.tiny.shipped import folder as shipped
 
     tokenizer = AutoTokenizer.from_pretrained(shipped("tiny"))
-    tokenizer.add_tokens([*(f" The answer is {a}." for a in _STATED), _UNKNOWN])
+    tokenizer.add_tokens([*(f" The answer is {a}." for a in _STATED), _UNKNOWN, *_SCORES, _NEXT])
     tokenizer.model_max_length = 16_384
     torch.manual_seed(0)
     config = Qwen2Config(

@@ -5,10 +5,11 @@ Every interval resamples prompts, not matches: several draws of one prompt are n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import mean
@@ -103,7 +104,10 @@ def head_to_head(
 
     judged = [(o, o.preference) for o in outcomes if o.preference is not None]
     if not judged:
-        raise DataError(f"{first} against {second}: none of {len(outcomes)} matches was judged")
+        (why, _), *_ = Counter(o.unscored for o in outcomes).most_common(1) or [("no match", 0)]
+        raise DataError(
+            f"{first} against {second}: none of {len(outcomes)} matches was judged ({why})"
+        )
     preferences = np.array([preference for _, preference in judged])
     ours = np.array([o.first_length for o, _ in judged], dtype=float)
     theirs = np.array([o.second_length for o, _ in judged], dtype=float)
@@ -112,7 +116,9 @@ def head_to_head(
     won, tied = preferences > 0.5, preferences == 0.5
     wins, decided = int(won.sum()), int((~tied).sum())
     rate = float(preferences.mean())
-    interval = sample.interval(preferences, np.ones_like(preferences))
+    interval, decided_interval = sample.intervals(
+        [(preferences, np.ones_like(preferences)), (won, ~tied)]
+    )
     level = sample.at_equal_length(preferences, ours - theirs)
     return HeadToHead(
         first, second, judge, set,
@@ -127,12 +133,16 @@ def head_to_head(
         standard_error=float(preferences.std()) / sqrt(max(len(judged) - 1, 1)),
         decided=decided,
         decided_rate=wins / decided if decided else 0.5,
-        decided_interval=sample.interval(won, ~tied),
+        decided_interval=decided_interval,
         length_controlled=level[0] if level else rate,
         length_controlled_interval=level[1] if level else interval,
         first_length=float(ours.mean()),
         second_length=float(theirs.mean()),
     )  # fmt: skip
+
+
+_Share: TypeAlias = "tuple[NDArray[Any], NDArray[Any]]"
+"""What is counted, and of what: one value of each a match."""
 
 
 class _Sample:
@@ -142,26 +152,34 @@ class _Sample:
         self._prompt_of = prompt_of
         self._prompts = prompts
 
-    def interval(self, top: NDArray[Any], bottom: NDArray[Any]) -> tuple[float, float]:
-        """Return the 95 % interval of sum(top) / sum(bottom), one value of each a match."""
+    def intervals(self, shares: Sequence[_Share]) -> list[tuple[float, float]]:
+        """Return the 95 % interval of sum(top) / sum(bottom) of each share, from the same samples."""
         import numpy as np
 
-        tops, bottoms = (
-            np.bincount(self._prompt_of, weights=part.astype(float), minlength=self._prompts)
-            for part in (top, bottom)
-        )
-        if self._prompts == 1 or not bottoms.any():
+        of_prompts = [(self._by_prompt(top), self._by_prompt(bottom)) for top, bottom in shares]
+        columns = np.stack([part for share in of_prompts for part in share], axis=1)
+        drawn = np.concatenate([sample @ columns for sample in self._samples(_RESAMPLES)])
+        return [
+            self._degenerate(top, bottom) or _percentiles(drawn[:, 2 * i], drawn[:, 2 * i + 1])
+            for i, (top, bottom) in enumerate(of_prompts)
+        ]
+
+    def _by_prompt(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        import numpy as np
+
+        summed = np.bincount(self._prompt_of, values.astype(np.float64), self._prompts)
+        return summed.astype(np.float64)
+
+    def _degenerate(
+        self, top: NDArray[np.float64], bottom: NDArray[np.float64]
+    ) -> tuple[float, float] | None:
+        """Return the interval where a bootstrap would have no width, or nothing to go on."""
+        if self._prompts == 1 or not bottom.any():
             return _ANYWHERE
-        if not tops.any() or (tops == bottoms).all():  # a bootstrap would have no width
-            told = mean([float(tops.any())] * int((bottoms > 0).sum()))
-            return told.low, told.high
-        sums = np.concatenate(
-            [drawn @ np.stack([tops, bottoms], axis=1) for drawn in self._samples(_RESAMPLES)]
-        )
-        # A sample in which nothing was decided says neither.
-        rates = np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), 0.5), where=sums[:, 1] > 0)
-        low, high = np.percentile(rates, _TAILS)
-        return float(low), float(high)
+        if top.any() and (top != bottom).any():
+            return None
+        told = mean([float(top.any())] * int((bottom > 0).sum()))
+        return told.low, told.high
 
     def at_equal_length(
         self, preferences: NDArray[Any], longer_by: NDArray[Any]
@@ -181,3 +199,12 @@ class _Sample:
         even = np.full(self._prompts, 1 / self._prompts)
         for _ in range(count // _AT_ONCE):
             yield generator.multinomial(self._prompts, even, size=_AT_ONCE).astype(np.float64)
+
+
+def _percentiles(tops: NDArray[np.float64], bottoms: NDArray[np.float64]) -> tuple[float, float]:
+    import numpy as np
+
+    # A sample in which nothing was decided says neither.
+    rates = np.divide(tops, bottoms, out=np.full_like(tops, 0.5), where=bottoms > 0)
+    low, high = np.percentile(rates, _TAILS)
+    return float(low), float(high)

@@ -16,7 +16,7 @@ from selfimprove.config import Config
 from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
 from selfimprove.data.user_prompts import read_prompts
-from selfimprove.errors import ConfigError
+from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import head_to_head, matches
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
@@ -234,6 +234,11 @@ class ResponseBoard:
     def scores_of(self, arm: Arm, base: Arm) -> dict[str, Any]:
         """Return an arm's mean true score, and its difference from the base, prompt by prompt."""
         means = arm.by_prompt()
+        if not means:
+            raise DataError(
+                f"none of the responses of {arm.name} was scored by the {self.truth_name}: nothing "
+                "can be reported; choose another evaluation.judge"
+            )
         estimate = mean(list(means.values()))
         return {
             "set": self.set_name,

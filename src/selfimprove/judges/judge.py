@@ -58,6 +58,14 @@ class JudgeConfig(Config):
     max_unscored: float = Field(default=0.5, ge=0, le=1)
     """Above this share of responses without any score the step stops with an error."""
 
+    @property
+    def holds_model_here(self) -> bool:
+        """Whether `model` names weights on this machine, or such as are fetched to it."""
+        if self.model == _SELF or self.kind == "random":
+            return False
+        server = self.engine.server if self.engine is not None else None
+        return server is None or (bool(server.command) and is_here(self.model))
+
     @model_validator(mode="before")
     @classmethod
     def _pins_its_prompt(cls, tree: Any) -> Any:  # noqa: ANN401  whatever was given
@@ -102,8 +110,7 @@ def judging_model(config: JudgeConfig, current: ModelRef) -> ModelRef:
     """
     if config.model == _SELF or config.kind == "random":
         return current
-    server = config.engine.server if config.engine is not None else None
-    if server is not None and not (server.command and is_here(config.model)):
+    if not config.holds_model_here:
         return ModelRef(config.model, config.model, "")  # its weights lie with the server
     return locate(config.model)
 

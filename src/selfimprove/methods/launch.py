@@ -94,8 +94,9 @@ def _models(config: MethodConfig) -> list[str]:
     """Return the names of the models that a run reads."""
     if isinstance(config, lmsi.LmsiConfig):
         return [config.model, *([config.student] if config.student else [])]
-    writer = config.prompts.writer
-    return [config.model, *([] if writer == "self" else [writer])]
+    writer, judges = config.prompts.writer, (config.judge, config.evaluation.judge)
+    named = [j.model for j in judges if j is not None and j.holds_model_here]
+    return [config.model, *([] if writer == "self" else [writer]), *named]
 
 
 @dataclass(frozen=True, slots=True)

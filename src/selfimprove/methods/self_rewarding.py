@@ -154,7 +154,8 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
     board.measure_judge("sft", sft, config.judge)
     board.measure_judge("m1", m1, config.judge)
 
-    name, model = "m1", m1
+    newest, model = "m1", m1
+    known_as = newest  # on the validation prompts: a model of early stopping has its own name
     for number in range(1, config.iterations + 1):
         # 1. Write new prompts (Sec. 2.2).
         prompts = new_prompts(config, steps, f"m{number}", model, ift, board.held_out())
@@ -162,7 +163,7 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
         made = one_round(config, steps, f"m{number}", model, prompts, config.judge)
         child = learn(config, steps, f"m{number + 1}", model, (ift, eft), made)
         # 5. Stop early, and keep the parent if even the best child is worse.
-        decision = gate.decide((name, model), tried(f"m{number + 1}", child))
+        decision = gate.decide((known_as, model), tried(f"m{number + 1}", child))
         child = decision.child
         board.watch(number, f"m{number}", prompts, ift.items, made)
         board.measure(f"m{number + 1}", child, "method", parent=model, data=made.pairs,
@@ -172,8 +173,8 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
         for control in config.controls if number == 1 else ():
             run_control(control, config, steps, board, (sft, m1), prompts, (ift, eft))
         if decision.promoted:
-            name, model = f"m{number + 1}", child
-    board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=name)
+            newest, model, known_as = f"m{number + 1}", child, decision.chosen
+    board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=newest)
     return model
 
 

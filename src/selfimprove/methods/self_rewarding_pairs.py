@@ -111,8 +111,9 @@ def _outside_in(scored: Sequence[_Scored]) -> Iterator[tuple[_Scored, _Scored]]:
 def _length_controlled(scored: Sequence[_Scored], rho: float) -> tuple[_Scored, _Scored]:
     """Return the shortest of the near-best and the longest of the near-worst (Meta-Rewarding)."""
     highest, lowest = max(s for s, _ in scored), min(s for s, _ in scored)
-    near_best = [one for one in scored if one[0] >= (1 - rho) * highest + rho * lowest]
-    near_worst = [one for one in scored if one[0] <= (1 - rho) * lowest + rho * highest]
+    tolerance = rho * (highest - lowest)  # exact where all scores are equal
+    near_best = [one for one in scored if one[0] >= highest - tolerance]
+    near_worst = [one for one in scored if one[0] <= lowest + tolerance]
     shortest = min(near_best, key=lambda one: one[1].new_tokens)
     return shortest, max(near_worst, key=lambda one: one[1].new_tokens)
 

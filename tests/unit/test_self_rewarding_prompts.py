@@ -1,0 +1,66 @@
+"""Which texts a model wrote become prompts."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfimprove.methods.self_rewarding_prompts import PromptsConfig, Written, new_prompts
+from selfimprove.types import UserPrompt
+
+
+def _prompts(*texts: str) -> list[UserPrompt]:
+    return [UserPrompt(f"s{i}", "seed", text) for i, text in enumerate(texts)]
+
+
+def _new(*texts: str, config: PromptsConfig | None = None, excluded: tuple[str, ...] = ()):
+    drawn = [Written(i, text, "stop") for i, text in enumerate(texts)]
+    seeds = _prompts("Name three rivers of France.")
+    made = new_prompts(drawn, seeds, (), _prompts(*excluded), config or PromptsConfig(), "own")
+    reasons = {d.why: d.count for d in made.funnels[0].dropped}
+    return [p.text for p in made.rows], reasons
+
+
+def test_a_usable_new_prompt_is_kept_and_named():
+    assert _new(" Explain how a bridge carries its load. ") == (
+        ["Explain how a bridge carries its load."],
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("Sing now.", "too short"),
+        ("word " * 151, "too long"),
+        ("Draw a picture of a horse, please.", "banned word"),
+        ("Please go to the next page now.", "banned word"),
+        ("Write a program that sorts a list.", "banned start"),
+        ("- tell me about the moon", "starts with no letter"),
+        ("Ünder what law does water boil?", "starts with no letter"),
+        ("Name three rivers of France.", "too similar to another"),
+        ("Name four rivers of France.", "too similar to another"),
+    ],
+)
+def test_what_is_dropped_and_why(text, why):
+    assert _new(text) == ([], {why: 1})
+
+
+def test_an_evaluation_prompt_is_dropped_as_such_whatever_its_case():
+    kept, reasons = _new("What is the tallest tree?", excluded=("what is  the tallest Tree?",))
+    assert (kept, reasons) == ([], {"is an evaluation prompt": 1})
+
+
+def test_a_text_that_was_cut_off_is_no_prompt():
+    drawn = [Written(0, "Explain how a bridge carries", "length")]
+    made = new_prompts(drawn, [], (), (), PromptsConfig(), "own")
+    assert [d.why for d in made.funnels[0].dropped] == ["cut off by max_tokens"]
+
+
+def test_an_answer_behind_the_instruction_is_cut_off():
+    kept, _ = _new("Explain how a bridge carries its load.\nResponse: By tension.")
+    assert kept == ["Explain how a bridge carries its load."]
+
+
+def test_own_prompts_are_compared_with_each_other():
+    kept, reasons = _new("What do owls eat at night?", "What do owls eat at night?")
+    assert (kept, reasons) == (["What do owls eat at night?"], {"too similar to another": 1})

@@ -1,0 +1,88 @@
+"""Judging examples from people's rankings."""
+
+from __future__ import annotations
+
+import json
+
+from selfimprove.data.sources import Source
+from selfimprove.methods.self_rewarding_seeds import (
+    ReviewsConfig,
+    SeedFilesConfig,
+    agreeing_reviews,
+    siblings,
+    write_seed_files,
+)
+from selfimprove.types import Demonstration, Ranked, Verdict
+
+
+def _reviews(ranked, scores, config=None, given=()):
+    verdicts = [
+        Verdict(row, rank, vote, score, None if score is not None else "no score", f"S{score}")
+        for (row, rank), votes in scores.items()
+        for vote, score in enumerate(votes)
+    ]
+    return agreeing_reviews(
+        ranked, siblings(ranked), verdicts, given, "tiny", config or ReviewsConfig(), 0
+    )
+
+
+_ROW = Ranked("a", "oasst", "Ask.", ("best", "worst"))
+
+
+def test_a_ranking_that_the_scores_repeat_gives_an_example_for_each_response():
+    made = _reviews([_ROW], {("a", 0): [4.0], ("a", 1): [2.0]})
+    assert [(d.prompt, d.response) for d in made.rows] == [
+        ("Review the response.\nInstruction: Ask.\nResponse: best", "S4.0"),
+        ("Review the response.\nInstruction: Ask.\nResponse: worst", "S2.0"),
+    ]
+
+
+def test_a_tie_an_inversion_and_a_missing_score_are_dropped_with_their_reason():
+    rows = [_ROW, Ranked("b", "oasst", "?", ("x", "y")), Ranked("c", "oasst", "!", ("x", "y"))]
+    made = _reviews(
+        rows,
+        {("a", 0): [3.0], ("a", 1): [3.0], ("b", 0): [1.0], ("b", 1): [2.0],
+         ("c", 0): [5.0], ("c", 1): [None]},
+    )  # fmt: skip
+    assert list(made.rows) == []
+    assert {d.why: d.count for d in made.funnels[0].dropped} == {
+        "scores do not rank the responses as people did": 2,
+        "a response without a score": 1,
+    }
+
+
+def test_the_vote_nearest_to_the_mean_speaks():
+    made = _reviews([_ROW], {("a", 0): [5.0, 3.0, 4.0], ("a", 1): [1.0, 1.0, 1.0]})
+    assert made.rows[0].response == "S4.0"
+
+
+def test_the_commonest_score_is_cut_down_to_the_second():
+    rows = [Ranked(str(i), "oasst", "?", ("x", "y")) for i in range(4)]
+    scores: dict[tuple[str, int], list[float]] = {}
+    for i in range(4):
+        scores |= {(str(i), 0): [4.0], (str(i), 1): [float(i % 2)]}
+    made = _reviews(rows, scores)
+    assert sorted(d.response for d in made.rows) == ["S0.0", "S0.0", "S1.0", "S1.0", "S4.0", "S4.0"]
+    assert len(_reviews(rows, scores, ReviewsConfig(balance=False)).rows) == 8
+
+
+def test_given_examples_come_first():
+    own = Demonstration("g", "file", "p", "r")
+    made = _reviews([_ROW], {("a", 0): [4.0], ("a", 1): [2.0]}, given=(own,))
+    assert made.rows[0] == own
+
+
+def test_seed_files_of_rated_conversations(tmp_path):
+    tree = {
+        "message_tree_id": "t", "prompt": {"text": "Hi?", "lang": "en", "replies": [
+            {"text": "Hello.", "rank": 0, "lang": "en"}, {"text": "No.", "rank": 1, "lang": "en"},
+        ]},
+    }  # fmt: skip
+    file = tmp_path / "trees.jsonl"
+    file.write_text(json.dumps(tree) + "\n")
+    source = Source(source=str(file), format="oasst")
+    (funnel,) = write_seed_files(source, tmp_path / "out", None, SeedFilesConfig(), 0)
+    assert (funnel.given, funnel.kept) == (1, 1)
+    (row,) = map(json.loads, (tmp_path / "out" / "ift.jsonl").read_text().splitlines())
+    assert (row["prompt"], row["completion"]) == ("Hi?", "Hello.")
+    assert not (tmp_path / "out" / "eft.jsonl").exists()
