@@ -154,7 +154,7 @@ def show_check(file: str, found: Check) -> None:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.answer_types.items()))
     print(f"{file}: {found.rows:,} rows, {found.good:,} good ({kinds}), {len(found.bad):,} broken")
     if found.unlabelled:
-        print(f"  {found.unlabelled:,} good rows have no answer: to learn from, not to measure on")
+        print(f"  {found.unlabelled:,} good rows have no answer")
     for bad in found.bad[:_SHOWN_BAD_ROWS]:
         print(f"  {bad.place}: {bad.problem}")
     if len(found.bad) > _SHOWN_BAD_ROWS:

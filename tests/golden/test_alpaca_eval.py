@@ -12,14 +12,12 @@ import pytest
 
 from selfimprove.data.alpaca_eval import (
     ModelOutput,
-    outputs_of,
     read_outputs,
     read_preferences,
     write_outputs,
 )
 from selfimprove.errors import DataError
 from selfimprove.evaluation.versus import recount
-from selfimprove.types import Response
 
 _ANNOTATIONS = "alpaca_eval/alpaca-7b__alpaca_eval_gpt4__annotations.json"
 _OUTPUTS = ("text_davinci_003_model_outputs.json", "gpt4_1106_preview_model_outputs.json")
@@ -137,14 +135,6 @@ def test_any_text_comes_back_as_it_was(tmp_path: Path) -> None:
     write_outputs(tmp_path / "new" / "outputs.json", rows)
     assert read_outputs(tmp_path / "new" / "outputs.json") == rows
     assert (tmp_path / "new" / "outputs.json").read_bytes().isascii()
-
-
-def test_the_first_response_to_each_prompt_is_the_output() -> None:
-    rows = [Response(f"p{n}", f"q{n}", i, f"r{n}{i}", "stop", 2) for n in (1, 2) for i in (0, 1)]
-    assert outputs_of(rows, "m2", "mine") == [
-        ModelOutput("mine", "q1", "r10", "m2"),
-        ModelOutput("mine", "q2", "r20", "m2"),
-    ]
 
 
 def test_a_system_without_a_name_has_that_of_its_file(tmp_path: Path) -> None:

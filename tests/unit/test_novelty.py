@@ -23,7 +23,8 @@ def _filtered(texts, threshold):
 
 
 def _all_pairs(texts, threshold):
-    known, kept = [], []
+    known: list[tuple[str, ...]] = []
+    kept = []
     for text in texts:
         words = words_of(text)
         new = not any(

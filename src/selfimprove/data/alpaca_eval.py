@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from selfimprove.errors import DataError
 from selfimprove.files import write_replacing
-from selfimprove.types import Outcome, Response
+from selfimprove.types import Outcome
 
-__all__ = ["ModelOutput", "outputs_of", "read_outputs", "read_preferences", "write_outputs"]
+__all__ = ["ModelOutput", "read_outputs", "read_preferences", "write_outputs"]
 
 _TIES: Final = (0, 1.5)
 
@@ -61,11 +61,6 @@ def write_outputs(path: Path, outputs: Sequence[ModelOutput]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # pandas wrote the published files, and pandas escapes slashes; a slash stands in texts alone.
     write_replacing(path, text.replace("/", "\\/").encode())
-
-
-def outputs_of(responses: Sequence[Response], generator: str, dataset: str) -> list[ModelOutput]:
-    """Return the first response to each prompt as model outputs."""
-    return [ModelOutput(dataset, r.prompt, r.text, generator) for r in responses if r.index == 0]
 
 
 def read_preferences(path: Path) -> tuple[list[Outcome], str, str]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from selfimprove.data import oasst
 from selfimprove.data.formats import rows_of
 from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.row import RowError, optional, text, value
 from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 
-__all__ = ["FORMATS", "parsed", "prompt_of", "response_of"]
+__all__ = ["FORMATS", "parsed", "prompt_and_response", "prompt_of", "response_of", "rows"]
 
 T = TypeVar("T")
 
@@ -24,11 +25,13 @@ _PROMPTS: Final = ("prompt", "instruction", "question", "input")
 _RESPONSES: Final = ("response", "completion", "output", "answer", "chosen")
 
 
-def parsed(source: str, name: str, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
-    """Yield the rows of a file or hub dataset, each as `parse` reads it.
+def rows(
+    source: str, name: str, parse: Callable[[Mapping[str, Any]], T]
+) -> Iterator[tuple[str, T | RowError]]:
+    """Yield the place of each row of a file or hub dataset, and the row or what is wrong with it.
 
     Raises:
-        DataError: the format is unknown, the file cannot be read, or a row of it is broken.
+        DataError: the format is unknown, or the file as a whole cannot be read.
     """
     if name not in FORMATS:
         raise DataError(
@@ -36,20 +39,46 @@ def parsed(source: str, name: str, parse: Callable[[Mapping[str, Any]], T]) -> I
         )
     path = Path(source)
     try:
-        found = (
-            hub_records(source, None)
-            if not path.exists() and is_hub_id(source)
-            else records(path, rows_of)
-        )
-        for record in found:
-            if record.fields is None:
-                raise DataError(f"{source}, {record.place}: {record.problem}")
-            try:
-                yield parse(record.fields)
-            except RowError as error:
-                raise DataError(f"{source}, {record.place}: {error}") from error
+        on_hub = not path.exists() and is_hub_id(source)
+        found = hub_records(source, None) if on_hub else records(path, rows_of)
     except RowError as error:
         raise DataError(f"{source} does not look like {name}: it {error}") from error
+    for record in found:
+        if record.fields is None:
+            yield record.place, RowError(record.problem)
+            continue
+        try:
+            yield record.place, parse(record.fields)
+        except RowError as error:
+            yield record.place, error
+
+
+def parsed(source: str, name: str, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
+    """Yield the rows of a file or hub dataset, each as `parse` reads it.
+
+    Raises:
+        DataError: the format is unknown, the file cannot be read, or a row of it is broken.
+    """
+    for place, row in rows(source, name, parse):
+        if isinstance(row, RowError):
+            hint = f"`selfimprove data check {source} --as {name}` lists every broken row"
+            raise DataError(f"{source}, {place}: {row}; {hint}") from row
+        yield row
+
+
+def prompt_and_response(fields: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return a row's prompt, and its response where it has one; trees give their best reply.
+
+    Raises:
+        RowError: there is no prompt.
+    """
+    if isinstance(fields.get("prompt"), Mapping):
+        tree = oasst.parse(fields)
+        return tree.prompt, tree.replies[0].text if tree.replies else None
+    try:
+        return prompt_of(fields), response_of(fields)
+    except RowError:
+        return prompt_of(fields), None
 
 
 def prompt_of(fields: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from selfimprove.data import dialogues
 from selfimprove.data.formats import FORMATS, Format
 from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.row import RowError
@@ -98,6 +99,8 @@ def check(source: str | Path, format: str) -> Check:
     Raises:
         DataError: the source as a whole cannot be read.
     """
+    if format in dialogues.FORMATS:
+        return _check_dialogues(str(source), format)
     good: list[Labelled] = []
     bad: list[BadRow] = []
     for row in _rows(source, format, None):
@@ -114,6 +117,19 @@ def check(source: str | Path, format: str) -> Check:
         answer_types=dict(Counter(str(row.question.answer_type) for row in good)),
         bad=tuple(bad),
     )
+
+
+def _check_dialogues(source: str, format: str) -> Check:
+    """Check a file of open-ended prompts: every row must hold one; many hold a response, too."""
+    bad: list[BadRow] = []
+    good = unanswered = 0
+    for place, row in dialogues.rows(source, format, dialogues.prompt_and_response):
+        if isinstance(row, RowError):
+            bad.append(BadRow(place, str(row)))
+        else:
+            good += 1
+            unanswered += row[1] is None
+    return Check(source, format, good + len(bad), good, unanswered, {"prompt": good}, tuple(bad))
 
 
 def _taken(
@@ -148,7 +164,7 @@ def _rows(source: str | Path, name: str, limit: int | None) -> Iterator[Labelled
     if name == TINY:
         return iter(_tiny(str(source), limit))
     if name not in FORMATS:
-        known = ", ".join([*FORMATS, TINY])
+        known = ", ".join([*FORMATS, *dialogues.FORMATS, TINY])
         raise DataError(f"no format is called {name!r}; there are {known}")
     return _parsed(_records(source, name, FORMATS[name]), name)
 

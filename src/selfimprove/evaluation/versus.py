@@ -9,7 +9,6 @@ from typing import Any
 from selfimprove.config import Config, apply_override, load
 from selfimprove.data.alpaca_eval import (
     ModelOutput,
-    outputs_of,
     read_outputs,
     read_preferences,
     write_outputs,
@@ -28,6 +27,7 @@ from selfimprove.types import Match, ModelRef, Outcome, Response
 __all__ = ["compare_systems", "recount"]
 
 _CHUNK = 64
+_RANDOM = "random"
 
 
 class _Versus(Config):
@@ -81,6 +81,8 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
         DataError: a file cannot be read, or the two answered different prompts.
     """
     tree: dict[str, Any] = {"judge": {"model": judge}}
+    if judge == _RANDOM:  # as in `eval judge`
+        tree["judge"] |= {"kind": _RANDOM, "votes": 1}
     for override in overrides:
         apply_override(tree, override)
     config = load(_Versus, tree, "overrides")
@@ -89,11 +91,12 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     ours, theirs = (_system(name, prompts, limit, config, seed) for name in (first, second))
     if outputs is not None:
         for name, rows in (("first", ours), ("second", theirs)):
-            write_outputs(outputs / f"{name}.json", rows)
+            first_draws = list({o.instruction: o for o in reversed(rows)}.values())[::-1]
+            write_outputs(outputs / f"{name}.json", first_draws)
     matched = _matches(ours, theirs)
     told = head_to_head(_decide(matched, config, seed), first=_name(ours, first),
                         second=_name(theirs, second), judge=f"{config.judge.kind} {judge}",
-                        set=f"{len(matched)} prompts")  # fmt: skip
+                        set=f"{len({m.prompt_id for m in matched})} prompts")  # fmt: skip
     return told.as_dict()
 
 
@@ -110,10 +113,9 @@ def _system(
     source = Source(source=file if colon else prompts, format=kind if colon else "", limit=limit)
     asked = read_prompts((source,))
     chunks = [asked[i : i + _CHUNK] for i in range(0, len(asked), _CHUNK)]
-    sampling = config.sampling.model_copy(update={"n": 1})
-    batches = respond(chunks, locate(name), sampling, config.engine, seed)
+    batches = respond(chunks, locate(name), config.sampling, config.engine, seed)
     rows: list[Response] = [r for b in track(batches, name, len(chunks)) for r in b.rows]
-    return outputs_of(rows, name, source.format)
+    return [ModelOutput(source.format, r.prompt, r.text, name) for r in rows]
 
 
 def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list[Match]:
@@ -122,10 +124,12 @@ def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list
             "the two systems did not answer the same prompts in the same order: "
             "compare files made from one prompt set"
         )
+    prompts: dict[str, str] = {}  # several draws of one prompt are resampled together
     return [
-        Match(str(number), str(number), one.instruction, one.output, other.output)
+        Match(str(number), prompts.setdefault(one.instruction, str(number)), one.instruction,
+              one.output, other.output)
         for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1)
-    ]
+    ]  # fmt: skip
 
 
 def _decide(matched: Sequence[Match], config: _Versus, seed: int) -> list[Outcome]:

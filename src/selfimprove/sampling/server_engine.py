@@ -137,10 +137,10 @@ class ServerEngine:
             _GaveUpError: every attempt failed.
         """
         jitter = rng(own_seed, "jitter")
-        why = ""
+        why, told = "", 0.0
         for attempt in range(self._config.retries + 1):
             if attempt:
-                time.sleep(min(2.0 ** (attempt - 1), _LONGEST_WAIT) * jitter.uniform(0.5, 1.0))
+                _pause(told or min(2.0 ** (attempt - 1), _LONGEST_WAIT) * jitter.uniform(0.5, 1.0))
             try:
                 response = self._session.post(
                     f"{self._url}/{page}", json=body, timeout=self._config.timeout
@@ -150,7 +150,7 @@ class ServerEngine:
                 continue
             if response.status_code in _AGAIN:
                 why = f"status {response.status_code}: {response.text[:200]}"
-                _wait_as_told(response)
+                told = _retry_after(response)
                 continue
             if response.status_code != requests.codes.ok:
                 raise EngineError(
@@ -192,8 +192,11 @@ def _read(answer: Mapping[str, Any], *path: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _wait_as_told(response: requests.Response) -> None:
-    """Honour Retry-After where it is a number of seconds."""
+def _retry_after(response: requests.Response) -> float:
+    """Return Retry-After where it is a number of seconds, else 0."""
     told = response.headers.get("Retry-After", "")
-    if told.isdecimal():
-        time.sleep(min(float(told), _LONGEST_WAIT))
+    return min(float(told), _LONGEST_WAIT) if told.isdecimal() else 0.0
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)

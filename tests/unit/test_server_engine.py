@@ -1,0 +1,239 @@
+"""The server engine against a small server of our own: real sockets, no model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.types import Message, Prompt
+
+
+@dataclass
+class Script:
+    """What the server answers, request by request, and what it saw."""
+
+    statuses: list[int] = field(default_factory=list)
+    """Of the first requests; 200 afterwards."""
+    headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    seconds: float = 0.0
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[str]:
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                script.requests.append(body)
+                script.paths.append(self.path)
+                script.keys.append(self.headers.get("Authorization"))
+                status = script.statuses.pop(0) if script.statuses else 200
+                script.at_once += 1
+                script.most_at_once = max(script.most_at_once, script.at_once)
+            time.sleep(script.seconds)
+            with lock:
+                script.at_once -= 1
+            said = f"seed {body['seed']}"
+            choice = {"text": said, "message": {"content": said}, "finish_reason": "stop"}
+            answer = {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+            content = script.raw or json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in script.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _engine(url: str, **settings: Any) -> ServerEngine:
+    return ServerEngine(Path("m"), ServerConfig(url=url, retries=2, model="m", **settings))
+
+
+_CHAT = [Prompt(str(i), (Message("user", f"Say {i}."),)) for i in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Do not really wait between attempts."""
+    pauses: list[float] = []
+    monkeypatch.setattr("selfimprove.sampling.server_engine._pause", pauses.append)
+    return pauses
+
+
+def test_every_draw_is_a_request_with_a_seed_of_its_own():
+    script = Script()
+    with serving(script) as url, closing(_engine(url)) as engine:
+        draws = draw_in_order(engine, _CHAT, SamplingConfig(n=3, temperature=0.4), seed=5)
+    assert [(d.key, d.index) for d in draws] == [(str(i), k) for i in range(4) for k in range(3)]
+    assert len({d.text for d in draws}) == 12
+    assert {r["temperature"] for r in script.requests} == {0.4}
+    assert set(script.paths) == {"/v1/chat/completions"}
+    assert (draws[0].prompt_tokens, draws[0].new_tokens) == (7, 3)
+
+
+def test_a_draw_does_not_depend_on_the_others():
+    with serving(Script()) as url, closing(_engine(url)) as engine:
+        both = draw_in_order(engine, _CHAT[:2], SamplingConfig(n=2), seed=5)
+        alone = draw_in_order(engine, _CHAT[1:2], SamplingConfig(n=1), seed=5)
+        other = draw_in_order(engine, _CHAT[1:2], SamplingConfig(n=1), seed=6)
+    assert alone[0].text == both[2].text != other[0].text
+
+
+def test_plain_text_goes_to_completions_and_further_fields_go_along():
+    script = Script()
+    with serving(script) as url, closing(_engine(url, extra_body={"min_p": 0.1})) as engine:
+        draw_in_order(engine, [Prompt("a", "Once")], SamplingConfig(stop=("\n",)), seed=0)
+    assert script.paths == ["/v1/completions"]
+    assert (script.requests[0]["prompt"], script.requests[0]["min_p"]) == ("Once", 0.1)
+    assert script.requests[0]["stop"] == ["\n"]
+
+
+def test_a_stop_string_that_the_server_left_in_is_cut_off():
+    script = Script(raw=b'{"choices": [{"text": "one\\n\\ntwo", "finish_reason": "length"}]}')
+    with serving(script) as url, closing(_engine(url)) as engine:
+        (draw,) = engine.draw([Prompt("a", "x")], SamplingConfig(stop=("\n\n",)), seed=0)
+    assert (draw.text, draw.finish) == ("one", "length")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_passing_failure_is_tried_again(status, quick):
+    script = Script(statuses=[status, status])
+    with serving(script) as url, closing(_engine(url)) as engine:
+        (draw,) = engine.draw(_CHAT[:1], SamplingConfig(), seed=0)
+    assert draw.text.startswith("seed")
+    assert len(script.requests) == 3
+    assert 0.5 <= quick[0] <= 1.0 <= quick[1] <= 2.0
+
+
+def test_the_server_says_how_long_to_wait(quick):
+    script = Script(statuses=[429], headers={"Retry-After": "9"})
+    with serving(script) as url, closing(_engine(url)) as engine:
+        list(engine.draw(_CHAT[:1], SamplingConfig(), seed=0))
+    assert quick[0] == 9.0
+
+
+def test_a_draw_that_fails_for_good_is_recorded_as_such():
+    script = Script(statuses=[500] * 3)
+    with serving(script) as url:
+        engine = _engine(url, max_failed=0.5, concurrency=1)
+        with closing(engine):
+            draws = draw_in_order(engine, _CHAT, SamplingConfig(), seed=0)
+    assert [d.finish for d in draws] == ["error", "stop", "stop", "stop"]
+    assert draws[0].text == ""
+
+
+def test_many_failures_are_an_error_that_says_what_the_server_said():
+    with (
+        serving(Script(raw=b"no json")) as url,
+        closing(_engine(url)) as engine,
+        pytest.raises(EngineError, match=r"failed for good.*no json"),
+    ):
+        list(engine.draw(_CHAT, SamplingConfig(), seed=0))
+
+
+def test_a_request_that_is_wrong_is_not_sent_again():
+    script = Script(statuses=[404])
+    with (
+        serving(script) as url,
+        closing(_engine(url)) as engine,
+        pytest.raises(EngineError, match="status 404"),
+    ):
+        list(engine.draw(_CHAT[:1], SamplingConfig(), seed=0))
+    assert len(script.requests) == 1
+
+
+def test_a_server_that_is_not_there_is_named():
+    with (
+        closing(_engine("http://127.0.0.1:9/v1")) as engine,
+        pytest.raises(EngineError, match=r"127\.0\.0\.1:9"),
+    ):
+        list(engine.draw(_CHAT[:1], SamplingConfig(), seed=0))
+
+
+def test_no_more_requests_at_once_than_allowed():
+    script = Script(seconds=0.02)
+    with serving(script) as url, closing(_engine(url, concurrency=3)) as engine:
+        list(engine.draw(_CHAT, SamplingConfig(n=4), seed=0))
+    assert script.most_at_once == 3
+
+
+def test_the_key_comes_from_the_environment_and_is_stored_nowhere(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    script = Script()
+    with serving(script) as url, closing(_engine(url, api_key_env="MY_KEY")) as engine:
+        list(engine.draw(_CHAT[:1], SamplingConfig(), seed=0))
+        assert "secret" not in str(engine.identity)
+    assert script.keys == ["Bearer secret"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "server"}, "belong together"),
+        ({"server": {"url": "http://x/v1"}}, "belong together"),
+        ({"kind": "server", "server": {}}, "not both"),
+        ({"kind": "server", "server": {"command": ["serve"]}}, "must hold {port}"),
+    ],
+)
+def test_a_config_that_names_no_server_is_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        EngineConfig.model_validate(settings)
+
+
+def _started(*command: str) -> EngineConfig:
+    return EngineConfig(
+        kind="server", server=ServerConfig(command=(*command, "{port}"), startup_timeout=1.0)
+    )
+
+
+def test_a_program_that_ends_early_is_shown_with_what_it_wrote():
+    config = _started(sys.executable, "-c", "import sys; sys.exit('no such weights')")
+    with pytest.raises(EngineError, match=r"status 1 before it served:\nno such weights"):
+        open_engine(Path("m"), config)
+
+
+def test_a_program_that_never_answers_is_stopped():
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="did not answer within 1 seconds"):
+        open_engine(Path("m"), _started(sys.executable, "-c", "import time; time.sleep(60)"))
+    assert time.monotonic() - started < 10
+
+
+def test_a_program_that_is_not_there_is_named():
+    with pytest.raises(EngineError, match="no program 'no-such-server'"):
+        open_engine(Path("m"), _started("no-such-server"))
