@@ -1,4 +1,4 @@
-"""The judge card: how far a judge's verdicts can be trusted (Sec. 2.6's metrics, and biases).
+"""The judge card: how far a judge's verdicts can be trusted (Sec. 3.2's metrics, and biases).
 
 Metrics against a truth compare responses to the same prompt alone. Where the paper does not say what
 a tie is worth:

@@ -1,6 +1,6 @@
 """Whether a trained model takes its parent's place: head-to-head by the parent's own judgement.
 
-The paper stops early by such comparisons with a stronger model (Sec. 2.4); here the judge is the one
+The paper stops early by such comparisons with a stronger model (Sec. 3.1); here the judge is the one
 that made the training pairs, or any other that the recipe names, on prompts held out for this. The
 truth that arms are reported by has no part in it.
 """

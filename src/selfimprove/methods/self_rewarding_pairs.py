@@ -1,4 +1,4 @@
-"""Preference pairs from a model's own scores: the best response against the worst (Sec. 2.4)."""
+"""Preference pairs from a model's own scores: the best response against the worst (Sec. 2.3)."""
 
 from __future__ import annotations
 
