@@ -91,7 +91,7 @@ def test_sources_take_defaults_and_prefixes() -> None:
 @pytest.mark.parametrize("recipe", _RECIPES, ids=lambda p: p.stem)
 def test_every_shipped_recipe_is_valid(recipe: Path) -> None:
     assert read_config(recipe, []).model
-    assert yaml.safe_load(recipe.read_text())["method"] in recipe.stem
+    assert yaml.safe_load(recipe.read_text())["method"].replace("_", "-") in recipe.stem
 
 
 @pytest.mark.parametrize(
