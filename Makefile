@@ -16,8 +16,9 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo
-	$(BIN)/selfimprove report runs/demo
+	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi
+	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding
+	$(BIN)/selfimprove report runs/demo/lmsi runs/demo/self-rewarding --out runs/demo/report.html
 	@echo "open runs/demo/report.html in a browser"
 
 test: setup

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,3 +203,34 @@ def test_the_8b_recipe_runs_on_real_conversations(shared_data: Find, tmp_path: P
     funnels = json.loads((root / "eft" / "done.json").read_text())["funnels"]
     assert funnels[0]["given"] == 12
     assert funnels[0]["kept"] + sum(d["count"] for d in funnels[0]["dropped"]) == 12
+
+
+@pytest.mark.slow
+def test_a_run_starts_and_stops_a_real_server_as_its_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("uvicorn", reason="transformers[serving] is not installed")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    program = Path(sys.executable).parent / "transformers"
+    served = (
+        f"judge.engine={{kind: server, chat: true, server: {{concurrency: 2, command: [{program}, "
+        'serve, "{model}", --host, 127.0.0.1, --port, "{port}"]}}'
+    )
+    small = [
+        served,
+        "judge.votes=1",
+        "judge.temperature=0",
+        "prompts.count=8",
+        "prompts.rounds=1",
+        "candidates.n=2",
+        "iterations=1",
+        "controls=[]",
+        "evaluation.judging=[]",
+        "evaluation.validation=[]",
+    ]
+    launch(_SMALL, small, tmp_path / "run", _silent)
+    verdicts = _rows(tmp_path / "run" / "m1-verdicts")
+    assert len(verdicts) == 2 * len(_rows(tmp_path / "run" / "m1-prompts"))
+    assert all(v["score"] is not None for v in verdicts)
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    assert not [line for line in listed.stdout.splitlines() if f"{tmp_path}" in line]

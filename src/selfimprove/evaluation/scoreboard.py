@@ -23,6 +23,7 @@ from selfimprove.evaluation.accuracy import (
 from selfimprove.evaluation.controls import Control, kept_by_gold, unfiltered
 from selfimprove.evaluation.gate import Verdict, compare
 from selfimprove.evaluation.intervals import mean, paired
+from selfimprove.evaluation.lineage import ancestor
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
@@ -173,17 +174,7 @@ class Scoreboard:
     def _lineage(self, arm: Arm) -> dict[str, Any]:
         verdict = self._verdicts.get(arm.name)
         role = {"base": "base", "method": "student", "control": f"control:{arm.name}"}[arm.kind]
-        return {
-            "round": arm.round,
-            "role": role,
-            "name": arm.model.name,
-            "digest": arm.model.digest,
-            "parent": arm.parent.digest if arm.parent else None,
-            "data_step": arm.data.folder.name if arm.data else None,
-            "data_digest": arm.data.digest if arm.data else None,
-            "promoted": verdict.promoted if verdict else None,
-            "reason": verdict.reason if verdict else "",
-        }
+        return ancestor(arm, role, verdict)
 
 
 def read_held_out(

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any, Final, Protocol
 
 from selfimprove.evaluation.collapse import collapse
+from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.judges.judge import mean_scores
@@ -165,17 +166,7 @@ class SelfRewardingBoard(ResponseBoard):
     def _lineage(self, arm: Arm) -> dict[str, Any]:
         decision = self._judgements.get(arm.name)
         role = f"control:{arm.name}" if arm.kind == "control" else arm.name
-        return {
-            "round": arm.round,
-            "role": role,
-            "name": arm.model.name,
-            "digest": arm.model.digest,
-            "parent": arm.parent.digest if arm.parent else None,
-            "data_step": arm.data.folder.name if arm.data else None,
-            "data_digest": arm.data.digest if arm.data else None,
-            "promoted": decision.promoted if decision else None,
-            "reason": decision.reason if decision else "",
-        }
+        return ancestor(arm, role, decision)
 
 
 def _pairs_told(made: Round) -> dict[str, Any]:
