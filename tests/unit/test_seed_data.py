@@ -50,7 +50,10 @@ def test_many_layouts_say_the_same(tmp_path, row):
     ("row", "said"),
     [
         ({"text": "no prompt"}, "line 2: has no 'prompt'"),
-        ({"messages": [{"role": "assistant", "content": "Say."}]}, "line 2: has no turn of the user"),
+        (
+            {"messages": [{"role": "assistant", "content": "Say."}]},
+            "line 2: has no turn of the user",
+        ),
         ({"prompt": ""}, "line 2: .* is empty"),
     ],
 )
