@@ -77,6 +77,8 @@ class Draw:
     prompt_tokens: int
     new_tokens: int
     """Tokens sampled, the end-of-sequence token included."""
+    tokens: tuple[int, ...] = ()
+    """Those tokens; empty where a server does not tell them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,8 +163,10 @@ class Rows:
             return
         finish: FinishReason = "stop" if ended or before is not None else "length"
         text = text if before is None else before
-        draw = Draw(job.prompt.key, job.index, text, finish, len(job.prompt.ids), len(new))
-        self._ready.append(draw)
+        read = len(job.prompt.ids)
+        self._ready.append(
+            Draw(job.prompt.key, job.index, text, finish, read, len(new), tuple(new))
+        )
         self._jobs[row] = None
 
     def _close_gaps(self) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 
@@ -59,9 +59,23 @@ class TorchEngine:
     """One model, held in memory until `close`."""
 
     def __init__(self, folder: Path, config: EngineConfig) -> None:
-        device = pick_device(config.device)
-        self._model = load_model(folder, config, device)
-        self._tokenizer = load_tokenizer(folder)
+        model = load_model(folder, config, pick_device(config.device))
+        self._set_up(model, load_tokenizer(folder), config, weights_digest(folder))
+
+    @classmethod
+    def of_model(cls, model: Any, tokenizer: Any, config: EngineConfig) -> TorchEngine:  # noqa: ANN401
+        """Sample a model in memory, such as one in training, on its device and in its precision.
+
+        Every call of `draw` sees the weights as they then are.
+        """
+        engine = cls.__new__(cls)
+        engine._set_up(model, tokenizer, config, "in training")
+        return engine
+
+    def _set_up(self, model: Any, tokenizer: Any, config: EngineConfig, weights: str) -> None:  # noqa: ANN401
+        device = model.device
+        self._model = model
+        self._tokenizer = tokenizer
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._budget = config.max_batch_tokens
         self._reach = cascade_reach(self._model, context_length(self._model))
@@ -73,7 +87,7 @@ class TorchEngine:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "attention": "shared prefix" if self._reach else "transformers",
             "dtype": str(self._model.dtype).removeprefix("torch."),
-            "weights": weights_digest(folder),
+            "weights": weights,
         }
 
     @property

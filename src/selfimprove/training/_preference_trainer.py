@@ -141,8 +141,4 @@ class PreferenceTrainer(CompletionTrainer):
         self, model: torch.nn.Module, piece: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         """Return the summed log-probabilities of chosen and rejected responses, (pairs, 2)."""
-        tokens = self.log_probs(model, piece)
-        counts = piece["completion_tokens"]
-        row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
-        sums = torch.zeros(len(counts), device=tokens.device).index_add(0, row, tokens)
-        return sums.view(-1, 2)
+        return self.row_log_probs(model, piece).view(-1, 2)

@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-__all__ = ["newest_readable"]
+__all__ = ["newest_readable", "step_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -19,13 +19,18 @@ _ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 def newest_readable(folder: Path) -> Path | None:
     """Return the newest checkpoint that is whole; damaged newer ones are removed with a warning."""
     found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
-    for checkpoint in sorted(found, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
+    for checkpoint in sorted(found, key=step_of, reverse=True):
         damage = _damage(checkpoint)
         if damage is None:
             return checkpoint
         _log.warning("%s is damaged (%s): going on from the one before it", checkpoint, damage)
         shutil.rmtree(checkpoint)
     return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return how many steps had been made: checkpoint-200 has 200."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _damage(checkpoint: Path) -> str | None:

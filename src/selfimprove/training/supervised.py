@@ -37,15 +37,18 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     checkpoints: Path,
     log: Path,
     seed: int,
+    log_every: int | None = None,
+    whole_batches: bool = False,
 ) -> T:
     """Return a trainer for the plan; `loaded` is the model and its tokenizer.
 
-    `collate` makes the pieces of one step from the numbers of its rows.
+    `collate` makes the pieces of one step from the numbers of its rows. `log_every` steps; None:
+    as it suits. `whole_batches`: every process gets its share of a step's rows at once.
     """
     model, tokenizer = loaded
     trainer = kind(
         model=model,
-        args=_arguments(plan, config, checkpoints, seed),
+        args=_arguments(plan, config, checkpoints, seed, log_every, whole_batches=whole_batches),
         train_dataset=Dataset.from_dict({"row": list(plan.order)}),
         data_collator=collate,
         processing_class=tokenizer,
@@ -63,8 +66,17 @@ def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: AN
     return (_piece_tokens(config) if alone else config.batch_size * config.max_length), share
 
 
-def _arguments(plan: Plan, config: SftConfig, checkpoints: Path, seed: int) -> TrlConfig:
-    rows, passes = _rows_and_passes(config)
+def _arguments(  # noqa: PLR0913
+    plan: Plan,
+    config: SftConfig,
+    checkpoints: Path,
+    seed: int,
+    log_every: int | None,
+    *,
+    whole_batches: bool,
+) -> TrlConfig:
+    mine = max(config.batch_size // _processes(), 1)
+    rows, passes = (mine, 1) if whole_batches else _rows_and_passes(config, mine)
     return TrlConfig(
         output_dir=str(checkpoints),
         per_device_train_batch_size=rows,
@@ -82,7 +94,7 @@ def _arguments(plan: Plan, config: SftConfig, checkpoints: Path, seed: int) -> T
         save_steps=config.save_every,
         save_total_limit=_CHECKPOINTS_KEPT,
         logging_first_step=True,
-        logging_steps=max(min(_LOG_EVERY, plan.steps // _LOG_EVERY), 1),
+        logging_steps=log_every or max(min(_LOG_EVERY, plan.steps // _LOG_EVERY), 1),
         logging_nan_inf_filter=False,
         seed=seed % 2**32,
         max_length=None,
@@ -106,11 +118,10 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _rows_and_passes(config: SftConfig) -> tuple[int, int]:
-    """Rows a process reads at once, and how often before a step."""
+def _rows_and_passes(config: SftConfig, mine: int) -> tuple[int, int]:
+    """Rows a process reads at once, and how often before a step, to see `mine`."""
     if _processes() == 1:
-        return config.batch_size, 1
-    mine = max(config.batch_size // _processes(), 1)
+        return mine, 1
     fit = max(_piece_tokens(config) // config.max_length, 1)
     rows = next(n for n in range(min(fit, mine), 0, -1) if mine % n == 0)
     return rows, mine // rows

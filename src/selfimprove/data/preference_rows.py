@@ -1,0 +1,138 @@
+"""Rows of preference data: which of two responses to one prompt people liked better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from selfimprove.data.formats import rows_of
+from selfimprove.data.hub import hub_records, is_hub_id
+from selfimprove.data.row import RowError, text, value
+from selfimprove.data.tables import records
+from selfimprove.errors import DataError
+from selfimprove.types import Message, Role
+
+__all__ = ["FORMATS", "Told", "UnusableRow", "merged", "parse", "rows"]
+
+Told: TypeAlias = tuple[tuple[Message, ...], str, str]
+"""The prompt's turns, the chosen response and the rejected one."""
+
+FORMATS: Final = ("hh_rlhf", "summarize_feedback", "preferences")
+"""Formats of preference files, beside `tiny`. `preferences` is TRL's prompt/chosen/rejected."""
+
+_PROMPTS: Final = ("prompt", "instruction", "question", "input")
+_ROLES: Final[dict[str, Role]] = {
+    "user": "user", "human": "user", "prompter": "user", "assistant": "assistant",
+    "gpt": "assistant", "system": "system",
+}  # fmt: skip
+
+
+class UnusableRow(RowError):
+    """A row that is well-formed and yet no comparison: training leaves it out, and counts it."""
+
+
+def rows(source: str, name: str) -> Iterator[tuple[str, Told | RowError]]:
+    """Yield the place of each row of a file or hub dataset, and the row or what is wrong with it.
+
+    Raises:
+        DataError: the format is unknown, or the file as a whole cannot be read.
+    """
+    read = _parser(name)
+    on_hub = not Path(source).exists() and is_hub_id(source)
+    try:
+        found = hub_records(source, None) if on_hub else records(Path(source), rows_of)
+    except RowError as error:
+        raise DataError(f"{source} does not look like {name}: it {error}") from error
+    for record in found:
+        if record.fields is None:
+            yield record.place, RowError(record.problem)
+            continue
+        try:
+            yield record.place, _compared(read(record.fields))
+        except RowError as error:
+            yield record.place, error
+
+
+def _parser(name: str) -> Callable[[Mapping[str, Any]], Told]:
+    # Imported here: both formats build on this file.
+    from selfimprove.data import hh_rlhf, summarize_feedback
+
+    parsers = dict(zip(FORMATS, (hh_rlhf.parse, summarize_feedback.parse, parse), strict=True))
+    if name not in parsers:
+        known = ", ".join((*FORMATS, "tiny"))
+        raise DataError(f"no format of preferences is called {name!r}; there are {known}")
+    return parsers[name]
+
+
+def _compared(told: Told) -> Told:
+    """Refuse what nothing can be learnt from."""
+    prompt, chosen, rejected = told
+    if not chosen or not rejected:
+        raise UnusableRow(f"has an empty {'rejected' if chosen else 'chosen'} reply")
+    if chosen == rejected:
+        raise UnusableRow("has twice the same reply")
+    if prompt[-1].role != "user" or not prompt[-1].content:
+        raise UnusableRow("has a prompt that does not end in the user's words")
+    return told
+
+
+def parse(fields: Mapping[str, Any]) -> Told:
+    """Read `chosen` and `rejected`, texts or turns; turns may hold the prompt as well.
+
+    Raises:
+        UnusableRow: the turns of both share no prompt.
+        RowError: a field is missing, or none of these.
+    """
+    chosen, rejected = (_said(value(fields, name), name) for name in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise UnusableRow("has no shared prompt: its replies have different turns before them")
+    # Some files repeat the first turn as `prompt`: the turns themselves say more.
+    prompt = merged(chosen[:-1]) or _prompt(fields)
+    if not prompt:
+        raise RowError("has an empty prompt")
+    return prompt, chosen[-1].content, rejected[-1].content
+
+
+def _prompt(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    found = value(fields, *_PROMPTS)
+    if isinstance(found, str):
+        return (Message("user", text(fields, *_PROMPTS)),)
+    return merged([_message(turn, "prompt") for turn in _listed(found, "prompt")])
+
+
+def _said(found: object, name: str) -> list[Message]:
+    if isinstance(found, str):
+        return [Message("assistant", found.strip())]
+    turns = [_message(turn, name) for turn in _listed(found, name)]
+    if not turns or turns[-1].role != "assistant":
+        raise RowError(f"{name!r} does not end in the assistant's turn")
+    return turns
+
+
+def _listed(found: object, name: str) -> Sequence[object]:
+    if not isinstance(found, Sequence):
+        raise RowError(f"{name!r} is {type(found).__name__}, neither text nor turns")
+    return found
+
+
+def _message(turn: object, name: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise RowError(f"{name!r} holds a turn that is {type(turn).__name__}, not an object")
+    role, said = value(turn, "role", "from"), value(turn, "content", "value")
+    if role not in _ROLES or not isinstance(said, str):
+        raise RowError(f"{name!r} holds a turn of {role!r}, or one without text")
+    return Message(_ROLES[role], said.strip())
+
+
+def merged(turns: Sequence[Message]) -> tuple[Message, ...]:
+    r"""Join turns of one side in a row: most chat templates insist that sides alternate.
+
+    >>> merged([Message("user", "Hi."), Message("user", "Why?")])
+    (Message(role='user', content='Hi.\\n\\nWhy?'),)
+    """
+    sides = groupby(turns, key=lambda turn: turn.role)
+    return tuple(
+        Message(role, "\n\n".join(turn.content for turn in said).strip()) for role, said in sides
+    )

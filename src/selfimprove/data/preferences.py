@@ -1,0 +1,136 @@
+"""Preference data, read and split into the three folds of PIT (Sec. 3; `papers.md` 1.2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from selfimprove.data.preference_rows import Told, UnusableRow, rows
+from selfimprove.data.read import TINY
+from selfimprove.data.row import RowError
+from selfimprove.data.sources import Source, distinct
+from selfimprove.data.user_prompts import tiny_split
+from selfimprove.errors import DataError
+from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.seeds import rng
+from selfimprove.types import Message
+
+__all__ = ["FOLDS", "Fold", "InFold", "Preference", "of_fold", "read_preferences", "three_folds"]
+
+Fold: TypeAlias = Literal["sft", "reward", "rl"]
+"""sft: supervised stage. reward: both reward models. rl: reinforcement learning."""
+
+FOLDS: Final[tuple[Fold, ...]] = ("sft", "reward", "rl")
+
+_TINY_COUNT: Final = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two responses to one prompt, one of which people preferred."""
+
+    id: str
+    source: str
+    """The format it was read as."""
+    prompt: tuple[Message, ...]
+    """Ends in the user's turn; a plain prompt is that turn alone."""
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFold:
+    """Which fold a preference belongs to."""
+
+    id: str
+    fold: Fold
+
+
+def read_preferences(sources: Sequence[Source], seed: int) -> Filtered[Preference]:
+    """Read the preferences of every source, in order; every id is unique.
+
+    Rows that are no comparison (no shared prompt, an empty reply, twice the same reply) are left out
+    and counted, with the reason, in one funnel a source.
+
+    Args:
+        sources: files, hub ids or splits of the tiny world; without a format: `preferences`.
+        seed: of what the tiny world writes.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    found: list[Preference] = []
+    funnels = []
+    for source in sources:
+        name = source.format or "preferences"
+        told, dropped = _tiny(source, seed) if name == TINY else _told(source, name)
+        found += [Preference(f"{name}-{place}", name, *row) for place, row in told]
+        lost = tuple(Drop(why, count) for why, count in dropped.most_common())
+        given = len(told) + dropped.total()
+        funnels.append(Funnel(f"comparisons of {Path(source.source).name}", given, len(told), lost))
+    names = distinct(row.id for row in found)
+    named = [replace(row, id=name) for row, name in zip(found, names, strict=True)]
+    return Filtered(named, tuple(funnels))
+
+
+def _told(source: Source, name: str) -> tuple[list[tuple[str, Told]], Counter[str]]:
+    """Return the comparisons of a file by number, and why rows before the last are none."""
+    kept: list[tuple[str, Told]] = []
+    dropped: Counter[str] = Counter()
+    for number, (place, row) in enumerate(rows(source.source, name)):
+        if source.limit is not None and len(kept) == source.limit:
+            break
+        if isinstance(row, UnusableRow):
+            dropped[str(row)] += 1
+        elif isinstance(row, RowError):
+            hint = f"`selfimprove data check {source.source} --as {name}` lists every broken row"
+            raise DataError(f"{source.source}, {place}: {row}; {hint}") from row
+        else:
+            kept.append((str(number), row))
+    return kept, dropped
+
+
+def _tiny(source: Source, seed: int) -> tuple[list[tuple[str, Told]], Counter[str]]:
+    from selfimprove.tiny.preferences_of_world import preferences
+
+    split = tiny_split(source.source)
+    made = preferences(split, source.limit or _TINY_COUNT, seed)
+    told = [((Message("user", asked),), chosen, rejected) for asked, chosen, rejected in made]
+    return [(f"{split}-{number}", row) for number, row in enumerate(told)], Counter()
+
+
+def three_folds(preferences: Iterable[Preference], seed: int) -> list[InFold]:
+    """Divide preferences equally into SFT, reward-model and RL folds, by a seeded draw.
+
+    All comparisons of one prompt go into one fold, so that no stage is measured or trained on what
+    an earlier one has learnt by heart; the sizes differ by no more than the commonest prompt's rows.
+
+    Raises:
+        DataError: there are fewer than three prompts.
+    """
+    of_prompt: dict[tuple[Message, ...], list[str]] = {}
+    given = list(preferences)
+    for row in given:
+        of_prompt.setdefault(row.prompt, []).append(row.id)
+    if len(of_prompt) < len(FOLDS):
+        raise DataError(f"{len(of_prompt)} prompts cannot be divided into {len(FOLDS)} folds")
+    groups = list(of_prompt.values())
+    rng(seed, "folds").shuffle(groups)
+    fold_of: dict[str, Fold] = {}
+    sizes = dict.fromkeys(FOLDS, 0)
+    for ids in groups:
+        smallest = min(FOLDS, key=lambda fold: sizes[fold])
+        sizes[smallest] += len(ids)
+        fold_of |= dict.fromkeys(ids, smallest)
+    return [InFold(row.id, fold_of[row.id]) for row in given]
+
+
+def of_fold(
+    preferences: Iterable[Preference], folds: Iterable[InFold], fold: Fold
+) -> list[Preference]:
+    """Return the preferences of one fold, in their own order."""
+    wanted = {row.id for row in folds if row.fold == fold}
+    return [row for row in preferences if row.id in wanted]

@@ -1,0 +1,220 @@
+"""Scores by a trained reward model: plain rewards R_P(x, y), and gaps r_gap(x, y, y_ref).
+
+A gap comes from R_PIT, or, as the paper's natural baseline, from the difference of two plain rewards.
+Which of the two a folder gives follows from what its training noted in its config; asking a plain
+reward model for gaps therefore needs `by_difference`, and asking R_PIT for that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, transcript
+from selfimprove.data.preferences import Preference
+from selfimprove.errors import EngineError
+from selfimprove.rows import Batch
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.types import Message, ModelRef
+
+__all__ = [
+    "FOUR",
+    "GapScorer",
+    "Improved",
+    "RewardScorer",
+    "Scored",
+    "four_of",
+    "gap_scores",
+    "reward_scores",
+]
+
+FOUR: Final = ("wl", "ww", "ll", "lw")
+"""The gaps of one preference, by candidate and reference: w chosen, l rejected."""
+
+_TOO_LONG: Final = "longer than the reward model's context"
+
+Turns = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Improved:
+    """A candidate for something better than a reference; for a plain reward the latter is unused."""
+
+    prompt_id: str
+    index: int
+    """Which of the prompt's candidates it is, from 0."""
+    prompt: Turns
+    candidate: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a reward model said of one candidate."""
+
+    prompt_id: str
+    index: int
+    score: float | None
+    """Its logit; None where there is none, never 0."""
+    unscored: str | None
+    """Why there is no score; None where there is one."""
+
+
+def four_of(preferences: Sequence[Preference]) -> list[Improved]:
+    """Return the four gaps to be read of each preference; `index` is the place in `FOUR`."""
+    told = []
+    for p in preferences:
+        text = {"w": p.chosen, "l": p.rejected}
+        told += [
+            Improved(p.id, i, p.prompt, text[pair[0]], text[pair[1]]) for i, pair in enumerate(FOUR)
+        ]
+    return told
+
+
+def gap_scores(
+    chunks: Sequence[Sequence[Improved]],
+    model: ModelRef,
+    engine: EngineConfig,
+    by_difference: bool = False,
+) -> Iterator[Batch[Scored]]:
+    """Score how much better each candidate is than its reference, chunk by chunk.
+
+    Raises:
+        EngineError: the folder holds no reward model, or not the kind that is asked for.
+    """
+    scorer = GapScorer(Path(model.path), engine, by_difference=by_difference)
+    for chunk in chunks:
+        found = scorer.told(
+            [row.prompt for row in chunk],
+            [row.candidate for row in chunk],
+            [row.reference for row in chunk],
+        )
+        yield Batch(_told(chunk, found))
+
+
+def reward_scores(
+    chunks: Sequence[Sequence[Improved]], model: ModelRef, engine: EngineConfig
+) -> Iterator[Batch[Scored]]:
+    """Score each candidate by itself with a plain reward model, chunk by chunk.
+
+    Raises:
+        EngineError: the folder holds no plain reward model.
+    """
+    scorer = RewardScorer(Path(model.path), engine)
+    for chunk in chunks:
+        found = scorer.told([row.prompt for row in chunk], [row.candidate for row in chunk])
+        yield Batch(_told(chunk, found))
+
+
+def _told(chunk: Sequence[Improved], scores: Sequence[float | None]) -> list[Scored]:
+    return [
+        Scored(row.prompt_id, row.index, score, _TOO_LONG if score is None else None)
+        for row, score in zip(chunk, scores, strict=True)
+    ]
+
+
+@final
+class RewardScorer:
+    """A plain reward model in memory."""
+
+    def __init__(self, path: Path, engine: EngineConfig) -> None:
+        from selfimprove.sampling.scalar_model import load_scalar_model
+
+        self._model = load_scalar_model(path, engine)
+        # A model from elsewhere notes nothing; such models are trained on the chat template.
+        reads = self._model.settings.get("reads", "reward")
+        if reads != "reward":
+            raise EngineError(f"{path} is a {reads} reward model, not one of single responses")
+        templated = bool(self._model.tokenizer.chat_template)
+        self._chat = bool(self._model.settings.get("chat", templated))
+
+    def score(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float]:
+        """Return R_P(x, y) of each response.
+
+        Raises:
+            EngineError: one does not fit into the model's context.
+        """
+        return _all(self.told(prompts, responses))
+
+    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]:
+        """Return R_P(x, y) of each response; None where it does not fit."""
+        return self._model.read(
+            [(_shown(x, chat=self._chat), y) for x, y in zip(prompts, responses, strict=True)]
+        )
+
+    def differences(
+        self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
+    ) -> list[float | None]:
+        """Return R_P(x, y) - R_P(x, y_ref); None where one of the two does not fit."""
+        scores = self.told([*prompts, *prompts], [*candidates, *references])
+        ours, theirs = scores[: len(prompts)], scores[len(prompts) :]
+        return [
+            None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)
+        ]
+
+
+@final
+class GapScorer:
+    """A gap reward model in memory; or a plain one, whose differences are then the gaps."""
+
+    def __init__(self, path: Path, engine: EngineConfig, *, by_difference: bool = False) -> None:
+        self._read = (
+            RewardScorer(path, engine).differences if by_difference else _gap_reader(path, engine)
+        )
+
+    def score(
+        self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
+    ) -> list[float]:
+        """Return r_gap(x, y, y_ref) of each candidate.
+
+        What 0 means is not fixed by the training: compare with the gap of a reference over itself.
+
+        Raises:
+            EngineError: one does not fit into the model's context.
+        """
+        return _all(self.told(prompts, candidates, references))
+
+    def told(
+        self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
+    ) -> list[float | None]:
+        """Return r_gap(x, y, y_ref) of each candidate; None where it does not fit."""
+        return self._read(prompts, candidates, references)
+
+
+_Reader = Callable[[Sequence[Turns], Sequence[str], Sequence[str]], list[float | None]]
+
+
+def _gap_reader(path: Path, engine: EngineConfig) -> _Reader:
+    from selfimprove.sampling.scalar_model import load_scalar_model
+
+    model = load_scalar_model(path, engine)
+    if model.settings.get("reads") != "gap":
+        raise EngineError(
+            f"{path} is no gap reward model: train one, or take the difference of plain rewards"
+        )
+    chat, template = model.settings["chat"], ImprovementTemplate(**model.settings["template"])
+
+    def told(
+        prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
+    ) -> list[float | None]:
+        asked = (rendered(template, x, y) for x, y in zip(prompts, references, strict=True))
+        shown = [_shown(turns, chat=chat) for turns in asked]
+        return model.read(list(zip(shown, candidates, strict=True)))
+
+    return told
+
+
+def _shown(turns: Turns, *, chat: bool) -> str | Turns:
+    return turns if chat else transcript(turns)
+
+
+def _all(scores: Sequence[float | None]) -> list[float]:
+    found = [score for score in scores if score is not None]
+    if len(found) < len(scores):
+        raise EngineError(
+            f"{len(scores) - len(found)} of {len(scores)} texts do not fit into the reward model's "
+            "context: sample shorter responses"
+        )
+    return found

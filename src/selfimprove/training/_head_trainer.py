@@ -1,0 +1,124 @@
+"""The trainer of a classifier with one logit: comparisons in pieces, their rows as trees."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+import torch
+from transformers import Trainer
+
+from selfimprove.sampling.scalar_model import Spoken, padded
+from selfimprove.sampling.token_tree import grown, laid_out, leaf_scores
+
+__all__ = ["Collator", "Comparisons", "HeadTrainer", "Rows"]
+
+Rows: TypeAlias = tuple[tuple[int, ...], ...]
+"""The rows of one comparison, as tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """What is compared, and by which loss."""
+
+    replies: Sequence[Sequence[Spoken]]
+    """For each comparison as many replies as the loss has columns."""
+    loss: Callable[[torch.Tensor], torch.Tensor]
+    """From (comparisons, replies) scores to a loss each."""
+    better: int
+    """The column that must have the highest score."""
+    worse: int
+    """The column that must have the lowest score."""
+
+
+@final
+class Collator:
+    """Makes the pieces of one step; the rows of a comparison are never parted."""
+
+    def __init__(
+        self, rows: Sequence[Rows], piece_tokens: int | None, pad: int, *, share: bool
+    ) -> None:
+        self._rows = rows
+        self._trees = [grown(comparison) for comparison in rows] if share else None
+        self._piece_tokens = piece_tokens
+        self._pad = pad
+
+    def __call__(self, batch: Sequence[dict[str, int]]) -> dict[str, Any]:
+        numbers = [item["row"] for item in batch]
+        pieces = [self._piece(chunk) for chunk in self._chunks(numbers)]
+        return {"pieces": pieces, "comparisons": len(numbers)}
+
+    def _piece(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+        if self._trees is not None:
+            return laid_out([self._trees[n] for n in numbers], self._pad)
+        return {"input_ids": padded([row for n in numbers for row in self._rows[n]], self._pad)}
+
+    def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Comparisons of like size together, as many as fit with their padding."""
+        chunk: list[int] = []
+        for number in sorted(numbers, key=self._size):
+            size = (len(chunk) + 1) * self._size(number)
+            if chunk and self._piece_tokens is not None and size > self._piece_tokens:
+                yield chunk
+                chunk = []
+            chunk.append(number)
+        yield chunk
+
+    def _size(self, number: int) -> int:
+        """Tokens that are computed for a comparison."""
+        if self._trees is not None:
+            return len(self._trees[number].ids)
+        rows = self._rows[number]
+        return len(rows) * max(len(row) for row in rows)
+
+
+@final
+class HeadTrainer(Trainer):
+    """The usual trainer, with a step that knows of comparisons and of pieces."""
+
+    compared: Comparisons
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(**settings)
+        self._told: dict[str, list[float]] = defaultdict(list)
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Add up the gradients of the pieces; return the mean loss of a comparison."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        losses = []
+        for piece in inputs["pieces"]:
+            with self.compute_loss_context_manager():
+                loss = self._summed_loss(model, piece) / inputs["comparisons"]
+            self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+        if "seen" in piece:
+            read = leaf_scores(self.accelerator.unwrap_model(model), piece)
+        else:
+            # Nothing that is read can see the padding behind it: a decoder needs no mask.
+            read = model(**piece, use_cache=False).logits
+        scores = read.float().view(-1, len(self.compared.replies[0]))
+        margins = (scores[:, self.compared.better] - scores[:, self.compared.worse]).detach()
+        self._told["accuracy"] += (margins > 0).float().tolist()
+        self._told["margin"] += margins.tolist()
+        return self.compared.loss(scores).sum()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means since the last entry."""
+        means = {name: sum(told) / len(told) for name, told in self._told.items() if told}
+        self._told.clear()
+        super().log({**logs, **means}, start_time)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: the pieces have no common shape."""
+        return 0

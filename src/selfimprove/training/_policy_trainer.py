@@ -1,0 +1,205 @@
+"""The trainer of a policy: TRL's loop, whose every step draws, rewards and learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final, final
+
+import torch
+from transformers import Trainer
+
+from selfimprove.errors import TrainingError
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.prompts import encode
+from selfimprove.sampling.torch_engine import TorchEngine
+from selfimprove.seeds import seed_of
+from selfimprove.training._completion_trainer import CompletionTrainer
+from selfimprove.training._tries import Tries
+from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
+from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
+from selfimprove.training.policy_loss import leave_one_out, penalised
+from selfimprove.training.tokens import TokenisedExample
+from selfimprove.types import Draw, Prompt
+
+__all__ = ["Draws", "PolicyTrainer", "numbered"]
+
+_TINY: Final = 1e-4  # TRL's: keeps a batch of equal rewards from blowing up
+
+
+def numbered(batch: Sequence[dict[str, int]]) -> dict[str, Any]:
+    """Return the numbers of a step's prompts, and a label each for the trainer to count."""
+    # The trainer counts labels from the second on.
+    labels = torch.tensor([-100] + [0] * len(batch))
+    return {"numbers": [item["row"] for item in batch], "labels": labels}
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What is drawn, and what it is worth."""
+
+    prompts: Sequence[Prompt]
+    held_out: Sequence[Prompt]
+    reward: Reward
+    config: PolicyGradientConfig
+    engine: EngineConfig
+    seed: int
+
+
+@final
+class PolicyTrainer(CompletionTrainer):
+    """Every step: K draws a prompt, their rewards, and one step on their advantages."""
+
+    def set_up(
+        self,
+        draws: Draws,
+        tries: Tries,
+        reference: Any,  # noqa: ANN401
+        limits: tuple[int, bool],
+    ) -> None:
+        """Tell what to draw, where the best policy is kept, the anchor, and what a pass may hold."""
+        self._draws, self._tries, self._reference = draws, tries, reference
+        self._piece_tokens, self._share = limits
+        self._sampler: TorchEngine | None = None
+        self.tokens = self.tokens_sampled = 0
+        self.stopped = ""
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Draw from the policy as it is, and add up the gradients; return the mean penalised loss."""
+        step, config = self.state.global_step, self._draws.config
+        if step % config.try_every == 0:
+            self.try_policy()
+        prompts = [self._draws.prompts[number] for number in inputs["numbers"]]
+        # A prompt that comes twice in a batch is drawn anew: its key is its place.
+        asked = [Prompt(str(place), p.content) for place, p in enumerate(prompts)]
+        draws = self._draw(asked, config.n, seed_of(self._draws.seed, "rl", step, self.accelerator.process_index))
+        rewards = self._rewards([p.key for p in prompts for _ in range(config.n)], draws)
+        encoded = encode(asked, self.processing_class)
+        rows = [
+            TokenisedExample((*encoded[i // config.n].ids, *d.tokens), d.prompt_tokens)
+            for i, d in enumerate(draws)
+        ]
+        self.tokens += sum(len(row.ids) for row in rows)
+        return self._learn(model, rows, rewards)
+
+    def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
+        if self._sampler is None:
+            inner = self.accelerator.unwrap_model(self.model)
+            inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+            inner.eval()
+            self._sampler = TorchEngine.of_model(inner, self.processing_class, self._draws.engine)
+        self.model.eval()
+        asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.config.max_tokens)
+        with self.compute_loss_context_manager():
+            draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
+        self.tokens_sampled += sum(d.new_tokens for d in draws)
+        return draws
+
+    def _rewards(self, keys: Sequence[str], draws: Sequence[Draw]) -> torch.Tensor:
+        """Reward draws; one that did not end, or cannot be rewarded, gets the least of the batch."""
+        told = list(self._draws.reward(keys, [d.text.strip() for d in draws]))
+        pairs = zip(draws, told, strict=True)
+        known = [None if d.finish != "stop" else reward for d, reward in pairs]
+        ended = [reward for reward in known if reward is not None]
+        self._note("unfinished", [float(reward is None) for reward in known])
+        least = min(ended, default=min((r for r in told if r is not None), default=0.0))
+        return torch.tensor([least if reward is None else reward for reward in known])
+
+    def _learn(
+        self, model: torch.nn.Module, rows: Sequence[TokenisedExample], rewards: torch.Tensor
+    ) -> torch.Tensor:
+        """Add up the gradients of -advantage x log-probability, whole prompts at a time.
+
+        Advantages hold the KL of their own prompt's draws alone, so that one pass over the policy
+        is enough; their standard deviation over the batch, a common factor, comes in at the end.
+        """
+        config = self._draws.config
+        model.train()
+        losses, advantages = [], []
+        pieces = list(self._pieces(rows))
+        for number, places in enumerate(pieces, start=1):
+            piece = self._prepare_inputs(self._piece([rows[i] for i in places]))
+            with torch.no_grad(), self.compute_loss_context_manager():
+                anchor = self.row_log_probs(self._reference, piece)
+            last = number == len(pieces)
+            with self.accelerator.no_sync(model) if not last else torch.enable_grad():
+                with self.compute_loss_context_manager():
+                    policy = self.row_log_probs(model, piece)
+                held = policy.detach()
+                worth = penalised(rewards[places].to(held.device), held, anchor, config.beta)
+                advantage = leave_one_out(worth.view(-1, config.n)).flatten()
+                loss = -(advantage * policy).sum() / len(rows)
+                self.accelerator.backward(loss)
+            counts = piece["completion_tokens"]
+            self._note("kl", (held - anchor).tolist())
+            self._note("entropy", (-held / counts).tolist())
+            self._note("completion_length", counts.tolist())
+            losses.append(loss.detach())
+            advantages.append(advantage)
+        self._scale(model, torch.cat(advantages))
+        self._note("reward", rewards.tolist())
+        self._stop_if_away()
+        return torch.stack(losses).sum()
+
+    def _scale(self, model: torch.nn.Module, advantages: torch.Tensor) -> None:
+        if not self._draws.config.normalize_advantages:
+            return
+        spread = float(self.accelerator.gather(advantages).std()) + _TINY
+        for weights in model.parameters():
+            if weights.grad is not None:
+                weights.grad.div_(spread)
+
+    def _pieces(self, rows: Sequence[TokenisedExample]) -> list[list[int]]:
+        """Cut a batch into passes of few enough tokens; the draws of a prompt are never parted."""
+        n, limit = self._draws.config.n, self._piece_tokens
+        starts = sorted(range(0, len(rows), n), key=lambda s: max(len(r.ids) for r in rows[s : s + n]))
+        pieces: list[list[int]] = []
+        for start in starts:
+            width = max(len(row.ids) for row in rows[start : start + n])
+            if not pieces or (len(pieces[-1]) + n) * width > limit:
+                pieces.append([])
+            pieces[-1] += range(start, start + n)
+        return pieces
+
+    def _piece(self, rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
+        n = self._draws.config.n
+        shortest = min(row.prompt_tokens for row in rows) - 1
+        if self._share and shortest >= MIN_PREFIX:
+            groups = [Group(tuple(rows[i : i + n]), rows[i].prompt_tokens - 1)
+                      for i in range(0, len(rows), n)]  # fmt: skip
+            piece = shared_piece(groups)
+        else:
+            piece = plain_piece(rows)
+        piece["completion_tokens"] = torch.tensor([len(r.ids) - r.prompt_tokens for r in rows])
+        return piece
+
+    def _stop_if_away(self) -> None:
+        kl, most = fmean(self._metrics["train"]["kl"]), self._draws.config.max_kl
+        if kl > most:
+            self.stopped = (
+                f"the KL reached {kl:.1f} nats a response at step {self.state.global_step + 1}, above "
+                f"max_kl={most:g}: the policy leaves the supervised model faster than it gains; lower "
+                "the learning rate or raise beta"
+            )
+            self.control.should_training_stop = True
+
+    def try_policy(self) -> None:
+        """Measure the policy as it is on the held-out prompts; the best one is kept."""
+        step, held_out = self.state.global_step, self._draws.held_out
+        draws = self._draw(held_out, 1, seed_of(self._draws.seed, "held out"))
+        told = self._draws.reward([p.key for p in held_out], [d.text.strip() for d in draws])
+        known = [reward for reward in told if reward is not None]
+        if not known:
+            raise TrainingError("no draw of a held-out prompt could be rewarded: lower max_tokens")
+        self._tries.note(step, fmean(known), self.model)
+        # The usual trainer's own: TRL's would end the means of the step that is to come.
+        Trainer.log(self, {"held_out_reward": fmean(known)})
+
+    def _note(self, name: str, values: Sequence[float]) -> None:
+        self._metrics["train"][name] += values

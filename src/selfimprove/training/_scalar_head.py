@@ -1,0 +1,240 @@
+"""Training of a classifier with one logit on comparisons of rows; both reward models share it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from selfimprove.errors import EngineError, TrainingError
+from selfimprove.sampling.loading import load_tokenizer
+from selfimprove.sampling.scalar_model import (
+    Spoken,
+    fitting,
+    padding_token,
+    tokenised,
+)
+from selfimprove.sampling.token_tree import may_branch
+from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
+from selfimprove.training.checkpoints import newest_readable
+from selfimprove.training.model_folder import computes_in_bfloat16
+from selfimprove.training.quiet import quietly
+from selfimprove.training.reward import RewardConfig, TrainedReward
+from selfimprove.training.sft import LoraConfig, in_order
+from selfimprove.training.watch import Bar, LogFile
+
+__all__ = ["train_head"]
+
+_log = logging.getLogger(__name__)
+
+_CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
+
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-classification
+base_model: {base}
+tags: [selfimprove, reward-model]
+---
+# Reward model ({reads}), trained by selfimprove
+
+{card}
+Base: `{base}`. One logit, read at the last token of a conversation. Made with {versions}.
+"""
+
+
+def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all by name
+    base: Path,
+    compared: Comparisons,
+    config: RewardConfig,
+    *,
+    out: Path,
+    checkpoints: Path,
+    seed: int,
+    settings: Mapping[str, Any],
+    card: str,
+) -> TrainedReward:
+    """Train on the comparisons and write the folder; `settings` go into its config.
+
+    Raises:
+        TrainingError: no comparison, none that fits into `max_length`, a loss that is no number.
+        EngineError: `base` holds no model or no tokenizer.
+    """
+    started = time.monotonic()
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    tokenizer = load_tokenizer(base)
+    rows, truncated = _rows(compared.replies, tokenizer, config.max_length)
+    pad = padding_token(tokenizer, {row[-1] for comparison in rows for row in comparison})
+    model = _load(base, config, seed)
+    model.config.get_text_config().pad_token_id = pad
+    share = _processes() == 1 and may_branch(model)
+    order, steps = in_order(len(rows), config, seed, "reward order")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with quietly():
+        trainer = HeadTrainer(
+            model=model,
+            args=_arguments(config, steps, checkpoints, seed),
+            train_dataset=Dataset.from_dict({"row": list(order)}),
+            data_collator=Collator(rows, _piece_tokens(config), pad, share=share),
+            callbacks=[LogFile(out.parent / "train_log.jsonl"), Bar()],
+        )
+        trainer.compared = compared
+        trainer.remove_callback(PrinterCallback)
+        newest = newest_readable(checkpoints)
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        _write(trainer.model, base, out, settings)
+    _write_tokenizer(tokenizer, pad, out)
+    _write_card(base, out, str(settings["reads"]), card)
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return TrainedReward(
+        steps=steps,
+        pairs=len(rows),
+        tokens=sum(len(row) for i in order for row in rows[i]),
+        truncated=truncated,
+        dropped=len(compared.replies) - len(rows),
+        first_loss=logged[0]["loss"],
+        final_loss=logged[-1]["loss"],
+        final_accuracy=logged[-1]["accuracy"],
+        seconds=time.monotonic() - started,
+    )
+
+
+def _rows(
+    replies: Sequence[Sequence[Spoken]],
+    tokenizer: Any,  # noqa: ANN401
+    max_length: int,
+) -> tuple[list[Rows], int]:
+    """Return the comparisons of which every row fits, and how many rows lost their beginning."""
+    if not replies:
+        raise TrainingError("there is no preference to train on: look at the funnels of the run")
+    flat = [reply for comparison in replies for reply in comparison]
+    found = tokenised(flat, tokenizer)
+    fit = iter(fitting(found, flat, tokenizer, max_length))
+    told = [tuple(next(fit) for _ in comparison) for comparison in replies]
+    rows = [tuple(r for r in row if r is not None) for row in told if None not in row]
+    if not rows:
+        raise TrainingError(
+            f"none of the {len(replies)} preferences fits into {max_length} tokens: raise "
+            "max_length of the reward model"
+        )
+    if len(rows) < len(replies):
+        _log.warning("%d of %d preferences left out: a response does not fit into %d tokens",
+                     len(replies) - len(rows), len(replies), max_length)  # fmt: skip
+    return rows, sum(len(row) > max_length for row in found)
+
+
+def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
+    # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
+    frozen = config.lora is not None and computes_in_bfloat16(config)
+    with quietly():
+        try:
+            model, about = AutoModelForSequenceClassification.from_pretrained(
+                base, dtype=torch.bfloat16 if frozen else torch.float32, num_labels=1,
+                use_safetensors=True, local_files_only=True, output_loading_info=True,
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EngineError(f"cannot put a head on the model of {base}: {error}") from error
+    # A new head starts at zero: nothing is preferred at first, whatever the seed.
+    for name, weights in model.named_parameters():
+        if name in about["missing_keys"]:
+            weights.data = torch.zeros_like(weights, dtype=torch.float32)
+    set_seed(seed % 2**32)
+    return _adapted(model, config.lora) if config.lora else model
+
+
+def _adapted(model: Any, lora: LoraConfig) -> Any:  # noqa: ANN401
+    from peft import LoraConfig as PeftLora
+    from peft import get_peft_model
+
+    modules = lora.target_modules
+    return get_peft_model(
+        model,
+        PeftLora(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=modules if isinstance(modules, str) else list(modules),
+            task_type="SEQ_CLS",
+        ),
+    )
+
+
+def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=max(config.batch_size // _processes(), 1),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=_SCHEDULES[config.schedule],
+        warmup_steps=math.ceil(config.warmup_frac * steps),
+        num_train_epochs=1,  # the order holds every epoch
+        max_steps=steps,
+        train_sampling_strategy="sequential",
+        use_cpu=not torch.cuda.is_available(),
+        bf16=computes_in_bfloat16(config),
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=_CHECKPOINTS_KEPT,
+        logging_first_step=True,
+        logging_steps=max(min(10, steps // 10), 1),
+        logging_nan_inf_filter=False,
+        seed=seed % 2**32,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _piece_tokens(config: RewardConfig) -> int | None:
+    """Tokens of a pass; None: whatever a batch has, as several processes must make as many passes."""
+    if _processes() > 1:
+        return None
+    return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048)
+
+
+def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401
+    """Write the classifier in the precision that the base is stored in; adapters are merged."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.config.use_cache = True
+    model.config.selfimprove = dict(settings)
+    stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype
+    model.to(stored or torch.float32).save_pretrained(out)
+
+
+def _write_tokenizer(tokenizer: Any, pad: int, out: Path) -> None:  # noqa: ANN401
+    """The tokenizer pads with what the model takes for padding, on the right."""
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(out)
+
+
+def _write_card(base: Path, out: Path, reads: str, card: str) -> None:
+    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers"))
+    said = f"{card}\n" if card else ""
+    text = _CARD.format(base=base.name, reads=reads, card=said, versions=versions)
+    (out / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,39 @@
+"""The losses of the reward models: Bradley-Terry, and PIT's five contrasts (Eq. 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CONTRASTS", "bradley_terry", "gap_loss"]
+
+CONTRASTS: Final = (("wl", "ww"), ("wl", "ll"), ("wl", "lw"), ("ww", "lw"), ("ll", "lw"))
+"""Which gap must be the larger one of two; 'wl' is r_gap(x, y_w, y_l): candidate, then reference."""
+
+
+def gap_loss(wl: Tensor, ww: Tensor, ll: Tensor, lw: Tensor) -> Tensor:
+    """Return, for each triple, the sum of -log sigma(larger - smaller) over the five contrasts.
+
+    All equal: 5 ln 2, with gradients -3/2, 0, 0 and +3/2. Adding one number to all four changes
+    nothing: what a gap of zero means is not fixed by the loss.
+
+    Args:
+        wl: (triples,) gap of the chosen response over the rejected one.
+        ww: (triples,) of the chosen one over itself.
+        ll: (triples,) of the rejected one over itself.
+        lw: (triples,) of the rejected one over the chosen one.
+    """
+    from torch import stack
+    from torch.nn.functional import logsigmoid
+
+    gaps = {"wl": wl, "ww": ww, "ll": ll, "lw": lw}
+    return -stack([logsigmoid(gaps[more] - gaps[less]) for more, less in CONTRASTS]).sum(0)
+
+
+def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Return, for each pair, -log sigma(chosen - rejected): ln 2 where both are worth the same."""
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(chosen - rejected)

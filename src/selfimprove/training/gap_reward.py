@@ -1,0 +1,87 @@
+"""The gap reward model R_PIT: r_gap(x, y, y_ref), how much better y is than y_ref (Sec. 3; Eq. 1-2).
+
+From one preference come four gaps, of the chosen and of the rejected response, each against both; all
+four are read in one pass, and five contrasts order them: (w,l) >= (w,w) ~ (l,l) >= (l,w). The input is
+the request to improve y_ref, with y as its reply, the number read at the true last token.
+
+Deviations: the paper does not say whether the five terms are summed or averaged (summed here, averaged
+over preferences), how the input is laid out, nor how the head starts (at zero here: the first loss is
+5 ln 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
+from selfimprove.data.preferences import Preference
+from selfimprove.training.reward import RewardConfig, TrainedReward, as_asked
+from selfimprove.types import Message
+
+__all__ = ["train_gap_reward"]
+
+_Spoken = tuple[str | tuple[Message, ...], str]
+
+
+def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template and a card, by name
+    base: Path,
+    preferences: Sequence[Preference],
+    config: RewardConfig,
+    *,
+    out: Path,
+    checkpoints: Path,
+    seed: int,
+    chat: bool,
+    template: ImprovementTemplate,
+    card: str = "",
+) -> TrainedReward:
+    """Train R_PIT(x, y, y_ref) from the model of `base` and write it to `out`.
+
+    Args:
+        base: a Hugging Face folder of a causal language model.
+        preferences: what people preferred.
+        config: how.
+        out: becomes the folder of a sequence classifier; the log is written beside it.
+        checkpoints: where an interrupted training is looked for, and left.
+        seed: of the order of the preferences, of adapters and dropout.
+        chat: prompts go through the chat template; otherwise they are laid out as plain text.
+        template: how a response is shown that is to be improved; kept with the model.
+        card: text for the model card.
+
+    Raises:
+        TrainingError: no preference, none that fits into `max_length`, a loss that is no number.
+        EngineError: `base` holds no model or no tokenizer, or no chat template where one is needed.
+    """
+    # Loaded here: whoever only reads a recipe needs no torch.
+    from selfimprove.training._head_trainer import Comparisons
+    from selfimprove.training._scalar_head import train_head
+    from selfimprove.training.gap_loss import gap_loss
+
+    replies = [_four(preference, template, chat=chat) for preference in preferences]
+    told = Comparisons(replies, lambda gaps: gap_loss(*gaps.unbind(1)), better=0, worse=3)
+    settings = {"reads": "gap", "chat": chat, "template": template.model_dump()}
+    return train_head(
+        base,
+        told,
+        config,
+        out=out,
+        checkpoints=checkpoints,
+        seed=seed,
+        settings=settings,
+        card=card,
+    )
+
+
+def _four(told: Preference, template: ImprovementTemplate, *, chat: bool) -> list[_Spoken]:
+    """Return the replies of wl, ww, ll and lw: candidate, then reference."""
+    over_chosen, over_rejected = (
+        as_asked(rendered(template, told.prompt, reference), chat=chat)
+        for reference in (told.chosen, told.rejected)
+    )
+    return [
+        (over_rejected, told.chosen),
+        (over_chosen, told.chosen),
+        (over_rejected, told.rejected),
+        (over_chosen, told.rejected),
+    ]

@@ -1,0 +1,203 @@
+"""Reinforcement learning: prompts and a reward in, a plain Hugging Face folder out.
+
+    maximise  E[ r(x, y) ] - beta KL(policy || reference)                      PIT, Eq. 3-5
+
+by policy gradient with leave-one-out advantages (Ahmadian et al. 2024, RLOO): K draws a prompt, each
+compared with the others; one optimiser step on every batch of draws, so that all of them come from
+the very policy that learns. The paper does not name its algorithm. The built-in engine draws from
+the model in memory, at temperature 1.
+
+Held-out prompts are drawn and rewarded at intervals, the start included: the policy that does best
+there is the result, not the last one; and a KL that runs away ends the training. A killed training
+goes on from its newest readable checkpoint and ends with the very weights of one that was never
+interrupted, on the same machine with as many threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic import Field
+
+from selfimprove.errors import TrainingError
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.training.sft import Plan, SftConfig, in_order
+from selfimprove.types import Prompt
+
+if TYPE_CHECKING:
+    from selfimprove.training._policy_trainer import PolicyTrainer
+
+__all__ = ["PolicyGradientConfig", "Reward", "TrainedPolicy", "train_policy"]
+
+_log = logging.getLogger(__name__)
+
+Reward: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
+"""From the keys of prompts and a response to each, to rewards; None where there is none."""
+
+
+class PolicyGradientConfig(SftConfig):
+    """Reinforcement learning; the defaults are PIT's where it gives one."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Highest learning rate. Paper: 1e-5."""
+    batch_size: int = Field(default=24, ge=1)
+    """Prompts per optimiser step. The paper does not say."""
+    n: int = Field(default=4, ge=2)
+    """Draws a prompt, each compared with the others. The paper does not say."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Of one draw. Paper: 512."""
+    beta: float = Field(default=0.06, ge=0)
+    """Strength of the pull towards the supervised model. The paper does not say."""
+    normalize_advantages: bool = True
+    """Divide advantages by their standard deviation over the batch."""
+    max_kl: float = Field(default=20.0, gt=0)
+    """Nats a response, mean of a batch; beyond, the training ends with the best policy so far."""
+    try_every: int = Field(default=10, ge=1)
+    """Steps between measurements on held-out prompts; the best policy is kept."""
+    save_every: int = Field(default=10, ge=1)
+    """Steps between checkpoints, of which two are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPolicy:
+    """What a reinforcement learning did."""
+
+    steps: int
+    """Optimiser steps made."""
+    prompts: int
+    """Different prompts that could be trained on."""
+    tokens: int
+    """Tokens of prompts and draws that were trained on, since the last resume."""
+    tokens_sampled: int
+    """Tokens drawn, those of held-out prompts included, since the last resume."""
+    first_reward: float
+    """Mean reward of the first batch, before any change of the weights."""
+    final_reward: float
+    """Mean reward of the last batch."""
+    final_kl: float
+    """Mean of log pi - log pi_ref over the last batch, in nats a response."""
+    best_step: int
+    """Steps after which the policy that was kept did best; 0: no policy was better than the start."""
+    best_reward: float
+    """Its mean reward on held-out prompts."""
+    start_reward: float
+    """That of the start."""
+    stopped: str
+    """Why the training ended before its last step; empty where it did not."""
+    seconds: float
+    """Of this call: after a resume, the part since then."""
+
+
+def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, folders and a seed, by name
+    policy: Path,
+    prompts: Sequence[Prompt],
+    reward: Reward,
+    config: PolicyGradientConfig,
+    engine: EngineConfig,
+    *,
+    reference: Path,
+    held_out: Sequence[Prompt],
+    out: Path,
+    checkpoints: Path,
+    seed: int,
+    card: str = "",
+) -> TrainedPolicy:
+    """Train the model of `policy` towards higher rewards, and write the best one to `out`.
+
+    Args:
+        policy: a Hugging Face folder; where training starts.
+        prompts: what is responded to; their keys name them to the reward.
+        reward: of responses.
+        config: how.
+        engine: bounds of the engine that draws; its device and precision are the training's.
+        reference: the folder of the model that the policy is held to, by `beta`.
+        held_out: prompts that decide which policy is kept.
+        out: becomes a Hugging Face folder; the log is written beside it.
+        checkpoints: where an interrupted training is looked for, and left.
+        seed: of the order of the prompts, of the draws, of adapters and dropout.
+        card: text for the model card.
+
+    Raises:
+        TrainingError: no prompt, a reward or loss that is no number.
+        EngineError: a folder holds no causal language model, or a prompt does not fit its context.
+    """
+    started = time.monotonic()
+    if not prompts or not held_out:
+        raise TrainingError(
+            f"reinforcement learning needs prompts to learn on and to be measured on: there are "
+            f"{len(prompts)} and {len(held_out)}"
+        )
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Loaded here: whoever only reads a recipe needs no torch.
+    from selfimprove.training import model_folder, supervised
+    from selfimprove.training._policy_trainer import Draws, PolicyTrainer, numbered
+    from selfimprove.training._tries import Tries
+    from selfimprove.training.checkpoints import newest_readable, step_of
+    from selfimprove.training.quiet import quietly
+
+    model, tokenizer, _ = model_folder.load(policy, config, seed)
+    order, steps = in_order(len(prompts), config, seed, "rl order")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with quietly():
+        trainer = supervised.prepare(
+            PolicyTrainer,
+            (model, tokenizer),
+            Plan((), order, steps),
+            config,
+            numbered,
+            checkpoints=checkpoints,
+            log=out.parent / "train_log.jsonl",
+            seed=seed,
+            log_every=1,
+            whole_batches=True,
+        )
+        newest = newest_readable(checkpoints)
+        tries = Tries(checkpoints, resumed_at=step_of(newest) if newest else 0)
+        draws = Draws(prompts, held_out, reward, config, engine, seed)
+        trainer.set_up(draws, tries, _frozen(reference, config, trainer),
+                       supervised.piece_limits(model, config))  # fmt: skip
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        trainer.try_policy()
+        tries.load_best(trainer.model, trainer.state.global_step)
+        model_folder.write(trainer.model, policy, out, card)
+    if trainer.stopped:
+        _log.warning("%s; kept the policy of step %d", trainer.stopped, tries.best)
+    return _summary(trainer, tries, len(prompts), started)
+
+
+def _frozen(reference: Path, config: PolicyGradientConfig, trainer: PolicyTrainer) -> Any:  # noqa: ANN401
+    from selfimprove.training import model_folder
+
+    plain = config.model_copy(update={"lora": None})
+    model, _, _ = model_folder.load(reference, plain, 0)
+    trainer.watch_head(model)
+    return model.to(trainer.accelerator.device).eval().requires_grad_(False)
+
+
+def _summary(trainer: PolicyTrainer, tries: Any, prompts: int, started: float) -> TrainedPolicy:  # noqa: ANN401
+    logged = [entry for entry in trainer.state.log_history if "reward" in entry]
+    last = logged[-1]
+    if not math.isfinite(last["reward"]):
+        raise TrainingError(f"the reward is {last['reward']}: look at the reward model")
+    return TrainedPolicy(
+        steps=trainer.state.global_step,
+        prompts=prompts,
+        tokens=trainer.tokens,
+        tokens_sampled=trainer.tokens_sampled,
+        first_reward=logged[0]["reward"],
+        final_reward=last["reward"],
+        final_kl=last["kl"],
+        best_step=tries.best,
+        best_reward=tries.rewards[tries.best],
+        start_reward=tries.rewards[0],
+        stopped=trainer.stopped,
+        seconds=time.monotonic() - started,
+    )
