@@ -161,6 +161,19 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked, so that its reply is a response to somebody's prompt."""
+
+    prompt_id: str
+    prompt: str
+    """The prompt in words, as people and judges see it."""
+    index: int
+    """Of the first response that is drawn."""
+    turns: tuple[Message, ...]
+    """What the model is shown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a judge said of one response, once."""
 

@@ -14,7 +14,6 @@ from selfimprove.data.improvement_prompts import (
     ImprovementTemplate,
     improvement_template,
     rendered,
-    transcript,
     unrendered,
 )
 from selfimprove.data.preference_rows import rows
@@ -26,6 +25,7 @@ from selfimprove.rows import decode, encode
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.oracle import score
 from selfimprove.tiny.preferences_of_world import preferences
+from selfimprove.sampling.conversation import transcript
 from selfimprove.types import Message
 
 _V1 = improvement_template("v1")

@@ -1,6 +1,6 @@
 """How M_PIT and R_PIT are shown a prompt x and a reference y_ref: one template for every stage.
 
-The paper does not print its format; this one is ours (`papers.md` 1.7). The last user turn becomes a
+The paper does not print its format; this one is ours. The last user turn becomes a
 request to improve the reference; earlier turns stay. r_gap(x, y, y_ref) is read off the
 conversation [... request(x, y_ref)] [assistant: y], so that supervised training, reinforcement
 learning, inference and the reward model all see the same words.
@@ -24,7 +24,7 @@ from selfimprove.config import Config, load
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.types import Message
 
-__all__ = ["ImprovementTemplate", "improvement_template", "rendered", "transcript", "unrendered"]
+__all__ = ["ImprovementTemplate", "improvement_template", "rendered", "unrendered"]
 
 _FOLDER: Final = Path(__file__).parent / "improvement_templates"
 _SLOT: Final = re.compile(r"\{(prompt|reference)\}")
@@ -131,19 +131,3 @@ def unrendered(
     """
     prompt, reference = template.taken_apart(turns[-1].content)
     return (*turns[:-1], Message("user", prompt)), reference
-
-
-_SIDES: Final = {"system": "System", "user": "Human", "assistant": "Assistant"}
-_SIDE: Final = re.compile(rf"^(?= *(?:{'|'.join(_SIDES.values())}):$)", re.M)
-
-
-def transcript(turns: Sequence[Message]) -> str:
-    r"""Lay out turns as plain text, for models without a chat template, ready to be continued.
-
-    A header stands on a line of its own; a line of a turn that looks like one is indented.
-
-    >>> transcript([Message("user", "Why?")])
-    'Human:\nWhy?\n\nAssistant:\n'
-    """
-    said = [f"{_SIDES[turn.role]}:\n{_SIDE.sub(' ', turn.content)}\n\n" for turn in turns]
-    return "".join([*said, "Assistant:\n"])

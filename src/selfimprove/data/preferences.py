@@ -1,4 +1,4 @@
-"""Preference data, read and split into the three folds of PIT (Sec. 3; `papers.md` 1.2)."""
+"""Preference data, read and split into the three folds of PIT (Sec. 3)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from selfimprove.types import Message
 
 __all__ = ["FOLDS", "Fold", "InFold", "Preference", "of_fold", "read_preferences", "three_folds"]
 
-Fold: TypeAlias = Literal["sft", "reward", "rl"]
-"""sft: supervised stage. reward: both reward models. rl: reinforcement learning."""
+Fold: TypeAlias = Literal["sft", "reward", "rl", "test"]
+"""sft: supervised stage. reward: both reward models. rl: reinforcement learning. test: measuring."""
 
 FOLDS: Final[tuple[Fold, ...]] = ("sft", "reward", "rl")
 
@@ -102,24 +102,34 @@ def _tiny(source: Source, seed: int) -> tuple[list[tuple[str, Told]], Counter[st
     return [(f"{split}-{number}", row) for number, row in enumerate(told)], Counter()
 
 
-def three_folds(preferences: Iterable[Preference], seed: int) -> list[InFold]:
+def three_folds(
+    preferences: Iterable[Preference], seed: int, test_share: float = 0.0
+) -> list[InFold]:
     """Divide preferences equally into SFT, reward-model and RL folds, by a seeded draw.
 
     All comparisons of one prompt go into one fold, so that no stage is measured or trained on what
     an earlier one has learnt by heart; the sizes differ by no more than the commonest prompt's rows.
 
+    Args:
+        preferences: all of them.
+        seed: of the draw.
+        test_share: share of the preferences that is set apart first, to measure on.
+
     Raises:
-        DataError: there are fewer than three prompts.
+        DataError: there are fewer than three prompts, or one fewer than the folds need.
     """
     of_prompt: dict[tuple[Message, ...], list[str]] = {}
     given = list(preferences)
     for row in given:
         of_prompt.setdefault(row.prompt, []).append(row.id)
-    if len(of_prompt) < len(FOLDS):
-        raise DataError(f"{len(of_prompt)} prompts cannot be divided into {len(FOLDS)} folds")
+    if len(of_prompt) < len(FOLDS) + (test_share > 0):
+        raise DataError(f"{len(of_prompt)} prompts cannot be divided into {len(FOLDS)} folds"
+                        + (" and a test set" if test_share else ""))  # fmt: skip
     groups = list(of_prompt.values())
     rng(seed, "folds").shuffle(groups)
     fold_of: dict[str, Fold] = {}
+    while len(fold_of) < test_share * len(given) and len(groups) > len(FOLDS):
+        fold_of |= dict.fromkeys(groups.pop(), "test")
     sizes = dict.fromkeys(FOLDS, 0)
     for ids in groups:
         smallest = min(FOLDS, key=lambda fold: sizes[fold])

@@ -1,4 +1,4 @@
-"""How far a gap reward model can be trusted, on held-out preferences (`papers.md` 1.4).
+"""How far a gap reward model can be trusted, on held-out preferences.
 
 Of each preference four gaps are read: wl, ww, ll and lw, candidate first. Measured are
 

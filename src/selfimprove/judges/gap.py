@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, transcript
+from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import EngineError
+from selfimprove.files import read_json
 from selfimprove.rows import Batch
+from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.types import Message, ModelRef
 
@@ -27,6 +29,7 @@ __all__ = [
     "Scored",
     "four_of",
     "gap_scores",
+    "reads_gaps",
     "reward_scores",
 ]
 
@@ -115,6 +118,19 @@ def _told(chunk: Sequence[Improved], scores: Sequence[float | None]) -> list[Sco
     ]
 
 
+def reads_gaps(path: Path) -> bool:
+    """Whether a reward model was trained on gaps.
+
+    Raises:
+        EngineError: the folder holds no model.
+    """
+    try:
+        told = read_json(path / "config.json")
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} holds no reward model: {error}") from error
+    return bool(told.get("selfimprove", {}).get("reads") == "gap")
+
+
 @final
 class RewardScorer:
     """A plain reward model in memory."""
@@ -141,7 +157,7 @@ class RewardScorer:
     def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]:
         """Return R_P(x, y) of each response; None where it does not fit."""
         return self._model.read(
-            [(_shown(x, chat=self._chat), y) for x, y in zip(prompts, responses, strict=True)]
+            [(as_asked(x, chat=self._chat), y) for x, y in zip(prompts, responses, strict=True)]
         )
 
     def differences(
@@ -200,14 +216,10 @@ def _gap_reader(path: Path, engine: EngineConfig) -> _Reader:
         prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
     ) -> list[float | None]:
         asked = (rendered(template, x, y) for x, y in zip(prompts, references, strict=True))
-        shown = [_shown(turns, chat=chat) for turns in asked]
+        shown = [as_asked(turns, chat=chat) for turns in asked]
         return model.read(list(zip(shown, candidates, strict=True)))
 
     return told
-
-
-def _shown(turns: Turns, *, chat: bool) -> str | Turns:
-    return turns if chat else transcript(turns)
 
 
 def _all(scores: Sequence[float | None]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -10,8 +10,15 @@ from typing import Final, TypeAlias
 from selfimprove.config import fingerprint, load, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.files import read_json
-from selfimprove.methods import lmsi, lmsi_plan, self_rewarding, self_rewarding_plan
-from selfimprove.methods.plan import Needs, PlannedStep, needs, planned
+from selfimprove.methods import (
+    lmsi,
+    lmsi_plan,
+    pit,
+    pit_plan,
+    self_rewarding,
+    self_rewarding_plan,
+)
+from selfimprove.methods.plan import Line, Needs, PlannedStep, needs, planned
 from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
@@ -27,11 +34,12 @@ class Finished:
     was_finished: bool
 
 
-MethodConfig: TypeAlias = "lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig"
+MethodConfig: TypeAlias = "lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig | pit.PitConfig"
 
-_CONFIGS: Final[dict[str, type[lmsi.LmsiConfig] | type[self_rewarding.SelfRewardingConfig]]] = {
+_CONFIGS: Final[dict[str, type[MethodConfig]]] = {
     "lmsi": lmsi.LmsiConfig,
     "self_rewarding": self_rewarding.SelfRewardingConfig,
+    "pit": pit.PitConfig,
 }
 
 
@@ -87,13 +95,26 @@ def launch(
 def _run(config: MethodConfig, run: Run) -> ModelRef:
     if isinstance(config, lmsi.LmsiConfig):
         return lmsi.run(config, run)
+    if isinstance(config, pit.PitConfig):
+        return pit.run(config, run)
     return self_rewarding.run(config, run)
+
+
+def _lines(config: MethodConfig) -> Iterable[Line]:
+    if isinstance(config, lmsi.LmsiConfig):
+        return lmsi_plan.lines(config)
+    if isinstance(config, pit.PitConfig):
+        return pit_plan.lines(config)
+    return self_rewarding_plan.lines(config)
 
 
 def _models(config: MethodConfig) -> list[str]:
     """Return the names of the models that a run reads."""
     if isinstance(config, lmsi.LmsiConfig):
         return [config.model, *([config.student] if config.student else [])]
+    if isinstance(config, pit.PitConfig):
+        judge = config.evaluation.judge
+        return [config.model, *([judge.model] if judge and judge.holds_model_here else [])]
     writer, judges = config.prompts.writer, (config.judge, config.evaluation.judge)
     named = [j.model for j in judges if j is not None and j.holds_model_here]
     return [config.model, *([] if writer == "self" else [writer]), *named]
@@ -117,12 +138,7 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
     """
     config = read_config(path, overrides)
     root = out or default_folder(path, config)
-    told = (
-        lmsi_plan.lines(config)
-        if isinstance(config, lmsi.LmsiConfig)
-        else self_rewarding_plan.lines(config)
-    )
-    steps = planned(told, root)
+    steps = planned(_lines(config), root)
     # The model that is trained comes last: LMSI's student where there is one.
     learner = _models(config)[-1] if isinstance(config, lmsi.LmsiConfig) else config.model
     return Plan(root, steps, needs(learner, steps, adapters=config.sft.lora is not None))

@@ -7,11 +7,21 @@ from contextlib import closing
 from pathlib import Path
 
 from selfimprove.rows import Batch
+from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
-from selfimprove.types import Message, ModelRef, Prompt, Response, UserPrompt
+from selfimprove.types import (
+    Draw,
+    FinishReason,
+    Message,
+    ModelRef,
+    Prompt,
+    Request,
+    Response,
+    UserPrompt,
+)
 
-__all__ = ["as_content", "asked", "respond"]
+__all__ = ["answer", "as_content", "asked", "respond"]
 
 
 def as_content(text: str, *, chat: bool) -> str | tuple[Message, ...]:
@@ -41,9 +51,35 @@ def respond(
             of = {prompt.id: prompt for prompt in chunk}
             prompts = [asked(p.id, p.text, chat=engine.chat) for p in chunk]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = [
-                Response(d.key, of[d.key].text, d.index, d.text.strip(), d.finish, d.new_tokens)
-                for d in draws
-            ]
-            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            yield Batch(rows, sum(r.new_tokens for r in rows), prompt_tokens)
+            yield _batch(draws, [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws])
+
+
+def answer(
+    chunks: Sequence[Sequence[Request]],
+    model: ModelRef,
+    sampling: SamplingConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Response]]:
+    """Draw `sampling.n` responses a request, in the order of the requests.
+
+    Raises:
+        EngineError: a request does not fit the model's context, or the model cannot be loaded.
+    """
+    with closing(open_engine(Path(model.path), engine)) as sampler:
+        for chunk in chunks:
+            of = {f"{r.prompt_id}#{r.index}": r for r in chunk}
+            prompts = [Prompt(key, as_asked(r.turns, chat=engine.chat)) for key, r in of.items()]
+            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+            pairs = [(of[d.key], d) for d in draws]
+            rows = [Response(r.prompt_id, r.prompt, r.index + d.index, *_said(d)) for r, d in pairs]
+            yield _batch(draws, rows)
+
+
+def _said(draw: Draw) -> tuple[str, FinishReason, int]:
+    return draw.text.strip(), draw.finish, draw.new_tokens
+
+
+def _batch(draws: Sequence[Draw], rows: list[Response]) -> Batch[Response]:
+    read = sum(draw.prompt_tokens for draw in draws if draw.index == 0)
+    return Batch(rows, sum(row.new_tokens for row in rows), read)

@@ -44,6 +44,7 @@ class Draws:
     reward: Reward
     config: PolicyGradientConfig
     engine: EngineConfig
+    max_tokens: int
     seed: int
 
 
@@ -88,14 +89,19 @@ class PolicyTrainer(CompletionTrainer):
         self.tokens += sum(len(row.ids) for row in rows)
         return self._learn(model, rows, rewards)
 
+    @property
+    def _policy(self) -> Any:  # noqa: ANN401
+        """The model that learns; the trainer's own type leaves open whether there is one."""
+        return self.model
+
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
         if self._sampler is None:
-            inner = self.accelerator.unwrap_model(self.model)
+            inner: Any = self.accelerator.unwrap_model(self._policy)
             inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
             inner.eval()
             self._sampler = TorchEngine.of_model(inner, self.processing_class, self._draws.engine)
-        self.model.eval()
-        asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.config.max_tokens)
+        self._policy.eval()
+        asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
         with self.compute_loss_context_manager():
             draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
         self.tokens_sampled += sum(d.new_tokens for d in draws)
@@ -197,7 +203,7 @@ class PolicyTrainer(CompletionTrainer):
         known = [reward for reward in told if reward is not None]
         if not known:
             raise TrainingError("no draw of a held-out prompt could be rewarded: lower max_tokens")
-        self._tries.note(step, fmean(known), self.model)
+        self._tries.note(step, fmean(known), self._policy)
         # The usual trainer's own: TRL's would end the means of the step that is to come.
         Trainer.log(self, {"held_out_reward": fmean(known)})
 

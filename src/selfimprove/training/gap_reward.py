@@ -16,7 +16,8 @@ from pathlib import Path
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
 from selfimprove.data.preferences import Preference
-from selfimprove.training.reward import RewardConfig, TrainedReward, as_asked
+from selfimprove.sampling.conversation import as_asked
+from selfimprove.training.reward import RewardConfig, TrainedReward
 from selfimprove.types import Message
 
 __all__ = ["train_gap_reward"]

@@ -51,8 +51,6 @@ class PolicyGradientConfig(SftConfig):
     """Prompts per optimiser step. The paper does not say."""
     n: int = Field(default=4, ge=2)
     """Draws a prompt, each compared with the others. The paper does not say."""
-    max_tokens: int = Field(default=512, ge=1)
-    """Of one draw. Paper: 512."""
     beta: float = Field(default=0.06, ge=0)
     """Strength of the pull towards the supervised model. The paper does not say."""
     normalize_advantages: bool = True
@@ -104,6 +102,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     *,
     reference: Path,
     held_out: Sequence[Prompt],
+    max_tokens: int,
     out: Path,
     checkpoints: Path,
     seed: int,
@@ -119,6 +118,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         engine: bounds of the engine that draws; its device and precision are the training's.
         reference: the folder of the model that the policy is held to, by `beta`.
         held_out: prompts that decide which policy is kept.
+        max_tokens: of one draw; one that does not end by then gets the least reward of its batch.
         out: becomes a Hugging Face folder; the log is written beside it.
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the prompts, of the draws, of adapters and dropout.
@@ -161,7 +161,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         )
         newest = newest_readable(checkpoints)
         tries = Tries(checkpoints, resumed_at=step_of(newest) if newest else 0)
-        draws = Draws(prompts, held_out, reward, config, engine, seed)
+        draws = Draws(prompts, held_out, reward, config, engine, max_tokens, seed)
         trainer.set_up(draws, tries, _frozen(reference, config, trainer),
                        supervised.piece_limits(model, config))  # fmt: skip
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from selfimprove.data.improvement_prompts import transcript
 from selfimprove.data.preferences import Preference
+from selfimprove.sampling.conversation import as_asked
 from selfimprove.training.sft import SftConfig
-from selfimprove.types import Message
 
-__all__ = ["RewardConfig", "TrainedReward", "as_asked", "train_reward"]
+__all__ = ["RewardConfig", "TrainedReward", "train_reward"]
 
 
 class RewardConfig(SftConfig):
@@ -103,8 +102,3 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
         settings=settings,
         card=card,
     )
-
-
-def as_asked(turns: tuple[Message, ...], *, chat: bool) -> str | tuple[Message, ...]:
-    """Return turns for the chat template, or laid out as plain text."""
-    return turns if chat else transcript(turns)

@@ -66,7 +66,7 @@ def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: AN
     return (_piece_tokens(config) if alone else config.batch_size * config.max_length), share
 
 
-def _arguments(  # noqa: PLR0913
+def _arguments(
     plan: Plan,
     config: SftConfig,
     checkpoints: Path,

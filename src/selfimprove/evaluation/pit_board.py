@@ -1,0 +1,318 @@
+"""What a PIT run reports: every system's held-out responses, scored alike and compared in pairs.
+
+A system is a way to a response: the policy, a step of improvement, a baseline. All answer the same
+held-out prompts, several draws each, draw i of one against draw i of the other. They are scored by
+R_P of the run, by the tiny world's oracle where its prompts are asked, and by a judge where one is
+named; what is said first is by the one that had no part in the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from selfimprove.config import Config
+from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences
+from selfimprove.data.read import TINY
+from selfimprove.data.sources import Sources
+from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
+from selfimprove.evaluation.head_to_head import head_to_head, matches
+from selfimprove.evaluation.intervals import mean
+from selfimprove.evaluation.lineage import ancestor
+from selfimprove.evaluation.response_board import Kind, difference, outcomes_of
+from selfimprove.evaluation.true_scores import oracle_scores
+from selfimprove.judges.gap import Improved, Scored, four_of, gap_scores, reward_scores
+from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.rows import Rows
+from selfimprove.sampling.conversation import in_words
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.store import Run
+from selfimprove.tiny.oracle import score
+from selfimprove.types import ModelRef, Response
+
+__all__ = ["ImprovementsConfig", "PitBoard", "System"]
+
+Scores = dict[tuple[str, int], float]
+
+
+class ImprovementsConfig(Config):
+    """How the systems of a PIT run are measured."""
+
+    preferences: Sources = ()
+    """Held-out preferences: their prompts are asked, and they measure the reward models. None: a
+    share of the run's own is set apart."""
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    """That share."""
+    prompts: int | None = Field(default=None, ge=1)
+    """Held-out prompts that are asked; None: all."""
+    draws: int = Field(default=4, ge=1)
+    """Responses a prompt and system."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Of the responses that are improved, and of other systems."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Likewise."""
+    temperatures: tuple[float, ...] = ()
+    """Temperatures of one step of improvement that are compared (the paper's Figure 3)."""
+    scorer: Literal["oracle", "judge", "reward"] = "reward"
+    """Who has the first word. oracle: the tiny world's own; judge: the judge below; reward: R_P of
+    the run, which the policy was trained by."""
+    judge: JudgeConfig | None = None
+    """A judge that is no model of this run."""
+    shard_prompts: int = Field(default=128, ge=1)
+    """Prompts a shard; a kill loses at most one shard."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.judge is not None and self.judge.kind == "pairwise":
+            raise ValueError("evaluation.judge: a judge that gives points is needed, not a pairwise one")
+        if self.judge is not None and self.judge.model == "self" and self.judge.kind != "random":
+            raise ValueError("evaluation.judge.model must name a model that takes no part in the run")
+        if self.scorer == "judge" and self.judge is None:
+            raise ValueError("evaluation.scorer: judge needs evaluation.judge")
+        if self.scorer == "oracle" and not (
+            self.preferences and all(s.format == TINY for s in self.preferences)
+        ):
+            raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")
+        return self
+
+    def sampling(self, max_tokens: int) -> SamplingConfig:
+        """How responses are drawn that are no step of improvement."""
+        return SamplingConfig(n=self.draws, temperature=self.temperature, top_p=self.top_p,
+                              max_tokens=max_tokens)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One way to a response, measured."""
+
+    name: str
+    kind: Kind
+    round: int
+    model: ModelRef
+    parent: ModelRef | None
+    data: Rows[Any] | None
+    responses: Rows[Response]
+    scores: dict[str, Scores]
+    """By who scores: reward, oracle, judge."""
+
+    def by_prompt(self, scorer: str) -> dict[str, float]:
+        """Return the mean score of each prompt's responses."""
+        found: dict[str, list[float]] = {}
+        for (prompt, _), value in self.scores[scorer].items():
+            found.setdefault(prompt, []).append(value)
+        return {prompt: fmean(values) for prompt, values in found.items()}
+
+
+@dataclass
+class PitBoard:
+    """Measures the systems of a run."""
+
+    steps: Run
+    config: ImprovementsConfig
+    engine: EngineConfig
+    seed: int
+    reward: ModelRef
+    """R_P."""
+    systems: list[System] = field(default_factory=list)
+    compared: list[tuple[str, str]] = field(default_factory=list)
+    told: dict[str, Any] = field(default_factory=dict)
+    """Further figures of the summary."""
+
+    def held_out(self, told: Rows[Preference], folds: Rows[InFold]) -> Rows[Preference]:
+        """Return the preferences that are measured on: nothing learns from them."""
+        if self.config.preferences:
+            return self.steps.rows("held-out", read_preferences, self.config.preferences, self.seed)
+        return self.steps.rows("held-out", of_fold, told, folds, "test")
+
+    def measure_gaps(self, gap_model: ModelRef, held_out: Rows[Preference]) -> None:
+        """Measure R_PIT, and the difference of plain rewards beside it, on held-out preferences."""
+        four = self.steps.rows("held-out-gaps-asked", four_of, held_out)
+        for name, model, by_difference in (
+            ("gap", gap_model, False),
+            ("difference", self.reward, True),
+        ):
+            scored = self.steps.sharded(f"held-out-gaps-{name}", gap_scores, four, model,
+                                        self.engine, by_difference,
+                                        shard_items=4 * self.config.shard_prompts)  # fmt: skip
+            gaps = four_gaps(held_out.items, scored.items)
+            told = gap_quality(gaps, len(held_out))
+            if self.config.scorer == "oracle":
+                told["truth"] = against_truth(gaps, _worth(held_out.items))
+            self.told.setdefault("gap_models", {})[name] = told
+
+    def add(  # noqa: PLR0913  what lineage and report say of a system
+        self,
+        name: str,
+        kind: Kind,
+        model: ModelRef,
+        responses: Rows[Response],
+        asked: Rows[Improved],
+        *,
+        against: Sequence[str] = (),
+        parent: ModelRef | None = None,
+        data: Rows[Any] | None = None,
+        round_number: int = 0,
+    ) -> System:
+        """Score a system's responses by everyone who scores.
+
+        Args:
+            name: of the system.
+            kind: what it is to the report.
+            model: that made the responses.
+            responses: to the held-out prompts.
+            asked: the same responses as a reward model reads them.
+            against: systems that it is compared with in full.
+            parent: the model it came from.
+            data: what it was trained on.
+            round_number: of improvement.
+        """
+        scores = {"reward": self._rewards(name, asked)}
+        if self.config.scorer == "oracle":
+            scores["oracle"] = mean_scores(
+                self.steps.rows(f"{name}-truth", oracle_scores, responses)
+            )
+        if self.config.judge is not None:
+            by = judging_model(self.config.judge, model)
+            said = self.steps.sharded(f"{name}-verdicts", judge, responses, by, self.config.judge,
+                                      self.engine, self.seed,
+                                      shard_items=self.config.shard_prompts)  # fmt: skip
+            scores["judge"] = mean_scores(said)
+        system = System(name, kind, round_number, model, parent, data, responses, scores)
+        self.systems.append(system)
+        self.compared += [(name, other) for other in against]
+        return system
+
+    def _rewards(self, name: str, asked: Rows[Improved]) -> Scores:
+        scored = self.steps.sharded(f"{name}-rewards", reward_scores, asked, self.reward, self.engine,
+                                    shard_items=self.config.shard_prompts)  # fmt: skip
+        return _known(scored.items)
+
+    def system(self, name: str) -> System:
+        """Return a system by its name."""
+        return next(system for system in self.systems if system.name == name)
+
+    def head_to_head(self, first: str, second: str, scorer: str | None = None) -> dict[str, Any]:
+        """Compare two systems, draw by draw, by the first or another scorer."""
+        scorer = scorer or self.config.scorer
+        ours, theirs = self.system(first), self.system(second)
+        matched = matches(ours.responses.items, theirs.responses.items)
+        outcomes = outcomes_of(matched, ours.scores[scorer], theirs.scores[scorer])
+        return head_to_head(outcomes, first=first, second=second, judge=scorer,
+                            set=self.set_name).as_dict()  # fmt: skip
+
+    @property
+    def set_name(self) -> str:
+        """The held-out prompts, in words."""
+        named = [f"{s.format} {s.source.rsplit('/', 1)[-1]}" for s in self.config.preferences]
+        return ", ".join(named) or "held-out part of the preferences"
+
+    def summarise(self, model: str, *, start: str, last: str) -> None:
+        """Write summary.json and lineage.json, from which the report is made."""
+        base = self.system(start)
+        self.steps.write("lineage.json", [ancestor(s, s.name, None) for s in self.systems])
+        self.steps.write(
+            "summary.json",
+            {
+                "method": "pit",
+                "title": "Implicit self-improvement (PIT)",
+                "model": model,
+                "seed": self.seed,
+                "headline": self._headline(base, self.system(last)),
+                "arms": [self._figures(system, base) for system in self.systems],
+                "head_to_head": [self.head_to_head(a, b) for a, b in self.compared],
+                "pairs_of_systems": self._pairs(),
+                **self.told,
+            },
+        )
+
+    def _headline(self, base: System, last: System) -> dict[str, Any]:
+        scorer = self.config.scorer
+        before, after = base.by_prompt(scorer), last.by_prompt(scorer)
+        told = difference(before, after)
+        return {
+            "metric": _METRICS[scorer],
+            "set": self.set_name,
+            "arm": last.name,
+            "before": fmean(before.values()),
+            "after": fmean(after.values()),
+            "difference": told["difference"],
+            "interval": told["interval"],
+            "n": len(before),
+            "unit": "points",
+            "highest": 5 if scorer == "oracle" else None,
+        }
+
+    def _figures(self, system: System, base: System) -> dict[str, Any]:
+        return {
+            "name": system.name,
+            "kind": system.kind,
+            "round": system.round,
+            "step": system.responses.folder.name,
+            "scores": [self._score(system, base, self.config.scorer)],
+        }
+
+    def _score(self, system: System, base: System, scorer: str) -> dict[str, Any]:
+        means = system.by_prompt(scorer)
+        told = mean(list(means.values()))
+        return {
+            "set": self.set_name,
+            "domain": "in",
+            "mode": "sampled",
+            "metric": "mean score",
+            "value": told.value,
+            "interval": [told.low, told.high],
+            "n": told.n,
+            "unanswered": len(system.responses) - len(system.scores[scorer]),
+            "mean_tokens": fmean(r.new_tokens for r in system.responses),
+            "versus_base": None if system is base else difference(base.by_prompt(scorer), means),
+        }
+
+    def _pairs(self) -> list[dict[str, Any]]:
+        """Compare every two systems by everyone who scores: shares of win, tie and loss."""
+        return [
+            {"first": a.name, "second": b.name, "scorer": scorer, **_win_tie_lose(a, b, scorer)}
+            for a, b in combinations(self.systems, 2)
+            for scorer in a.scores
+        ]
+
+
+_METRICS = {
+    "oracle": "mean score of responses",
+    "judge": "mean score of responses, by the judge",
+    "reward": "mean reward of responses, by R_P",
+}
+
+
+def _known(scored: Sequence[Scored]) -> Scores:
+    return {(s.prompt_id, s.index): s.score for s in scored if s.score is not None}
+
+
+def _worth(held_out: Sequence[Preference]) -> dict[str, tuple[float, float]]:
+    return {
+        p.id: (float(score(in_words(p.prompt), p.chosen)), float(score(in_words(p.prompt), p.rejected)))
+        for p in held_out
+    }
+
+
+def _win_tie_lose(first: System, second: System, scorer: str) -> dict[str, Any]:
+    """Return shares, and the win share less the share of losses, bootstrapped over prompts."""
+    ours, theirs = first.scores[scorer], second.scores[scorer]
+    both = [key for key in ours if key in theirs]
+    signs = [(ours[key] > theirs[key]) - (ours[key] < theirs[key]) for key in both]
+    by_prompt: dict[str, list[int]] = {}
+    for (prompt, _), sign in zip(both, signs, strict=True):
+        by_prompt.setdefault(prompt, []).append(sign)
+    told = mean([fmean(found) for found in by_prompt.values()])
+    return {
+        "win": signs.count(1) / len(signs),
+        "tie": signs.count(0) / len(signs),
+        "lose": signs.count(-1) / len(signs),
+        "difference": told.value,
+        "interval": [told.low, told.high],
+        "n": len(signs),
+    }

@@ -1,0 +1,309 @@
+"""PIT: implicit self-improvement, learned from preference data (Wang et al., ICLR 2024, arXiv:2310.00898).
+
+    preferences (x, y_w, y_l) in three folds: SFT, reward models, RL                   Sec. 3
+    M_P   = SFT(y_w | x)              M_PIT = SFT(y_w | x, y_l)                        supervised
+    R_P   = pairwise reward           R_PIT = gap r(x, y, y_ref), five contrasts       Eq. 1-2
+    M_P   = RL(R_P)                                                                    Eq. 3
+    M_PIT = RL(R_PIT), y_ref from the data: y_l and y_w                                Eq. 4, first round
+    M_PIT = RL(R_PIT), y_ref from M_P                                                  Eq. 5, second round
+    inference: y_0 = M_P(x), y_k = M_PIT(x, y_{k-1})                                   Algorithm 2
+
+Deviations, and choices where the paper is silent:
+- RL is policy gradient with leave-one-out advantages; the paper does not name its algorithm.
+- In every RL the policy that did best on held-out prompts is kept, not the last one.
+- References of the second round are drawn once, before it, from M_P after RL.
+- One optimiser step takes prompts with their references as they come; y_l and y_w of a prompt
+  need not meet in one batch.
+Measuring and the ablations belong to `evaluation`; no truth of it is read in this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from selfimprove.config import Config
+from selfimprove.data.improvement_prompts import improvement_template, rendered
+from selfimprove.data.preferences import Preference, of_fold, read_preferences, three_folds
+from selfimprove.data.sources import Sources
+from selfimprove.evaluation.pit_board import ImprovementsConfig
+from selfimprove.judges.gap import GapScorer, RewardScorer, reads_gaps
+from selfimprove.methods import pit_baselines, pit_tasks
+from selfimprove.methods.pit_inference import ImproveConfig
+from selfimprove.methods.pit_systems import Models, measure
+from selfimprove.methods.pit_tasks import Task
+from selfimprove.models import locate
+from selfimprove.rows import Rows
+from selfimprove.sampling.conversation import as_asked
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.responses import answer
+from selfimprove.store import Run
+from selfimprove.training.gap_reward import train_gap_reward
+from selfimprove.training.policy_gradient import (
+    PolicyGradientConfig,
+    Reward,
+    TrainedPolicy,
+    train_policy,
+)
+from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
+from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.types import Example, ModelRef, Prompt
+
+__all__ = ["PitConfig", "run"]
+
+
+class PitConfig(Config):
+    """A PIT run."""
+
+    method: Literal["pit"]
+    """Names the method in a recipe."""
+    model: str
+    """The model that M_P, M_PIT and both reward models begin as: tiny, a folder, or a hub id."""
+    seed: int = 0
+    """Seeds every draw, split and shuffle of the run."""
+    preferences: Sources
+    """What people preferred, e.g. `hh_rlhf:FILE`; it is divided into three folds."""
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    """Longer prompts are left out. Paper: 512."""
+    max_response_tokens: int = Field(default=512, ge=1)
+    """Longer responses are left out, and none is drawn. Paper: 512."""
+    template: str = "v1"
+    """How a response is shown that is to be improved: a shipped template, or a YAML file."""
+    sft: SftConfig = SftConfig(learning_rate=3e-5)
+    """Supervised stage. Paper: one epoch, 3e-5."""
+    reward: RewardConfig = RewardConfig()
+    """Both reward models. Paper: 3e-4."""
+    gap: Literal["trained", "difference"] = "trained"
+    """difference: an ablation, R_P(x, y) - R_P(x, y_ref) in place of R_PIT."""
+    policy_rl: PolicyGradientConfig = PolicyGradientConfig()
+    """RL of M_P. Paper: 1e-5."""
+    first_round: PolicyGradientConfig = PolicyGradientConfig()
+    """RL of M_PIT with references from the data. Paper: 1e-5."""
+    second_round: PolicyGradientConfig = PolicyGradientConfig()
+    """RL of M_PIT with references from M_P. Paper: 1e-5."""
+    rounds: Literal["both", "first", "second"] = "both"
+    """first, second: the paper's ablations of the curriculum (Table 2)."""
+    validation_prompts: int = Field(default=64, ge=1)
+    """Prompts of the RL fold on which the best policy is chosen; none of them is trained on."""
+    improve: ImproveConfig = ImproveConfig()
+    """Inference."""
+    ablations: tuple[Literal["second_round_only", "gap_difference"], ...] = ()
+    """Further arms of the same run. The supervised M_PIT and the first round alone are always
+    measured. gap_difference: the whole curriculum by differences of R_P."""
+    baselines: pit_baselines.BaselinesConfig = pit_baselines.BaselinesConfig()
+    """Other ways to a better response, from the same M_P."""
+    evaluation: ImprovementsConfig
+    """Measuring."""
+    engine: EngineConfig = EngineConfig(chat=True)
+    """Sampling engine, and how prompts are laid out in every stage."""
+
+
+# --8<-- [start:plot]
+def run(config: PitConfig, steps: Run) -> ModelRef:
+    """Run every stage and return M_PIT.
+
+    Raises:
+        SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
+    """
+    base = locate(config.model)
+    told = preferences_that_fit(config, steps, base)
+    share = 0.0 if config.evaluation.preferences else config.evaluation.held_out
+    folds = steps.rows("folds", three_folds, told, config.seed, share)
+    sft_fold, reward_fold, rl_fold = (
+        steps.rows(f"{fold}-fold", of_fold, told, folds, fold) for fold in ("sft", "reward", "rl")
+    )
+    # Supervised: M_P imitates y_w, M_PIT turns y_l into y_w.
+    m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, config.engine.chat,
+                      config.seed)  # fmt: skip
+    m_pit = steps.train("pit-sft", imitate_improvement, base, sft_fold, config.sft,
+                        config.engine.chat, config.template, config.seed)  # fmt: skip
+    # Reward models: R_P of a response, R_PIT of the gap between two (Eq. 1-2).
+    r_p = steps.train("reward-model", learn_reward, base, reward_fold, config.reward,
+                      config.engine.chat, config.seed)  # fmt: skip
+    r_pit = steps.train("gap-reward-model", learn_gaps, base, reward_fold, config.reward,
+                        config.engine.chat, config.template, config.seed)  # fmt: skip
+    # Reinforcement learning: M_P by R_P (Eq. 3), then M_PIT by the gap in two rounds (Eq. 4-5).
+    rl_prompts = steps.rows("rl-prompts", pit_tasks.from_prompts, rl_fold)
+    m_p_rl = reinforce(config, steps, "policy-rl", m_p, m_p, r_p, rl_prompts, config.policy_rl)
+    lines = Curriculum(config, steps, m_pit, m_p_rl, rl_fold, rl_prompts)
+    gap_model = r_pit if config.gap == "trained" else r_p
+    pit, first = lines.run("pit", config.rounds, gap_model)
+    ablated = {"first-round-only": first} if config.rounds == "both" else {}
+    if "second_round_only" in config.ablations:
+        ablated["second-round-only"], _ = lines.run("pit-second-only", "second", gap_model)
+    if "gap_difference" in config.ablations:
+        ablated["gap-difference"], _ = lines.run("pit-difference", config.rounds, r_p)
+    models = Models(m_p, m_p_rl, m_pit, pit, r_p, r_pit, ablated)
+    measure(config, steps, told, folds, models)
+    return pit
+
+
+# --8<-- [end:plot]
+
+
+def preferences_that_fit(config: PitConfig, steps: Run, base: ModelRef) -> Rows[Preference]:
+    """Read the preferences; those that do not fit the windows are left out, and counted."""
+    told = steps.rows("preferences-read", read_preferences, config.preferences, config.seed)
+    return steps.rows("preferences", pit_tasks.fitting, told, base, config.engine.chat,
+                      config.max_prompt_tokens, config.max_response_tokens)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """The RL of M_PIT: first references that are easy to improve on, then those of M_P."""
+
+    config: PitConfig
+    steps: Run
+    m_pit: ModelRef
+    m_p_rl: ModelRef
+    rl_fold: Rows[Preference]
+    rl_prompts: Rows[Task]
+
+    def run(self, name: str, rounds: str, gap_model: ModelRef) -> tuple[ModelRef, ModelRef]:
+        """Return M_PIT after the rounds asked for, and what it was after the first of them."""
+        config, steps, model = self.config, self.steps, self.m_pit
+        first = model
+        if rounds in ("both", "first"):
+            tasks = steps.rows("first-round-tasks", pit_tasks.from_data, self.rl_fold)
+            model = first = reinforce(config, steps, f"{name}-rl-1", model, self.m_pit, gap_model,
+                                      tasks, config.first_round)  # fmt: skip
+        if rounds in ("both", "second"):
+            model = reinforce(config, steps, f"{name}-rl-2", model, self.m_pit, gap_model,
+                              self.policy_references(), config.second_round)  # fmt: skip
+        return model, first
+
+    def policy_references(self) -> Rows[Task]:
+        """Return the RL prompts, each with a response that M_P draws to it."""
+        sampling = SamplingConfig(temperature=1.0, max_tokens=self.config.max_response_tokens)
+        asked = self.steps.rows("references-asked", pit_tasks.asked, self.rl_prompts)
+        drawn = self.steps.sharded("references", answer, asked, self.m_p_rl, sampling,
+                                   self.config.engine, self.config.seed,
+                                   shard_items=self.config.evaluation.shard_prompts)  # fmt: skip
+        return self.steps.rows("second-round-tasks", pit_tasks.from_policy, self.rl_prompts, drawn)
+
+
+def reinforce(
+    config: PitConfig,
+    steps: Run,
+    name: str,
+    start: ModelRef,
+    anchor: ModelRef,
+    reward: ModelRef,
+    tasks: Rows[Task],
+    how: PolicyGradientConfig,
+) -> ModelRef:
+    """Train one policy; its KL is taken to the supervised model of its own line."""
+    return steps.train(name, optimise, start, anchor, reward, tasks, config.validation_prompts, how,
+                       config.template, config.max_response_tokens, config.engine,
+                       config.seed)  # fmt: skip
+
+
+def optimise(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    start: ModelRef,
+    anchor: ModelRef,
+    reward: ModelRef,
+    tasks: Sequence[Task],
+    validation: int,
+    config: PolicyGradientConfig,
+    template: str,
+    max_tokens: int,
+    engine: EngineConfig,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> TrainedPolicy:
+    """Train by r(x, y), or r_gap(x, y, y_ref) where tasks have references (Eq. 3-5)."""
+    tasks = list(tasks)
+    learned, held_out = pit_tasks.split(tasks, validation)
+    words = improvement_template(template)
+    prompts, tried = (
+        [Prompt(t.id, as_asked(pit_tasks.shown(t, words), chat=engine.chat)) for t in part]
+        for part in (learned, held_out)
+    )
+    return train_policy(Path(start.path), prompts, _rewarding(tasks, Path(reward.path), engine),
+                        config, engine, reference=Path(anchor.path), held_out=tried,
+                        max_tokens=max_tokens, out=out, checkpoints=checkpoints,
+                        seed=seed)  # fmt: skip
+
+
+def _rewarding(tasks: Sequence[Task], model: Path, engine: EngineConfig) -> Reward:
+    """Return the reward of these tasks, by the model in memory."""
+    of = {task.id: task for task in tasks}
+    if tasks[0].reference is None:
+        plain = RewardScorer(model, engine)
+        return lambda keys, texts: plain.told([of[k].prompt for k in keys], texts)
+    gaps = GapScorer(model, engine, by_difference=not reads_gaps(model))
+    return lambda keys, texts: gaps.told(
+        [of[k].prompt for k in keys], texts, [of[k].reference or "" for k in keys]
+    )
+
+
+def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    base: ModelRef,
+    preferences: Sequence[Preference],
+    config: SftConfig,
+    chat: bool,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> Trained:
+    """Train M_P: log p(y_w | x)."""
+    examples = [Example(as_asked(p.prompt, chat=chat), p.chosen) for p in preferences]
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+
+
+def imitate_improvement(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    base: ModelRef,
+    preferences: Sequence[Preference],
+    config: SftConfig,
+    chat: bool,
+    template: str,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> Trained:
+    """Train M_PIT: log p(y_w | x, y_l)."""
+    words = improvement_template(template)
+    examples = [
+        Example(as_asked(rendered(words, p.prompt, p.rejected), chat=chat), p.chosen)
+        for p in preferences
+    ]
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+
+
+def learn_reward(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    base: ModelRef,
+    preferences: Sequence[Preference],
+    config: RewardConfig,
+    chat: bool,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> TrainedReward:
+    """Train R_P."""
+    return train_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
+                        seed=seed, chat=chat)  # fmt: skip
+
+
+def learn_gaps(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+    base: ModelRef,
+    preferences: Sequence[Preference],
+    config: RewardConfig,
+    chat: bool,
+    template: str,
+    seed: int,
+    *,
+    out: Path,
+    checkpoints: Path,
+) -> TrainedReward:
+    """Train R_PIT (Eq. 1-2)."""
+    return train_gap_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
+                            seed=seed, chat=chat, template=improvement_template(template))  # fmt: skip

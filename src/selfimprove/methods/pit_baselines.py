@@ -1,0 +1,188 @@
+"""What PIT is compared with, from the same M_P: best-of-N by R_P, and Self-Refine by prompting.
+
+Self-Refine (Madaan et al. 2023): the model writes feedback on its response by a rubric, then a
+response that follows the feedback; nothing is trained. Best-of-N draws N responses and keeps the one
+that R_P likes best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import yaml
+from pydantic import Field
+
+from selfimprove.config import Config, load
+from selfimprove.errors import ConfigError
+from selfimprove.judges.gap import Improved, Scored, reward_scores
+from selfimprove.methods.pit_inference import Conversation, requests
+from selfimprove.rows import Rows
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.responses import answer
+from selfimprove.store import Run
+from selfimprove.types import Message, ModelRef, Request, Response
+
+__all__ = ["BaselinesConfig", "best_of_n", "self_refine"]
+
+_FOLDER: Final = Path(__file__).parent / "rubrics"
+
+
+class BaselinesConfig(Config):
+    """Which other ways to a better response are measured."""
+
+    best_of_n: int | None = Field(default=4, ge=2)
+    """Responses of which R_P chooses one; None: not measured."""
+    self_refine: int | None = Field(default=1, ge=1)
+    """Rounds of feedback and refinement; None: not measured."""
+    rubric: str = "helpful_harmless"
+    """By what Self-Refine judges: a shipped rubric, or a YAML file."""
+    feedback_tokens: int = Field(default=256, ge=1)
+    """Of one feedback."""
+
+
+class Rubric(Config):
+    """The words of Self-Refine."""
+
+    version: int = Field(ge=1)
+    """Goes up with every change of the words."""
+    feedback: str
+    """Asks what is wrong with {response} to {prompt}."""
+    refine: str
+    """Asks for a better one, given {prompt}, {response} and {feedback}."""
+
+
+@cache
+def rubric(name: str) -> Rubric:
+    """Return a shipped rubric or the one in a YAML file.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    shipped = _FOLDER / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.yaml")))
+        raise ConfigError(f"no rubric is called {name!r}: there are {known}, or give a file")
+    return load(Rubric, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def self_refine(
+    steps: Run,
+    conversations: Rows[Conversation],
+    start: Rows[Response],
+    model: ModelRef,
+    config: BaselinesConfig,
+    sampling: SamplingConfig,
+    engine: EngineConfig,
+    seed: int,
+    *,
+    shard_items: int,
+) -> list[Rows[Response]]:
+    """Refine responses as often as the config says; return those of each round."""
+    feedback_sampling = sampling.model_copy(
+        update={"n": 1, "max_tokens": config.feedback_tokens}
+    )
+    once = sampling.model_copy(update={"n": 1})
+    held, chain = start, []
+    for number in range(1, (config.self_refine or 0) + 1):
+        name = f"self-refine-y{number}"
+        asked = steps.rows(f"{name}-feedback-asked", feedback_asked, conversations, held,
+                           config.rubric)  # fmt: skip
+        feedback = steps.sharded(f"{name}-feedback", answer, asked, model, feedback_sampling,
+                                 engine, seed, shard_items=shard_items)  # fmt: skip
+        asked = steps.rows(f"{name}-asked", refinement_asked, conversations, held, feedback,
+                           config.rubric)  # fmt: skip
+        held = steps.sharded(f"{name}-responses", answer, asked, model, once, engine, seed,
+                             shard_items=shard_items)  # fmt: skip
+        chain.append(held)
+    return chain
+
+
+def feedback_asked(
+    conversations: Sequence[Conversation], responses: Sequence[Response], name: str
+) -> list[Request]:
+    """Return the requests for feedback."""
+    return _filled(conversations, responses, rubric(name).feedback, {})
+
+
+def refinement_asked(
+    conversations: Sequence[Conversation],
+    responses: Sequence[Response],
+    feedback: Sequence[Response],
+    name: str,
+) -> list[Request]:
+    """Return the requests for a response that follows the feedback."""
+    said = {(f.prompt_id, f.index): f.text for f in feedback}
+    return _filled(conversations, responses, rubric(name).refine, said)
+
+
+def _filled(
+    conversations: Sequence[Conversation],
+    responses: Sequence[Response],
+    words: str,
+    feedback: dict[tuple[str, int], str],
+) -> list[Request]:
+    turns = {c.id: c.turns for c in conversations}
+    rows = []
+    for r in responses:
+        *before, last = turns[r.prompt_id]
+        values = {"prompt": last.content, "response": r.text,
+                  "feedback": feedback.get((r.prompt_id, r.index), "")}  # fmt: skip
+        # One pass: what stands in a slot is never read as a slot itself.
+        parts = words.replace("}", "{").split("{")
+        text = "".join(values.get(part, part) for part in parts)
+        rows.append(Request(r.prompt_id, r.prompt, r.index, (*before, Message("user", text))))
+    return rows
+
+
+def best_of_n(
+    steps: Run,
+    conversations: Rows[Conversation],
+    model: ModelRef,
+    reward: ModelRef,
+    config: BaselinesConfig,
+    sampling: SamplingConfig,
+    engine: EngineConfig,
+    seed: int,
+    *,
+    shard_prompts: int,
+) -> Rows[Response]:
+    """Draw `best_of_n` times as many responses as are measured, and keep the best of each N."""
+    n = config.best_of_n or 1
+    many = sampling.model_copy(update={"n": n * sampling.n})
+    asked = steps.rows("held-out-requests", requests, conversations)
+    drawn = steps.sharded(f"best-of-{n}-drawn", answer, asked, model, many, engine, seed,
+                          shard_items=shard_prompts)  # fmt: skip
+    told = steps.rows(f"best-of-{n}-compared", candidates, conversations, drawn)
+    scores = steps.sharded(f"best-of-{n}-scores", reward_scores, told, reward, engine,
+                           shard_items=shard_prompts * many.n)  # fmt: skip
+    return steps.rows(f"best-of-{n}-responses", best_of_each, drawn, scores, n)
+
+
+def candidates(
+    conversations: Sequence[Conversation], responses: Sequence[Response]
+) -> list[Improved]:
+    """Return what R_P reads."""
+    turns = {c.id: c.turns for c in conversations}
+    return [Improved(r.prompt_id, r.index, turns[r.prompt_id], r.text) for r in responses]
+
+
+def best_of_each(
+    responses: Sequence[Response], scores: Sequence[Scored], n: int
+) -> list[Response]:
+    """Return the best of every n draws of a prompt; of equals, and of unscored ones, the first."""
+    known = {(s.prompt_id, s.index): s.score for s in scores}
+    best: dict[tuple[str, int], Response] = {}
+    for r in responses:
+        key = (r.prompt_id, r.index // n)
+        score = known[r.prompt_id, r.index]
+        held = known[r.prompt_id, best[key].index] if key in best else None
+        if key not in best or (score is not None and (held is None or score > held)):
+            best[key] = r
+    return [
+        Response(r.prompt_id, r.prompt, key[1], r.text, r.finish, r.new_tokens)
+        for key, r in best.items()
+    ]

@@ -1,0 +1,163 @@
+"""PIT at inference (Algorithm 2): y_0 = M_P(x), then y_k = M_PIT(x, y_{k-1}), again and again.
+
+The paper leaves open when to stop, and shows that more steps are not always better. Here a number of
+steps is fixed, or a step must win: it counts only if the gap reward of the new response over the old
+one is above that of the old one over itself (what zero means is not fixed by R_PIT's training).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from selfimprove.config import Config
+from selfimprove.data.improvement_prompts import improvement_template, rendered
+from selfimprove.judges.gap import Improved, Scored, gap_scores
+from selfimprove.rows import Rows
+from selfimprove.sampling.conversation import in_words
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.responses import answer
+from selfimprove.seeds import seed_of
+from selfimprove.store import Run
+from selfimprove.types import Message, ModelRef, Request, Response
+
+__all__ = ["Conversation", "ImproveConfig", "Link", "compared", "gains", "improve", "kept", "requests"]
+
+
+def _several(value: object) -> object:
+    """Accept one temperature for all steps."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+class ImproveConfig(Config):
+    """How responses are improved."""
+
+    steps: int = Field(default=3, ge=1)
+    """How often. Paper: studied up to 5."""
+    temperature: Annotated[tuple[float, ...], BeforeValidator(_several)] = (0.5,)
+    """Of each step; the last one holds for all that follow. Paper: best at 0.4 to 0.6."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Of every step."""
+    min_gap: float = 0.0
+    """By how much a step must win, where the chain is to stop by itself."""
+
+    def sampling(self, step: int, max_tokens: int) -> SamplingConfig:
+        """Return how step 1, 2, ... is drawn: once for each response."""
+        temperature = self.temperature[min(step, len(self.temperature)) - 1]
+        return SamplingConfig(temperature=temperature, top_p=self.top_p, max_tokens=max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A prompt of one or more turns; the last one is the user's."""
+
+    id: str
+    turns: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of improvement: the new responses, and what R_PIT says of them."""
+
+    responses: Rows[Response]
+    gaps: Rows[Scored]
+    """r_gap(x, y_k, y_{k-1}); those with an index of -1 - i are r_gap(x, y_{k-1}, y_{k-1})."""
+
+
+def requests(conversations: Sequence[Conversation]) -> list[Request]:
+    """Return what M_P is asked: the prompts as they stand."""
+    return [Request(c.id, in_words(c.turns), 0, c.turns) for c in conversations]
+
+
+def asked_for_more(
+    conversations: Sequence[Conversation], responses: Sequence[Response], template: str
+) -> list[Request]:
+    """Return what M_PIT is asked: to improve each of the responses."""
+    words, turns = improvement_template(template), {c.id: c.turns for c in conversations}
+    return [
+        Request(r.prompt_id, r.prompt, r.index, rendered(words, turns[r.prompt_id], r.text))
+        for r in responses
+    ]
+
+
+def improve(  # noqa: PLR0913  what is improved, by which models, how, and how it is stored
+    steps: Run,
+    name: str,
+    conversations: Rows[Conversation],
+    start: Rows[Response],
+    model: ModelRef,
+    gap_model: ModelRef,
+    config: ImproveConfig,
+    template: str,
+    engine: EngineConfig,
+    seed: int,
+    *,
+    max_tokens: int,
+    by_difference: bool,
+    shard_items: int,
+) -> list[Link]:
+    """Improve responses step by step; step k is stored as `NAME-yk-responses` and `NAME-yk-gaps`.
+
+    Raises:
+        EngineError: a response is too long to be improved in the model's context.
+    """
+    chain: list[Link] = []
+    held = start
+    for step in range(1, config.steps + 1):
+        asked = steps.rows(f"{name}-y{step}-asked", asked_for_more, conversations, held, template)
+        better = steps.sharded(f"{name}-y{step}-responses", answer, asked, model,
+                               config.sampling(step, max_tokens), engine,
+                               seed_of(seed, "improve", step), shard_items=shard_items)  # fmt: skip
+        told = steps.rows(f"{name}-y{step}-compared", compared, conversations, better, held)
+        gaps = steps.sharded(f"{name}-y{step}-gaps", gap_scores, told, gap_model, engine,
+                             by_difference, shard_items=shard_items)  # fmt: skip
+        chain.append(Link(better, gaps))
+        held = better
+    return chain
+
+
+def compared(
+    conversations: Sequence[Conversation], new: Sequence[Response], old: Sequence[Response]
+) -> list[Improved]:
+    """Return what R_PIT reads: each new response over the old one, and the old one over itself."""
+    turns = {c.id: c.turns for c in conversations}
+    before = {(r.prompt_id, r.index): r.text for r in old}
+    rows = []
+    for r in new:
+        x, ref = turns[r.prompt_id], before[r.prompt_id, r.index]
+        rows.append(Improved(r.prompt_id, r.index, x, r.text, ref))
+        rows.append(Improved(r.prompt_id, -1 - r.index, x, ref, ref))
+    return rows
+
+
+def gains(gaps: Iterable[Scored]) -> dict[tuple[str, int], float | None]:
+    """Return by how much each step won: the gap, less that of the old response over itself."""
+    told = {(g.prompt_id, g.index): g.score for g in gaps}
+    found: dict[tuple[str, int], float | None] = {}
+    for (prompt, index), score in told.items():
+        if index >= 0:
+            still = told[prompt, -1 - index]
+            found[prompt, index] = None if score is None or still is None else score - still
+    return found
+
+
+def kept(
+    held: Sequence[Response],
+    old: Sequence[Response],
+    new: Sequence[Response],
+    gaps: Sequence[Scored],
+    min_gap: float,
+) -> list[Response]:
+    """Return the new response where the step won and the chain had not ended before, else `held`."""
+    was = {(r.prompt_id, r.index): r.text for r in old}
+    better, won = {(r.prompt_id, r.index): r for r in new}, gains(gaps)
+    rows = []
+    for r in held:
+        key = (r.prompt_id, r.index)
+        gain = won[key]
+        wins = was[key] == r.text and gain is not None and gain > min_gap
+        rows.append(better[key] if wins else r)
+    return rows

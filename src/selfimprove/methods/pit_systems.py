@@ -1,0 +1,245 @@
+"""The systems of a PIT run on held-out prompts: the chain, what it began with, baselines, ablations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from selfimprove.data.preferences import InFold, Preference
+from selfimprove.evaluation.intervals import mean
+from selfimprove.evaluation.pit_board import PitBoard
+from selfimprove.evaluation.response_board import Kind
+from selfimprove.judges.gap import Scored
+from selfimprove.methods import pit_tasks
+from selfimprove.methods.pit_baselines import best_of_n, candidates, self_refine
+from selfimprove.methods.pit_inference import (
+    Conversation,
+    ImproveConfig,
+    Link,
+    gains,
+    improve,
+    kept,
+    requests,
+)
+from selfimprove.rows import Rows
+from selfimprove.sampling.responses import answer
+from selfimprove.seeds import seed_of
+from selfimprove.store import Run
+from selfimprove.types import ModelRef, Request, Response
+
+if TYPE_CHECKING:
+    from selfimprove.methods.pit import PitConfig
+
+__all__ = ["Models", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Everything that a run has trained."""
+
+    policy_sft: ModelRef
+    policy: ModelRef
+    """M_P after RL."""
+    pit_sft: ModelRef
+    pit: ModelRef
+    """M_PIT after RL."""
+    reward: ModelRef
+    gap: ModelRef
+    ablated: dict[str, ModelRef]
+    """M_PIT as it would be without a part of the method, by name."""
+
+
+def measure(
+    config: PitConfig,
+    steps: Run,
+    preferences: Rows[Preference],
+    folds: Rows[InFold],
+    models: Models,
+) -> None:
+    """Let every system respond to the held-out prompts, and write what the report is made from.
+
+    Raises:
+        EngineError: a prompt does not fit a model's context.
+    """
+    board = PitBoard(steps, config.evaluation, config.engine, config.seed, models.reward)
+    held_out = board.held_out(preferences, folds)
+    board.measure_gaps(models.gap, held_out)
+    prompts = steps.rows("held-out-prompts", pit_tasks.conversations, held_out,
+                         config.evaluation.prompts, config.seed)  # fmt: skip
+    bench = _Bench(config, steps, board, models, prompts)
+    original = bench.original("original", "base", models.policy, parent=models.policy_sft)
+    bench.original("second-draw", "control", models.policy, against=("original",))
+    supervised = bench.original("policy-sft", "baseline", models.policy_sft)
+    bench.original("policy-sft-second-draw", "control", models.policy_sft, against=("policy-sft",))
+    board.compared.append(("original", "policy-sft"))
+    chain = bench.chain("pit", "method", models.pit, original, "original", config.improve)
+    bench.stop(chain, original)
+    bench.chain("pit-on-sft", "method", models.pit, supervised, "policy-sft", config.improve)
+    bench.ablations(original, supervised)
+    bench.baselines(original)
+    bench.temperatures(original)
+    board.told["curriculum"] = _curriculum(config)
+    board.told["chains"] = _chains(chain)
+    board.summarise(config.model, start="original", last=f"pit-y{config.improve.steps}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Makes the responses of each system and hands them to the board."""
+
+    config: PitConfig
+    steps: Run
+    board: PitBoard
+    models: Models
+    prompts: Rows[Conversation]
+
+    def add(self, name: str, kind: Kind, model: ModelRef, rows: Rows[Response], **said: Any) -> None:  # noqa: ANN401
+        """Add a system to the board."""
+        asked = self.steps.rows(f"{name}-scored", candidates, self.prompts, rows)
+        self.board.add(name, kind, model, rows, asked, **said)
+
+    def original(
+        self,
+        name: str,
+        kind: Kind,
+        model: ModelRef,
+        *,
+        against: tuple[str, ...] = (),
+        parent: ModelRef | None = None,
+    ) -> Rows[Response]:
+        """Let M_P respond; a second draw differs by its seed alone."""
+        config = self.config
+        seed = seed_of(config.seed, "second draw") if against else config.seed
+        asked: Rows[Request] = self.steps.rows("held-out-requests", requests, self.prompts)
+        rows = self.steps.sharded(f"{name}-responses", answer, asked, model,
+                                  config.evaluation.sampling(config.max_response_tokens),
+                                  config.engine, seed,
+                                  shard_items=config.evaluation.shard_prompts)  # fmt: skip
+        self.add(name, kind, model, rows, against=against, parent=parent)
+        return rows
+
+    def links(
+        self, name: str, model: ModelRef, start: Rows[Response], how: ImproveConfig
+    ) -> list[Link]:
+        """Improve responses; every step is stored."""
+        config = self.config
+        trained = config.gap == "trained"
+        gap_model = self.models.gap if trained else self.models.reward
+        return improve(self.steps, name, self.prompts, start, model, gap_model, how,
+                       config.template, config.engine, config.seed,
+                       max_tokens=config.max_response_tokens, by_difference=not trained,
+                       shard_items=self.shard)  # fmt: skip
+
+    @property
+    def shard(self) -> int:
+        """Responses a shard."""
+        return self.config.evaluation.shard_prompts * self.config.evaluation.draws
+
+    def chain(
+        self,
+        name: str,
+        kind: Kind,
+        model: ModelRef,
+        start: Rows[Response],
+        start_name: str,
+        how: ImproveConfig,
+    ) -> list[Link]:
+        """Add every step of a chain, each against its start and the step before it."""
+        links = self.links(name, model, start, how)
+        before = start_name
+        for number, link in enumerate(links, start=1):
+            against = dict.fromkeys((start_name, before))
+            self.add(f"{name}-y{number}", kind, model, link.responses, against=tuple(against),
+                     parent=self.models.pit_sft, round_number=number)  # fmt: skip
+            before = f"{name}-y{number}"
+        return links
+
+    def stop(self, chain: list[Link], start: Rows[Response]) -> None:
+        """Add the chain that ends where R_PIT says: no gain."""
+        name = "pit-stopped"
+        rows, old = start, start
+        for number, link in enumerate(chain, start=1):
+            step = f"{name}-responses" if number == len(chain) else f"{name}-y{number}"
+            rows = self.steps.rows(step, kept, rows, old, link.responses, link.gaps,
+                                   self.config.improve.min_gap)  # fmt: skip
+            old = link.responses
+        last = f"pit-y{len(chain)}"
+        self.add(name, "method", self.models.pit, rows, against=("original", last))
+
+    def ablations(self, original: Rows[Response], supervised: Rows[Response]) -> None:
+        """Add one step of improvement by M_PIT without a part of the method."""
+        once = self.config.improve.model_copy(update={"steps": 1})
+        table = [{"name": "pit", "system": "pit-y1"}]
+        for name, model in {"supervised-only": self.models.pit_sft, **self.models.ablated}.items():
+            self.chain(name, "baseline", model, original, "original", once)
+            table.append({"name": name, "system": f"{name}-y1"})
+        self.chain("supervised-only-on-sft", "baseline", self.models.pit_sft, supervised,
+                   "policy-sft", once)  # fmt: skip
+        self.board.told["ablations"] = [
+            {**row, **self.board.head_to_head(row["system"], "original")} for row in table
+        ]
+
+    def baselines(self, original: Rows[Response]) -> None:
+        """Add best-of-N and Self-Refine, from the policy that PIT improves."""
+        config, told = self.config, self.config.baselines
+        sampling = config.evaluation.sampling(config.max_response_tokens)
+        if told.best_of_n:
+            rows = best_of_n(self.steps, self.prompts, self.models.policy, self.models.reward, told,
+                             sampling, config.engine, seed_of(config.seed, "best of n"),
+                             shard_prompts=config.evaluation.shard_prompts)  # fmt: skip
+            self.add(f"best-of-{told.best_of_n}", "baseline", self.models.policy, rows,
+                     against=("original", "pit-y1"))  # fmt: skip
+        if told.self_refine:
+            chain = self_refine(self.steps, self.prompts, original, self.models.policy, told,
+                                sampling, config.engine, config.seed,
+                                shard_items=self.shard)  # fmt: skip
+            for number, rows in enumerate(chain, start=1):
+                self.add(f"self-refine-y{number}", "baseline", self.models.policy, rows,
+                         against=("original", "pit-y1"), round_number=number)  # fmt: skip
+
+    def temperatures(self, original: Rows[Response]) -> None:
+        """Compare temperatures of one step of improvement."""
+        tried = []
+        for temperature in self.config.evaluation.temperatures:
+            how = self.config.improve.model_copy(
+                update={"steps": 1, "temperature": (temperature,)}
+            )
+            name = f"pit-at-{temperature:g}"
+            self.chain(name, "method", self.models.pit, original, "original", how)
+            told = self.board.head_to_head(f"{name}-y1", "original")
+            tried.append({"temperature": temperature, **told})
+        self.board.told["improvement_temperatures"] = tried
+
+
+def _curriculum(config: PitConfig) -> list[dict[str, str]]:
+    rounds = {
+        "first": [("pit-rl-1", "M_PIT, references from the data")],
+        "second": [("pit-rl-2", "M_PIT, references from M_P")],
+    }
+    rounds["both"] = rounds["first"] + rounds["second"]
+    lines = [("policy-rl", "M_P by its reward"), *rounds[config.rounds]]
+    return [{"step": step, "title": title} for step, title in lines]
+
+
+def _chains(chain: list[Link]) -> list[dict[str, Any]]:
+    """Return what R_PIT says of each step: its mean gain, and how many steps won."""
+    told = []
+    for number, link in enumerate(chain, start=1):
+        found = [gain for gain in gains(link.gaps).values() if gain is not None]
+        estimate = mean(found)
+        told.append({
+            "step": number,
+            "responses": f"pit-y{number}-responses",
+            "gaps": f"pit-y{number}-gaps",
+            "gain": estimate.value,
+            "interval": [estimate.low, estimate.high],
+            "won": fmean(float(gain > 0) for gain in found),
+            "unchanged": _unchanged(link.gaps),
+        })  # fmt: skip
+    return told
+
+
+def _unchanged(gaps: Rows[Scored]) -> float:
+    """Return the share of responses that came back as they were."""
+    return fmean(float(gain == 0.0) for gain in gains(gaps).values())
