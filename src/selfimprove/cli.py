@@ -25,7 +25,7 @@ class ModelOrCommand(TyperGroup):
 
 app = typer.Typer(
     name="selfimprove",
-    help="Language models that improve themselves: LMSI and Self-Rewarding, PIT to come.",
+    help="Language models that improve themselves: LMSI, Self-Rewarding and PIT.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -96,6 +96,48 @@ def report(
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
         return
     print(write(runs, out or runs[0] / "report.html"))
+
+
+@app.command()
+def improve(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished PIT run.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="Prompts (.jsonl, .json, .csv, .parquet), with `response` where there is one to "
+            "improve; without a file, prompts are asked for."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Fields of `improve`, e.g. 'temperature=[0.7,0.4]' min_gap=0.1."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps [those of the recipe].")] = None,
+    stop: Annotated[bool, typer.Option(help="End a chain before a step without gain.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="First so many prompts.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON a prompt.")] = False,
+) -> None:
+    """Improve responses step by step, with the gap of each step (PIT, Algorithm 2)."""
+    from contextlib import closing
+
+    from selfimprove import terminal
+    from selfimprove.config import apply_override
+    from selfimprove.methods.pit_improve import Improver, Item, read_items
+
+    words = [file] if file and "=" in file and not Path(file).exists() else []
+    tree: dict[str, Any] = {} if steps is None else {"steps": steps}
+    for override in [*words, *(overrides or [])]:
+        apply_override(tree, override)
+    asks = bool(words) or file is None
+    items = () if asks else read_items(Path(str(file)))[:limit]
+    with closing(Improver.of_run(run, tree)) as improver:
+        if asks:
+            said = (Item.said(str(n), text) for n, text in enumerate(terminal.ask_prompts()))
+            chains = improver.chains(said, stop=stop, seed=seed, together=1)
+        else:
+            chains = improver.chains(items, stop=stop, seed=seed)
+        terminal.show_chains(chains, as_json=as_json)
 
 
 @eval_app.command(_DEFAULT)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from selfimprove.data.read import Check
     from selfimprove.methods.launch import Plan
+    from selfimprove.methods.pit_improve import Chain
     from selfimprove.rows import Funnel
 
 __all__ = [
     "announce",
+    "ask_prompts",
+    "show_chains",
     "show_check",
     "show_facts",
     "show_funnels",
@@ -73,9 +77,10 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
 def _headline(head: Mapping[str, Any]) -> str:
     low, high = head["interval"]
     if head.get("unit") == "points":
+        scale = f" of {head['highest']}" if head["highest"] is not None else ""
         return (
             f"{head['metric']} on {head['n']} held-out prompts: {head['before']:.2f} -> "
-            f"{head['after']:.2f} of {head['highest']} points ({head['difference']:+.2f}, "
+            f"{head['after']:.2f}{scale} points ({head['difference']:+.2f}, "
             f"95 % interval {low:+.2f} to {high:+.2f})"
         )
     return (
@@ -119,6 +124,39 @@ def show_head_to_head(found: Mapping[str, Any]) -> None:
             "mean length": f"{found['first_length']:.0f} and {found['second_length']:.0f} characters",
         }
     )
+
+
+def ask_prompts() -> Iterator[str]:
+    """Ask for prompts, one after another, until an empty line or the end of the input."""
+    console = Console(stderr=True)
+    console.print("A prompt, then Enter; an empty line ends.", style="dim")
+    while True:
+        try:
+            said = console.input("> ").strip()
+        except EOFError:
+            return
+        if not said:
+            return
+        yield said
+
+
+def show_chains(chains: Iterable[Chain], *, as_json: bool) -> None:
+    """Print each chain as it comes: every response with the gap that its step won, or JSON lines."""
+    console = Console(highlight=False)
+    for chain in chains:
+        if as_json:
+            print(json.dumps(chain.as_dict(), ensure_ascii=False), flush=True)
+            continue
+        console.print(chain.prompt, style="bold", markup=False)
+        table = Table.grid(padding=(0, 2))
+        for step, response in enumerate(chain.responses):
+            gain = chain.gains[step - 1] if step else None
+            last = chain.ended and step == len(chain.responses) - 1
+            told = "" if gain is None else f"{gain:+.2f}"
+            table.add_row(f"y{step}", told, Text(response, style="dim" if last else ""))
+        if chain.ended:
+            table.add_row("", "", Text("ended: the last step did not win", style="dim"))
+        console.print(table, "")
 
 
 def show_judge(found: Mapping[str, Any]) -> None:

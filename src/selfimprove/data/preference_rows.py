@@ -14,7 +14,7 @@ from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 from selfimprove.types import Message, Role
 
-__all__ = ["FORMATS", "Told", "UnusableRow", "merged", "parse", "rows"]
+__all__ = ["FORMATS", "Told", "UnusableRow", "conversation", "merged", "parse", "rows"]
 
 Told: TypeAlias = tuple[tuple[Message, ...], str, str]
 """The prompt's turns, the chosen response and the rejected one."""
@@ -22,7 +22,7 @@ Told: TypeAlias = tuple[tuple[Message, ...], str, str]
 FORMATS: Final = ("hh_rlhf", "summarize_feedback", "preferences")
 """Formats of preference files, beside `tiny`. `preferences` is TRL's prompt/chosen/rejected."""
 
-_PROMPTS: Final = ("prompt", "instruction", "question", "input")
+_PROMPTS: Final = ("prompt", "messages", "instruction", "question", "input")
 _ROLES: Final[dict[str, Role]] = {
     "user": "user", "human": "user", "prompter": "user", "assistant": "assistant",
     "gpt": "assistant", "system": "system",
@@ -89,13 +89,18 @@ def parse(fields: Mapping[str, Any]) -> Told:
     if chosen[:-1] != rejected[:-1]:
         raise UnusableRow("has no shared prompt: its replies have different turns before them")
     # Some files repeat the first turn as `prompt`: the turns themselves say more.
-    prompt = merged(chosen[:-1]) or _prompt(fields)
+    prompt = merged(chosen[:-1]) or conversation(fields)
     if not prompt:
         raise RowError("has an empty prompt")
     return prompt, chosen[-1].content, rejected[-1].content
 
 
-def _prompt(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+def conversation(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Read the prompt of a row, text or turns.
+
+    Raises:
+        RowError: there is none, or it is neither.
+    """
     found = value(fields, *_PROMPTS)
     if isinstance(found, str):
         return (Message("user", text(fields, *_PROMPTS)),)

@@ -69,9 +69,13 @@ class ImprovementsConfig(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.judge is not None and self.judge.kind == "pairwise":
-            raise ValueError("evaluation.judge: a judge that gives points is needed, not a pairwise one")
+            raise ValueError(
+                "evaluation.judge: a judge that gives points is needed, not a pairwise one"
+            )
         if self.judge is not None and self.judge.model == "self" and self.judge.kind != "random":
-            raise ValueError("evaluation.judge.model must name a model that takes no part in the run")
+            raise ValueError(
+                "evaluation.judge.model must name a model that takes no part in the run"
+            )
         if self.scorer == "judge" and self.judge is None:
             raise ValueError("evaluation.scorer: judge needs evaluation.judge")
         if self.scorer == "oracle" and not (
@@ -119,6 +123,8 @@ class PitBoard:
     reward: ModelRef
     """R_P."""
     systems: list[System] = field(default_factory=list)
+    aside: list[System] = field(default_factory=list)
+    """Measured for a table of their own; the others are compared with each other."""
     compared: list[tuple[str, str]] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
     """Further figures of the summary."""
@@ -157,6 +163,7 @@ class PitBoard:
         parent: ModelRef | None = None,
         data: Rows[Any] | None = None,
         round_number: int = 0,
+        aside: bool = False,
     ) -> System:
         """Score a system's responses by everyone who scores.
 
@@ -170,6 +177,7 @@ class PitBoard:
             parent: the model it came from.
             data: what it was trained on.
             round_number: of improvement.
+            aside: for a table of its own alone.
         """
         scores = {"reward": self._rewards(name, asked)}
         if self.config.scorer == "oracle":
@@ -183,7 +191,7 @@ class PitBoard:
                                       shard_items=self.config.shard_prompts)  # fmt: skip
             scores["judge"] = mean_scores(said)
         system = System(name, kind, round_number, model, parent, data, responses, scores)
-        self.systems.append(system)
+        (self.aside if aside else self.systems).append(system)
         self.compared += [(name, other) for other in against]
         return system
 
@@ -194,7 +202,7 @@ class PitBoard:
 
     def system(self, name: str) -> System:
         """Return a system by its name."""
-        return next(system for system in self.systems if system.name == name)
+        return next(s for s in (*self.systems, *self.aside) if s.name == name)
 
     def head_to_head(self, first: str, second: str, scorer: str | None = None) -> dict[str, Any]:
         """Compare two systems, draw by draw, by the first or another scorer."""
@@ -294,7 +302,10 @@ def _known(scored: Sequence[Scored]) -> Scores:
 
 def _worth(held_out: Sequence[Preference]) -> dict[str, tuple[float, float]]:
     return {
-        p.id: (float(score(in_words(p.prompt), p.chosen)), float(score(in_words(p.prompt), p.rejected)))
+        p.id: (
+            float(score(in_words(p.prompt), p.chosen)),
+            float(score(in_words(p.prompt), p.rejected)),
+        )
         for p in held_out
     }
 

@@ -89,6 +89,9 @@ class PitConfig(Config):
     """first, second: the paper's ablations of the curriculum (Table 2)."""
     validation_prompts: int = Field(default=64, ge=1)
     """Prompts of the RL fold on which the best policy is chosen; none of them is trained on."""
+    start: Literal["rl", "sft"] = "rl"
+    """Whose responses the reported chain begins with: M_P after RL (the paper), or before it. The
+    other one is measured as well."""
     improve: ImproveConfig = ImproveConfig()
     """Inference."""
     ablations: tuple[Literal["second_round_only", "gap_difference"], ...] = ()

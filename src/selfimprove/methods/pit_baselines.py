@@ -82,9 +82,7 @@ def self_refine(
     shard_items: int,
 ) -> list[Rows[Response]]:
     """Refine responses as often as the config says; return those of each round."""
-    feedback_sampling = sampling.model_copy(
-        update={"n": 1, "max_tokens": config.feedback_tokens}
-    )
+    feedback_sampling = sampling.model_copy(update={"n": 1, "max_tokens": config.feedback_tokens})
     once = sampling.model_copy(update={"n": 1})
     held, chain = start, []
     for number in range(1, (config.self_refine or 0) + 1):
@@ -170,9 +168,7 @@ def candidates(
     return [Improved(r.prompt_id, r.index, turns[r.prompt_id], r.text) for r in responses]
 
 
-def best_of_each(
-    responses: Sequence[Response], scores: Sequence[Scored], n: int
-) -> list[Response]:
+def best_of_each(responses: Sequence[Response], scores: Sequence[Scored], n: int) -> list[Response]:
     """Return the best of every n draws of a prompt; of equals, and of unscored ones, the first."""
     known = {(s.prompt_id, s.index): s.score for s in scores}
     best: dict[tuple[str, int], Response] = {}

@@ -24,7 +24,16 @@ from selfimprove.seeds import seed_of
 from selfimprove.store import Run
 from selfimprove.types import Message, ModelRef, Request, Response
 
-__all__ = ["Conversation", "ImproveConfig", "Link", "compared", "gains", "improve", "kept", "requests"]
+__all__ = [
+    "Conversation",
+    "ImproveConfig",
+    "Link",
+    "compared",
+    "gains",
+    "improve",
+    "kept",
+    "requests",
+]
 
 
 def _several(value: object) -> object:

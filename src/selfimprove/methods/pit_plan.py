@@ -76,7 +76,12 @@ def _measured(config: PitConfig, prompts: int) -> Iterator[Line]:
     draws = prompts * config.evaluation.draws * config.max_response_tokens
     ablated = 2 + (config.rounds == "both") + len(config.ablations)
     steps = 2 * config.improve.steps + ablated + len(config.evaluation.temperatures)
-    yield "original-responses", f"draw responses of M_P to {prompts} prompts, four systems", 4 * draws, 0
+    yield (
+        "original-responses",
+        f"draw responses of M_P to {prompts} prompts, four systems",
+        4 * draws,
+        0,
+    )
     yield "pit-y1-responses", f"improve them, {steps} steps in all", steps * draws, 0
     if n := config.baselines.best_of_n:
         yield f"best-of-{n}-responses", "draw and choose by R_P", n * draws, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfimprove.data.preferences import InFold, Preference
 from selfimprove.evaluation.intervals import mean
@@ -68,20 +68,31 @@ def measure(
     prompts = steps.rows("held-out-prompts", pit_tasks.conversations, held_out,
                          config.evaluation.prompts, config.seed)  # fmt: skip
     bench = _Bench(config, steps, board, models, prompts)
-    original = bench.original("original", "base", models.policy, parent=models.policy_sft)
-    bench.original("second-draw", "control", models.policy, against=("original",))
-    supervised = bench.original("policy-sft", "baseline", models.policy_sft)
-    bench.original("policy-sft-second-draw", "control", models.policy_sft, against=("policy-sft",))
-    board.compared.append(("original", "policy-sft"))
-    chain = bench.chain("pit", "method", models.pit, original, "original", config.improve)
-    bench.stop(chain, original)
-    bench.chain("pit-on-sft", "method", models.pit, supervised, "policy-sft", config.improve)
-    bench.ablations(original, supervised)
-    bench.baselines(original)
-    bench.temperatures(original)
+    begins = {"sft": models.policy_sft, "rl": models.policy}
+    drawn = {name: bench.original(name, model) for name, model in begins.items()}
+    board.compared.append(("policy-rl", "policy-sft"))
+    # The chain that is told first, and the same M_PIT on what the other M_P responds.
+    first = config.start
+    other = "sft" if first == "rl" else "rl"
+    start = Start(f"policy-{first}", begins[first], drawn[first])
+    chain = bench.chain("pit", "method", models.pit, start, config.improve)
+    bench.stop(chain, start)
+    bench.chain(f"pit-on-{other}", "method", models.pit,
+                Start(f"policy-{other}", begins[other], drawn[other]), config.improve)  # fmt: skip
+    bench.ablations(start)
+    bench.baselines(start)
+    bench.temperatures(start)
     board.told["curriculum"] = _curriculum(config)
     board.told["chains"] = _chains(chain)
-    board.summarise(config.model, start="original", last=f"pit-y{config.improve.steps}")
+    board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
+
+
+class Start(NamedTuple):
+    """What a chain begins with: the responses of a policy."""
+
+    name: str
+    model: ModelRef
+    responses: Rows[Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +105,31 @@ class _Bench:
     models: Models
     prompts: Rows[Conversation]
 
-    def add(self, name: str, kind: Kind, model: ModelRef, rows: Rows[Response], **said: Any) -> None:  # noqa: ANN401
+    def add(
+        self, name: str, kind: Kind, model: ModelRef, rows: Rows[Response], **said: Any
+    ) -> None:
         """Add a system to the board."""
         asked = self.steps.rows(f"{name}-scored", candidates, self.prompts, rows)
         self.board.add(name, kind, model, rows, asked, **said)
 
-    def original(
-        self,
-        name: str,
-        kind: Kind,
-        model: ModelRef,
-        *,
-        against: tuple[str, ...] = (),
-        parent: ModelRef | None = None,
-    ) -> Rows[Response]:
-        """Let M_P respond; a second draw differs by its seed alone."""
+    def original(self, name: str, model: ModelRef) -> Rows[Response]:
+        """Let M_P respond, and once more with another seed: the control that must show nothing."""
+        first = self.drawn(f"policy-{name}", model, self.config.seed)
+        again = self.drawn(f"policy-{name}-again", model, seed_of(self.config.seed, "again"))
+        parent = None if name == "sft" else self.models.policy_sft
+        self.add(f"policy-{name}", "base" if name == self.config.start else "baseline", model, first,
+                 parent=parent)  # fmt: skip
+        self.add(f"policy-{name}-again", "control", model, again, against=(f"policy-{name}",))
+        return first
+
+    def drawn(self, name: str, model: ModelRef, seed: int) -> Rows[Response]:
+        """Draw responses to the held-out prompts."""
         config = self.config
-        seed = seed_of(config.seed, "second draw") if against else config.seed
         asked: Rows[Request] = self.steps.rows("held-out-requests", requests, self.prompts)
-        rows = self.steps.sharded(f"{name}-responses", answer, asked, model,
-                                  config.evaluation.sampling(config.max_response_tokens),
+        sampling = config.evaluation.sampling(config.max_response_tokens)
+        return self.steps.sharded(f"{name}-responses", answer, asked, model, sampling,
                                   config.engine, seed,
                                   shard_items=config.evaluation.shard_prompts)  # fmt: skip
-        self.add(name, kind, model, rows, against=against, parent=parent)
-        return rows
 
     def links(
         self, name: str, model: ModelRef, start: Rows[Response], how: ImproveConfig
@@ -137,77 +149,67 @@ class _Bench:
         return self.config.evaluation.shard_prompts * self.config.evaluation.draws
 
     def chain(
-        self,
-        name: str,
-        kind: Kind,
-        model: ModelRef,
-        start: Rows[Response],
-        start_name: str,
-        how: ImproveConfig,
+        self, name: str, kind: Kind, model: ModelRef, start: Start, how: ImproveConfig
     ) -> list[Link]:
         """Add every step of a chain, each against its start and the step before it."""
-        links = self.links(name, model, start, how)
-        before = start_name
+        links = self.links(name, model, start.responses, how)
+        before = start.name
         for number, link in enumerate(links, start=1):
-            against = dict.fromkeys((start_name, before))
+            against = dict.fromkeys((start.name, before))
             self.add(f"{name}-y{number}", kind, model, link.responses, against=tuple(against),
                      parent=self.models.pit_sft, round_number=number)  # fmt: skip
             before = f"{name}-y{number}"
         return links
 
-    def stop(self, chain: list[Link], start: Rows[Response]) -> None:
+    def stop(self, chain: list[Link], start: Start) -> None:
         """Add the chain that ends where R_PIT says: no gain."""
-        name = "pit-stopped"
-        rows, old = start, start
+        name, min_gap = "pit-stopped", self.config.improve.min_gap
+        rows, old = start.responses, start.responses
         for number, link in enumerate(chain, start=1):
             step = f"{name}-responses" if number == len(chain) else f"{name}-y{number}"
-            rows = self.steps.rows(step, kept, rows, old, link.responses, link.gaps,
-                                   self.config.improve.min_gap)  # fmt: skip
+            rows = self.steps.rows(step, kept, rows, old, link.responses, link.gaps, min_gap)
             old = link.responses
         last = f"pit-y{len(chain)}"
-        self.add(name, "method", self.models.pit, rows, against=("original", last))
+        self.add(name, "method", self.models.pit, rows, against=(start.name, last))
 
-    def ablations(self, original: Rows[Response], supervised: Rows[Response]) -> None:
+    def ablations(self, start: Start) -> None:
         """Add one step of improvement by M_PIT without a part of the method."""
         once = self.config.improve.model_copy(update={"steps": 1})
         table = [{"name": "pit", "system": "pit-y1"}]
         for name, model in {"supervised-only": self.models.pit_sft, **self.models.ablated}.items():
-            self.chain(name, "baseline", model, original, "original", once)
+            self.chain(name, "baseline", model, start, once)
             table.append({"name": name, "system": f"{name}-y1"})
-        self.chain("supervised-only-on-sft", "baseline", self.models.pit_sft, supervised,
-                   "policy-sft", once)  # fmt: skip
         self.board.told["ablations"] = [
-            {**row, **self.board.head_to_head(row["system"], "original")} for row in table
+            {**row, **self.board.head_to_head(row["system"], start.name)} for row in table
         ]
 
-    def baselines(self, original: Rows[Response]) -> None:
+    def baselines(self, start: Start) -> None:
         """Add best-of-N and Self-Refine, from the policy that PIT improves."""
         config, told = self.config, self.config.baselines
         sampling = config.evaluation.sampling(config.max_response_tokens)
+        against = (start.name, "pit-y1")
         if told.best_of_n:
-            rows = best_of_n(self.steps, self.prompts, self.models.policy, self.models.reward, told,
+            rows = best_of_n(self.steps, self.prompts, start.model, self.models.reward, told,
                              sampling, config.engine, seed_of(config.seed, "best of n"),
                              shard_prompts=config.evaluation.shard_prompts)  # fmt: skip
-            self.add(f"best-of-{told.best_of_n}", "baseline", self.models.policy, rows,
-                     against=("original", "pit-y1"))  # fmt: skip
+            self.add(f"best-of-{told.best_of_n}", "baseline", start.model, rows, against=against)
         if told.self_refine:
-            chain = self_refine(self.steps, self.prompts, original, self.models.policy, told,
+            chain = self_refine(self.steps, self.prompts, start.responses, start.model, told,
                                 sampling, config.engine, config.seed,
                                 shard_items=self.shard)  # fmt: skip
             for number, rows in enumerate(chain, start=1):
-                self.add(f"self-refine-y{number}", "baseline", self.models.policy, rows,
-                         against=("original", "pit-y1"), round_number=number)  # fmt: skip
+                self.add(f"self-refine-y{number}", "baseline", start.model, rows, against=against,
+                         round_number=number)  # fmt: skip
 
-    def temperatures(self, original: Rows[Response]) -> None:
+    def temperatures(self, start: Start) -> None:
         """Compare temperatures of one step of improvement."""
         tried = []
         for temperature in self.config.evaluation.temperatures:
-            how = self.config.improve.model_copy(
-                update={"steps": 1, "temperature": (temperature,)}
-            )
-            name = f"pit-at-{temperature:g}"
-            self.chain(name, "method", self.models.pit, original, "original", how)
-            told = self.board.head_to_head(f"{name}-y1", "original")
+            how = self.config.improve.model_copy(update={"steps": 1, "temperature": (temperature,)})
+            name = f"pit-at-{temperature:g}-y1"
+            link = self.links(f"pit-at-{temperature:g}", self.models.pit, start.responses, how)[0]
+            self.add(name, "method", self.models.pit, link.responses, aside=True)
+            told = self.board.head_to_head(name, start.name)
             tried.append({"temperature": temperature, **told})
         self.board.told["improvement_temperatures"] = tried
 

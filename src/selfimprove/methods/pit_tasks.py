@@ -98,14 +98,22 @@ def asked(tasks: Sequence[Task]) -> list[Request]:
 
 def shown(task: Task, template: ImprovementTemplate) -> tuple[Message, ...]:
     """Return what the model of a task reads."""
-    return task.prompt if task.reference is None else rendered(template, task.prompt, task.reference)
+    return (
+        task.prompt if task.reference is None else rendered(template, task.prompt, task.reference)
+    )
 
 
 def split(tasks: Sequence[Task], validation: int) -> tuple[list[Task], list[Task]]:
-    """Set the tasks on the first `validation` prompts apart, but never more than a third of all."""
+    """Set the tasks on the first `validation` prompts apart, but never more than a third of all.
+
+    Of the tasks on one prompt two are tried: y_l and y_w of one triple, in the first round.
+    """
     prompts = list(dict.fromkeys(t.of for t in tasks))
-    apart = set(prompts[: min(validation, len(prompts) // 3)])
-    return [t for t in tasks if t.of not in apart], [t for t in tasks if t.of in apart]
+    apart: dict[str, list[Task]] = {p: [] for p in prompts[: min(validation, len(prompts) // 3)]}
+    learned: list[Task] = []
+    for task in tasks:
+        apart.get(task.of, learned).append(task)
+    return learned, [task for found in apart.values() for task in found[:2]]
 
 
 def conversations(

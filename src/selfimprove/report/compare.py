@@ -13,7 +13,11 @@ _KINDS = ("baseline", "base", "method", "control")
 def compare(figures_by_run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the runs' headlines and a table for each set and measure that at least two share."""
     headlines = [
-        {"name": name, **{k: held[k] for k in ("method", "model", "seed", "finished", "headline")}}
+        {
+            "name": name,
+            **{k: held[k] for k in ("method", "title", "model", "seed", "finished", "headline")},
+            "cost": held["cost"] and held["cost"]["total"],
+        }
         for name, held in figures_by_run.items()
     ]
     return {"headlines": headlines, "measures": _shared_measures(figures_by_run)}

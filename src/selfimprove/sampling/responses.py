@@ -51,7 +51,9 @@ def respond(
             of = {prompt.id: prompt for prompt in chunk}
             prompts = [asked(p.id, p.text, chat=engine.chat) for p in chunk]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            yield _batch(draws, [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws])
+            yield _batch(
+                draws, [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws]
+            )
 
 
 def answer(

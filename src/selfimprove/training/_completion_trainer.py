@@ -86,9 +86,7 @@ class CompletionTrainer(SFTTrainer):
         self._scored = None
         return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
-    def row_log_probs(
-        self, model: torch.nn.Module, piece: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def row_log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the log-probability of each row's whole completion, (rows,), in nats."""
         tokens, counts = self.log_probs(model, piece), piece["completion_tokens"]
         row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)

@@ -79,7 +79,9 @@ class PolicyTrainer(CompletionTrainer):
         prompts = [self._draws.prompts[number] for number in inputs["numbers"]]
         # A prompt that comes twice in a batch is drawn anew: its key is its place.
         asked = [Prompt(str(place), p.content) for place, p in enumerate(prompts)]
-        draws = self._draw(asked, config.n, seed_of(self._draws.seed, "rl", step, self.accelerator.process_index))
+        draws = self._draw(
+            asked, config.n, seed_of(self._draws.seed, "rl", step, self.accelerator.process_index)
+        )
         rewards = self._rewards([p.key for p in prompts for _ in range(config.n)], draws)
         encoded = encode(asked, self.processing_class)
         rows = [
@@ -164,7 +166,9 @@ class PolicyTrainer(CompletionTrainer):
     def _pieces(self, rows: Sequence[TokenisedExample]) -> list[list[int]]:
         """Cut a batch into passes of few enough tokens; the draws of a prompt are never parted."""
         n, limit = self._draws.config.n, self._piece_tokens
-        starts = sorted(range(0, len(rows), n), key=lambda s: max(len(r.ids) for r in rows[s : s + n]))
+        starts = sorted(
+            range(0, len(rows), n), key=lambda s: max(len(r.ids) for r in rows[s : s + n])
+        )
         pieces: list[list[int]] = []
         for start in starts:
             width = max(len(row.ids) for row in rows[start : start + n])

@@ -10,10 +10,11 @@ from selfimprove.report.run_folder import RunFolder
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return every comparison, with a word that says better only where the interval does."""
     found = (run.raw_summary or {}).get("head_to_head") or []
-    return [{**one, "verdict": _verdict(one["decided_interval"])} for one in found] or None
+    return [{**one, "verdict": verdict(one["decided_interval"])} for one in found] or None
 
 
-def _verdict(interval: list[float]) -> str:
+def verdict(interval: list[float]) -> str:
+    """Say better or worse only where the whole interval of the decided rate is on that side."""
     low, high = interval
     if low > 0.5:
         return "better"

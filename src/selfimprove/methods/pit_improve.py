@@ -1,0 +1,204 @@
+"""Improvement at inference from a finished PIT run: prompts in, chains of responses out, as they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Self
+
+from selfimprove.config import load
+from selfimprove.data.formats import rows_of
+from selfimprove.data.improvement_prompts import improvement_template, rendered
+from selfimprove.data.preference_rows import conversation
+from selfimprove.data.row import RowError, optional
+from selfimprove.data.tables import records
+from selfimprove.errors import ConfigError, DataError
+from selfimprove.files import read_json
+from selfimprove.judges.gap import GapScorer
+from selfimprove.methods.pit import PitConfig
+from selfimprove.methods.pit_inference import ImproveConfig
+from selfimprove.sampling.conversation import as_asked, in_words
+from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.seeds import seed_of
+from selfimprove.types import Message, Prompt
+
+__all__ = ["Chain", "Improver", "Item", "read_items"]
+
+_TOGETHER: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A prompt, and the response that is to be improved where there is one already."""
+
+    id: str
+    turns: tuple[Message, ...]
+    response: str | None = None
+
+    @classmethod
+    def said(cls, id: str, text: str) -> Self:
+        """Return a prompt of one turn."""
+        return cls(id, (Message("user", text),))
+
+
+@dataclass(slots=True)
+class Chain:
+    """The responses to one prompt, y0 first."""
+
+    id: str
+    prompt: str
+    responses: list[str] = field(default_factory=list)
+    gains: list[float | None] = field(default_factory=list)
+    """Of each step after y0: its gap, less that of the old response over itself."""
+    ended: bool = False
+    """The last step did not win, and the chain was to stop there."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the chain as JSON data."""
+        steps = zip(self.responses, [None, *self.gains], strict=True)
+        return {
+            "id": self.id,
+            "prompt": self.prompt,
+            "chain": [{"step": k, "response": y, "gap": gain} for k, (y, gain) in enumerate(steps)],
+            "response": self.best,
+        }
+
+    @property
+    def best(self) -> str:
+        """The last response, or the one before a step that did not win."""
+        return self.responses[-2] if self.ended else self.responses[-1]
+
+
+def read_items(path: Path) -> list[Item]:
+    """Read prompts, text or turns, from a file; a field `response` is what to improve.
+
+    Raises:
+        DataError: the file cannot be read, or a row has no prompt.
+    """
+    items = []
+    for number, record in enumerate(records(path, rows_of)):
+        if record.fields is None:
+            raise DataError(f"{path}, {record.place}: {record.problem}")
+        try:
+            turns = conversation(record.fields)
+            said = optional(record.fields, "response", "completion", "output")
+        except RowError as error:
+            raise DataError(f"{path}, {record.place}: {error}") from error
+        name = optional(record.fields, "id") or str(number)
+        items.append(Item(name, turns, said or None))
+    return items
+
+
+@dataclass(slots=True)
+class Improver:
+    """The models of a run in memory: M_P, M_PIT and the gap reward."""
+
+    config: PitConfig
+    how: ImproveConfig
+    policy: Engine
+    pit: Engine
+    gaps: GapScorer
+    _open: ExitStack
+
+    @classmethod
+    def of_run(cls, root: Path, overrides: dict[str, Any]) -> Self:
+        """Load a finished run; `overrides` are fields of `improve`.
+
+        Raises:
+            ConfigError: the folder is no finished PIT run, or an override is unknown.
+            EngineError: a model cannot be loaded.
+        """
+        if not (root / "finished.json").exists():
+            raise ConfigError(
+                f"{root} is no finished run: give the folder that `selfimprove run` of a PIT recipe "
+                "wrote, or run that command again to finish it"
+            )
+        tree = read_json(root / "recipe.json")
+        if tree.get("method") != "pit":
+            raise ConfigError(
+                f"{root} is a run of {tree.get('method')}; only PIT learns to improve"
+            )
+        config = load(PitConfig, tree, str(root / "recipe.json"))
+        how = load(ImproveConfig, {**config.improve.model_dump(), **overrides}, "overrides")
+        trained = config.gap == "trained"
+        with ExitStack() as stack:
+            policy, pit = (
+                stack.enter_context(closing(open_engine(path, config.engine)))
+                for path in (root / f"policy-{config.start}" / "model", _model(root))
+            )
+            gaps = GapScorer(root / ("gap-reward-model" if trained else "reward-model") / "model",
+                             config.engine, by_difference=not trained)  # fmt: skip
+            return cls(config, how, policy, pit, gaps, stack.pop_all())
+
+    def close(self) -> None:
+        """Give the memory of the models back."""
+        self._open.close()
+
+    def chains(
+        self, items: Iterable[Item], *, stop: bool, seed: int, together: int = _TOGETHER
+    ) -> Iterator[Chain]:
+        """Yield the chain of each item, `together` at a time; with `stop`, ended where no step wins.
+
+        Raises:
+            EngineError: a prompt or response does not fit a model's context.
+        """
+        waiting = iter(items)
+        while some := list(islice(waiting, together)):
+            yield from self._improved(some, stop=stop, seed=seed)
+
+    def _improved(self, items: Sequence[Item], *, stop: bool, seed: int) -> list[Chain]:
+        chains = [
+            Chain(i.id, in_words(i.turns), [y])
+            for i, y in zip(items, self._first(items, seed), strict=True)
+        ]
+        turns = {id(chain): item.turns for chain, item in zip(chains, items, strict=True)}
+        going = chains
+        for step in range(1, self.how.steps + 1):
+            going = [chain for chain in going if not chain.ended]
+            if going:
+                self._step(going, [turns[id(chain)] for chain in going], step, seed)
+            for chain in going:
+                gain = chain.gains[-1]
+                chain.ended = stop and (gain is None or gain <= self.how.min_gap)
+        return chains
+
+    def _first(self, items: Sequence[Item], seed: int) -> list[str]:
+        new = [item for item in items if item.response is None]
+        evaluation = self.config.evaluation
+        sampling = SamplingConfig(temperature=evaluation.temperature, top_p=evaluation.top_p,
+                                  max_tokens=self.config.max_response_tokens)  # fmt: skip
+        drawn = iter(self._draw(self.policy, [i.turns for i in new], sampling, seed))
+        return [next(drawn) if item.response is None else item.response for item in items]
+
+    def _step(
+        self, chains: Sequence[Chain], turns: Sequence[tuple[Message, ...]], step: int, seed: int
+    ) -> None:
+        words = improvement_template(self.config.template)
+        old = [chain.responses[-1] for chain in chains]
+        asked = [rendered(words, x, y) for x, y in zip(turns, old, strict=True)]
+        sampling = self.how.sampling(step, self.config.max_response_tokens)
+        new = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
+        gaps = self.gaps.told([*turns, *turns], [*new, *old], [*old, *old])
+        for place, chain in enumerate(chains):
+            gap, still = gaps[place], gaps[place + len(chains)]
+            chain.responses.append(new[place])
+            chain.gains.append(None if gap is None or still is None else gap - still)
+
+    def _draw(
+        self,
+        engine: Engine,
+        turns: Sequence[tuple[Message, ...]],
+        sampling: SamplingConfig,
+        seed: int,
+    ) -> list[str]:
+        chat = self.config.engine.chat
+        prompts = [Prompt(str(n), as_asked(t, chat=chat)) for n, t in enumerate(turns)]
+        return [draw.text.strip() for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
+
+
+def _model(root: Path) -> Path:
+    return Path(read_json(root / "finished.json")["model"])
