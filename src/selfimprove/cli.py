@@ -99,7 +99,7 @@ def report(
 
 
 @app.command()
-def improve(
+def improve(  # noqa: PLR0913  each is an option of the command line
     run: Annotated[Path, typer.Argument(help="The folder of a finished PIT run.")],
     file: Annotated[
         str | None,

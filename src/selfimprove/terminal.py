@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from selfimprove.data.read import Check
+    from selfimprove.data.read import BadRow, Check
     from selfimprove.methods.launch import Plan
     from selfimprove.methods.pit_improve import Chain
     from selfimprove.rows import Funnel
@@ -193,10 +193,19 @@ def show_check(file: str, found: Check) -> None:
     print(f"{file}: {found.rows:,} rows, {found.good:,} good ({kinds}), {len(found.bad):,} broken")
     if found.unlabelled:
         print(f"  {found.unlabelled:,} good rows have no answer")
-    for bad in found.bad[:_SHOWN_BAD_ROWS]:
-        print(f"  {bad.place}: {bad.problem}")
-    if len(found.bad) > _SHOWN_BAD_ROWS:
-        print(f"  … and {len(found.bad) - _SHOWN_BAD_ROWS:,} more")
+    _list_rows(found.bad)
+    if found.left_out:
+        print(
+            f"  {len(found.left_out):,} rows are no comparison to learn from; training leaves them out:"
+        )
+        _list_rows(found.left_out)
+
+
+def _list_rows(rows: Sequence[BadRow]) -> None:
+    for row in rows[:_SHOWN_BAD_ROWS]:
+        print(f"  {row.place}: {row.problem}")
+    if len(rows) > _SHOWN_BAD_ROWS:
+        print(f"  … and {len(rows) - _SHOWN_BAD_ROWS:,} more")
 
 
 def show_facts(facts: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from selfimprove.data.hh_rlhf import turns
 from selfimprove.data.preference_rows import UnusableRow, rows
 from selfimprove.data.preferences import of_fold, read_preferences, three_folds
+from selfimprove.data.read import check
 from selfimprove.data.row import RowError
 from selfimprove.data.sources import Source
 from selfimprove.data.tables import records
@@ -74,3 +75,10 @@ def test_a_conversation_of_the_helpful_half_reads_as_it_was_held(shared_data: Fi
     assert first.prompt[2].content == "I am in Oregon."
     assert first.chosen.startswith("About 150 species of butterflies live in Oregon")
     assert first.rejected.startswith("Are you interested in just the common butterflies?")
+
+
+@pytest.mark.parametrize("name", _PARTS)
+def test_data_check_lists_the_odd_rows_and_calls_none_broken(shared_data: Find, name: str) -> None:
+    found = check(str(shared_data(name)), "hh_rlhf")
+    assert (found.rows, found.bad) == (_PARTS[name][0], ())
+    assert len(found.left_out) == sum(_PARTS[name][1].values()) == found.rows - found.good

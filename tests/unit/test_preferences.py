@@ -22,10 +22,10 @@ from selfimprove.data.row import RowError
 from selfimprove.data.sources import Source
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.rows import decode, encode
+from selfimprove.sampling.conversation import transcript
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.oracle import score
 from selfimprove.tiny.preferences_of_world import preferences
-from selfimprove.sampling.conversation import transcript
 from selfimprove.types import Message
 
 _V1 = improvement_template("v1")

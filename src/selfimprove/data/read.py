@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from selfimprove.data import dialogues
+from selfimprove.data import dialogues, preference_rows
 from selfimprove.data.formats import FORMATS, Format
 from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.row import RowError
@@ -51,6 +51,8 @@ class Check:
     answer_types: dict[str, int]
     """Good rows by answer type."""
     bad: tuple[BadRow, ...]
+    left_out: tuple[BadRow, ...] = ()
+    """Well-formed rows that nothing can be learnt from, such as a comparison of two equal replies."""
 
 
 def read_labelled(
@@ -101,6 +103,8 @@ def check(source: str | Path, format: str) -> Check:
     """
     if format in dialogues.FORMATS:
         return _check_dialogues(str(source), format)
+    if format in preference_rows.FORMATS:
+        return _check_preferences(str(source), format)
     good: list[Labelled] = []
     bad: list[BadRow] = []
     for row in _rows(source, format, None):
@@ -130,6 +134,22 @@ def _check_dialogues(source: str, format: str) -> Check:
             good += 1
             unanswered += row[1] is None
     return Check(source, format, good + len(bad), good, unanswered, {"prompt": good}, tuple(bad))
+
+
+def _check_preferences(source: str, format: str) -> Check:
+    """Check a file of comparisons; those that nothing can be learnt from are listed apart."""
+    bad: list[BadRow] = []
+    left_out: list[BadRow] = []
+    good = 0
+    for place, row in preference_rows.rows(source, format):
+        if isinstance(row, preference_rows.UnusableRow):
+            left_out.append(BadRow(place, str(row)))
+        elif isinstance(row, RowError):
+            bad.append(BadRow(place, str(row)))
+        else:
+            good += 1
+    rows = good + len(bad) + len(left_out)
+    return Check(source, format, rows, good, 0, {"comparison": good}, tuple(bad), tuple(left_out))
 
 
 def _taken(
@@ -164,7 +184,7 @@ def _rows(source: str | Path, name: str, limit: int | None) -> Iterator[Labelled
     if name == TINY:
         return iter(_tiny(str(source), limit))
     if name not in FORMATS:
-        known = ", ".join([*FORMATS, *dialogues.FORMATS, TINY])
+        known = ", ".join([*FORMATS, *dialogues.FORMATS, *preference_rows.FORMATS, TINY])
         raise DataError(f"no format is called {name!r}; there are {known}")
     return _parsed(_records(source, name, FORMATS[name]), name)
 

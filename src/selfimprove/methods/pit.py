@@ -189,7 +189,7 @@ class Curriculum:
         return self.steps.rows("second-round-tasks", pit_tasks.from_policy, self.rl_prompts, drawn)
 
 
-def reinforce(
+def reinforce(  # noqa: PLR0913  who learns from whom, held to whom, by whose reward, how
     config: PitConfig,
     steps: Run,
     name: str,

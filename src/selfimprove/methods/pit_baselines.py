@@ -69,7 +69,7 @@ def rubric(name: str) -> Rubric:
     return load(Rubric, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
-def self_refine(
+def self_refine(  # noqa: PLR0913  the run, what is refined, by whom, how
     steps: Run,
     conversations: Rows[Conversation],
     start: Rows[Response],
@@ -136,7 +136,7 @@ def _filled(
     return rows
 
 
-def best_of_n(
+def best_of_n(  # noqa: PLR0913  the run, what is asked, of whom, by whose choice, how
     steps: Run,
     conversations: Rows[Conversation],
     model: ModelRef,

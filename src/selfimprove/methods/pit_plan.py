@@ -77,7 +77,7 @@ def _measured(config: PitConfig, prompts: int) -> Iterator[Line]:
     ablated = 2 + (config.rounds == "both") + len(config.ablations)
     steps = 2 * config.improve.steps + ablated + len(config.evaluation.temperatures)
     yield (
-        "original-responses",
+        "policy-sft-responses",
         f"draw responses of M_P to {prompts} prompts, four systems",
         4 * draws,
         0,

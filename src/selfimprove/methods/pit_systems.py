@@ -77,13 +77,14 @@ def measure(
     start = Start(f"policy-{first}", begins[first], drawn[first])
     chain = bench.chain("pit", "method", models.pit, start, config.improve)
     bench.stop(chain, start)
-    bench.chain(f"pit-on-{other}", "method", models.pit,
-                Start(f"policy-{other}", begins[other], drawn[other]), config.improve)  # fmt: skip
+    beside = Start(f"policy-{other}", begins[other], drawn[other])
+    other_chain = bench.chain(f"pit-on-{other}", "method", models.pit, beside, config.improve)
     bench.ablations(start)
     bench.baselines(start)
     bench.temperatures(start)
     board.told["curriculum"] = _curriculum(config)
     board.told["chains"] = _chains(chain)
+    board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
     board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
 
 
@@ -106,7 +107,12 @@ class _Bench:
     prompts: Rows[Conversation]
 
     def add(
-        self, name: str, kind: Kind, model: ModelRef, rows: Rows[Response], **said: Any
+        self,
+        name: str,
+        kind: Kind,
+        model: ModelRef,
+        rows: Rows[Response],
+        **said: Any,  # noqa: ANN401  as the board takes it
     ) -> None:
         """Add a system to the board."""
         asked = self.steps.rows(f"{name}-scored", candidates, self.prompts, rows)
@@ -245,3 +251,18 @@ def _chains(chain: list[Link]) -> list[dict[str, Any]]:
 def _unchanged(gaps: Rows[Scored]) -> float:
     """Return the share of responses that came back as they were."""
     return fmean(float(gain == 0.0) for gain in gains(gaps).values())
+
+
+def _reference_use(one: Start, other: Start, here: Link, there: Link) -> dict[str, Any]:
+    """Return how many first steps stay the same text when they improve another response.
+
+    Both chains draw with the same random numbers, so a model that does not look at the reference
+    writes the same twice.
+    """
+    old, new = ({(r.prompt_id, r.index): r.text for r in s.responses} for s in (one, other))
+    mine, theirs = (
+        {(r.prompt_id, r.index): r.text for r in link.responses} for link in (here, there)
+    )
+    changed = [key for key in old if old[key] != new[key]]
+    same = [float(mine[key] == theirs[key]) for key in changed]
+    return {"different_references": len(changed), "same_response": fmean(same) if same else None}

@@ -13,6 +13,7 @@ CONTRASTS: Final = (("wl", "ww"), ("wl", "ll"), ("wl", "lw"), ("ww", "lw"), ("ll
 """Which gap must be the larger one of two; 'wl' is r_gap(x, y_w, y_l): candidate, then reference."""
 
 
+# --8<-- [start:gap_loss]
 def gap_loss(wl: Tensor, ww: Tensor, ll: Tensor, lw: Tensor) -> Tensor:
     """Return, for each triple, the sum of -log sigma(larger - smaller) over the five contrasts.
 
@@ -30,6 +31,9 @@ def gap_loss(wl: Tensor, ww: Tensor, ll: Tensor, lw: Tensor) -> Tensor:
 
     gaps = {"wl": wl, "ww": ww, "ll": ll, "lw": lw}
     return -stack([logsigmoid(gaps[more] - gaps[less]) for more, less in CONTRASTS]).sum(0)
+
+
+# --8<-- [end:gap_loss]
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:

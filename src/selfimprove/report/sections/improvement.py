@@ -22,6 +22,7 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
     return {
         "start": start,
         "steps": steps,
+        "reference_use": summary.get("reference_use"),
         "temperatures": summary.get("improvement_temperatures") or [],
         "examples": _examples(run, str(start), steps),
     }

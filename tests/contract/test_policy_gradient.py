@@ -1,0 +1,196 @@
+"""The policy gradient on the shipped tiny model: what it learns, keeps, stops at, and how it resumes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfimprove.errors import TrainingError
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.tiny.instructions import instructions
+from selfimprove.tiny.shipped import folder
+from selfimprove.training.policy_gradient import (
+    PolicyGradientConfig,
+    TrainedPolicy,
+    train_policy,
+)
+from selfimprove.training.sft import LoraConfig
+from selfimprove.types import Message, Prompt
+from selfimprove.weights import weights_digest
+
+pytestmark = pytest.mark.slow
+
+_CONFIG = PolicyGradientConfig(
+    learning_rate=3e-4, batch_size=6, n=3, max_steps=6, try_every=2, save_every=2, beta=0.02
+)
+_ENGINE = EngineConfig(chat=True, device="cpu")
+
+
+def _prompts(split: str, count: int) -> list[Prompt]:
+    asked = instructions(split, count)  # type: ignore[arg-type]
+    return [Prompt(f"{split}-{n}", (Message("user", i.text),)) for n, i in enumerate(asked)]
+
+
+def _short(_keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+    """Fewer words are better."""
+    return [-len(text.split()) / 4 for text in texts]
+
+
+def _train(root: Path, config: PolicyGradientConfig = _CONFIG, reward=_short) -> TrainedPolicy:
+    return train_policy(
+        folder(), _prompts("train", 24), reward, config, _ENGINE, reference=folder(),
+        held_out=_prompts("dev", 16), max_tokens=40, out=root / "model",
+        checkpoints=root / "checkpoints", seed=0,
+    )  # fmt: skip
+
+
+def _log(root: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (root / "train_log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedPolicy]:
+    root = tmp_path_factory.mktemp("rl")
+    return root, _train(root, _CONFIG.model_copy(update={"max_steps": 20}))
+
+
+def test_the_reward_rises_on_prompts_that_were_not_trained_on(trained):
+    _, told = trained
+    assert told.best_reward > told.start_reward + 0.4
+    assert told.final_reward > told.first_reward
+
+
+def test_the_first_step_has_no_kl_as_the_policy_is_its_own_reference(trained):
+    root, _ = trained
+    first = next(entry for entry in _log(root) if "kl" in entry)
+    assert first["kl"] == pytest.approx(0, abs=1e-3)
+    assert first["entropy"] > 0
+
+
+def test_held_out_rewards_are_logged_from_the_start_on(trained):
+    root, told = trained
+    held_out = {e["step"]: e["held_out_reward"] for e in _log(root) if "held_out_reward" in e}
+    assert sorted(held_out) == list(range(0, 22, 2))
+    assert held_out[told.best_step] == max(held_out.values()) == told.best_reward
+
+
+def test_killed_at_any_step_it_ends_with_the_same_weights(tmp_path, monkeypatch):
+    from selfimprove.training._policy_trainer import PolicyTrainer
+
+    whole = _train(tmp_path / "whole")
+    step, killed_at = PolicyTrainer.training_step, [1, 3, 5]
+
+    def killed(self, *args, **settings):
+        if killed_at and self.state.global_step == killed_at[0]:
+            killed_at.pop(0)
+            raise KeyboardInterrupt
+        return step(self, *args, **settings)
+
+    monkeypatch.setattr(PolicyTrainer, "training_step", killed)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            _train(tmp_path / "killed")
+    told = _train(tmp_path / "killed")
+    assert weights_digest(tmp_path / "killed" / "model") == weights_digest(
+        tmp_path / "whole" / "model"
+    )
+    assert (told.best_step, told.best_reward) == (whole.best_step, whole.best_reward)
+
+
+def test_the_best_policy_is_kept_and_not_the_last_one(tmp_path):
+    calls = []
+
+    def worse_later(keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+        if keys[0].startswith("dev"):
+            calls.append(len(keys))
+            return [-float(len(calls)) for _ in texts]
+        return _short(keys, texts)
+
+    told = _train(tmp_path, reward=worse_later)
+    assert (told.best_step, told.best_reward, told.start_reward) == (0, -1.0, -1.0)
+    from safetensors.torch import load_file
+
+    before, after = (load_file(f / "model.safetensors") for f in (folder(), tmp_path / "model"))
+    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
+
+
+def test_a_kl_that_runs_away_ends_the_training_with_a_message(tmp_path, caplog):
+    config = _CONFIG.model_copy(update={"max_kl": 1e-3, "learning_rate": 3e-3})
+    told = _train(tmp_path, config)
+    assert told.steps < 6
+    assert "lower the learning rate or raise beta" in told.stopped
+    assert "kept the policy of step" in caplog.text
+
+
+def test_a_draw_without_a_reward_gets_the_least_of_its_batch(tmp_path):
+    told = _train(tmp_path, _CONFIG.model_copy(update={"max_steps": 1}),
+                  reward=lambda _, texts: [None, *(1.0 for _ in texts[1:])])  # fmt: skip
+    assert told.first_reward == pytest.approx(1.0)
+
+
+def test_adapters_are_trained_and_merged(tmp_path):
+    config = _CONFIG.model_copy(
+        update={"lora": LoraConfig(r=4), "max_steps": 2, "learning_rate": 1e-2}
+    )
+    told = _train(tmp_path, config)
+    assert told.steps == 2
+    assert not list((tmp_path / "model").glob("adapter*"))
+
+
+def test_a_training_without_prompts_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="there are 0 and 1"):
+        train_policy(folder(), [], _short, _CONFIG, _ENGINE, reference=folder(),
+                     held_out=_prompts("dev", 1), max_tokens=8, out=tmp_path / "m",
+                     checkpoints=tmp_path / "c", seed=0)  # fmt: skip
+
+
+def test_the_gradient_is_that_of_the_textbook_estimator(tmp_path):
+    """One step of plain descent moves the weights by -rate x the sum that the formula gives."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+    from selfimprove.sampling.torch_engine import TorchEngine
+    from selfimprove.seeds import rng, seed_of
+    from selfimprove.training import _policy_trainer
+    from selfimprove.training.policy_loss import leave_one_out
+
+    held: dict[str, torch.Tensor] = {}
+    scale = _policy_trainer.PolicyTrainer._scale
+
+    def spied(self, model, advantages):
+        scale(self, model, advantages)
+        held["grad"] = model.get_input_embeddings().weight.grad.clone()
+
+    config = _CONFIG.model_copy(update={"max_steps": 1, "normalize_advantages": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_policy_trainer.PolicyTrainer, "_scale", spied)
+        _train(tmp_path, config)
+    prompts = _prompts("train", 24)
+    order = list(range(24))
+    rng(0, "rl order", 0).shuffle(order)
+    asked = [Prompt(str(place), prompts[i].content) for place, i in enumerate(order[:6])]
+    sampling = SamplingConfig(n=3, temperature=1.0, max_tokens=40)
+    draws = draw_in_order(TorchEngine(folder(), _ENGINE.model_copy(update={"dtype": "float32"})),
+                          asked, sampling, seed=seed_of(0, "rl", 0, 0))  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder())
+    rewards = torch.tensor(_short([], [d.text.strip() for d in draws]))
+    ended = torch.tensor([d.finish == "stop" for d in draws])
+    rewards = torch.where(ended, rewards, rewards[ended].min())
+    advantages = leave_one_out(rewards.view(6, 3)).flatten()
+    loss = torch.zeros(())
+    for number, draw in enumerate(draws):
+        text = asked[number // 3].content[0].content  # type: ignore[union-attr]
+        start = tokenizer(f"<|user|>{text}<|end|><|assistant|>")["input_ids"]
+        ids = torch.tensor([[*start, *draw.tokens]])
+        told = model(ids).logits.log_softmax(-1)[0, len(start) - 1 : -1]
+        log_prob = told.gather(1, ids[0, len(start) :, None]).sum()
+        loss = loss - advantages[number] * log_prob / len(draws)
+    loss.backward()
+    expected = model.get_input_embeddings().weight.grad
+    assert isinstance(expected, torch.Tensor)
+    assert torch.allclose(held["grad"], expected, atol=2e-4, rtol=1e-3)

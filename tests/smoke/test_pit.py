@@ -1,0 +1,233 @@
+"""PIT from end to end on the shipped model, on a handful of preferences."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.smoke.killing import differences, run_killed
+from tests.smoke.random_model import random_qwen2
+
+from selfimprove.errors import ConfigError
+from selfimprove.methods.launch import launch, plan_recipe, read_config
+from selfimprove.report.page import write
+
+Find = Callable[[str], Path]
+
+_SMALL = Path(__file__).parent / "small-pit.yaml"
+_RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def _silent(_line: str) -> None:
+    """Announce nothing."""
+
+
+def _rows(step: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    shards = sorted(step.glob("*.parquet"))
+    return [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pit") / "run"
+    launch(_SMALL, [], root, _silent)
+    return root
+
+
+@pytest.fixture(scope="module")
+def summary(finished: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((finished / "summary.json").read_text())
+    return told
+
+
+@pytest.mark.slow
+def test_a_run_measures_chains_controls_baselines_and_ablations(summary: dict[str, Any]) -> None:
+    names = [a["name"] for a in summary["arms"]]
+    assert names == [
+        "policy-sft", "policy-sft-again", "policy-rl", "policy-rl-again", "pit-y1", "pit-y2",
+        "pit-stopped", "pit-on-rl-y1", "pit-on-rl-y2", "supervised-only-y1", "first-round-only-y1",
+        "second-round-only-y1", "gap-difference-y1", "best-of-2", "self-refine-y1",
+    ]  # fmt: skip
+    assert summary["headline"]["arm"] == "pit-y2"
+    pairs = len(names) * (len(names) - 1) // 2
+    assert len(summary["pairs_of_systems"]) == 2 * pairs  # by R_P, and by the oracle
+    for told in summary["pairs_of_systems"]:
+        assert told["win"] + told["tie"] + told["lose"] == pytest.approx(1)
+        assert told["difference"] == pytest.approx(told["win"] - told["lose"])
+    assert [row["name"] for row in summary["ablations"]] == [
+        "pit", "supervised-only", "first-round-only", "second-round-only", "gap-difference",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_nothing_that_is_measured_on_was_learnt_from(finished: Path) -> None:
+    learnt = {json.dumps(r["prompt"]) for r in _rows(finished / "preferences")}
+    held_out = {json.dumps(r["turns"]) for r in _rows(finished / "held-out-prompts")}
+    assert held_out
+    assert not learnt & held_out
+
+
+@pytest.mark.slow
+def test_rounds_improve_on_what_the_paper_says(finished: Path) -> None:
+    fold = _rows(finished / "rl-fold")
+    first = [r["reference"] for r in _rows(finished / "first-round-tasks")]
+    assert first == [text for p in fold for text in (p["rejected"], p["chosen"])]
+    drawn = {r["prompt_id"]: r["text"] for r in _rows(finished / "references")}
+    second = _rows(finished / "second-round-tasks")
+    assert [drawn[r["id"]] for r in second] == [r["reference"] for r in second]
+
+
+@pytest.mark.slow
+def test_a_stopped_chain_goes_on_only_while_the_gap_reward_says_gain(finished: Path) -> None:
+    def of(step: str) -> dict[tuple[str, int], Any]:
+        return {(r["prompt_id"], r["index"]): r for r in _rows(finished / step)}
+
+    ends = [of("policy-sft-responses"), of("pit-y1-responses"), of("pit-y2-responses")]
+    gaps = [of("pit-y1-gaps"), of("pit-y2-gaps")]
+    for key, found in of("pit-stopped-responses").items():
+        held = ends[0][key]["text"]
+        for step in (1, 2):
+            prompt, index = key
+            gain = gaps[step - 1][key]["score"] - gaps[step - 1][prompt, -1 - index]["score"]
+            if held != ends[step - 1][key]["text"] or gain <= 0:
+                break
+            held = ends[step][key]["text"]
+        assert found["text"] == held
+
+
+@pytest.mark.slow
+def test_the_report_shows_curves_chains_ablations_and_the_gap_reward(finished: Path) -> None:
+    page = write([finished], finished / "report.html").read_text()
+    for anchor in ("improvement", "ablations", "gap_model", "curriculum", "head_to_head"):
+        assert f'id="run-1-{anchor}"' in page
+    assert "references from M_P" in page
+    assert "<ins>" in page
+
+
+@pytest.mark.slow
+def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    run_killed(_SMALL, killed, [], [8.0, 14.0])
+    assert differences(finished, killed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "switches",
+    [
+        ["rounds=first", "gap=difference", "start=rl"],
+        ["rounds=second", "evaluation.preferences=[]", "evaluation.scorer=reward"],
+        ["engine.chat=false", "evaluation.judge={kind: random, votes: 1}"],
+    ],
+)
+def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> None:
+    small = ["ablations=[]", "baselines={best_of_n: null, self_refine: null}",
+             "evaluation.temperatures=[]", "improve.steps=1"]  # fmt: skip
+    launch(_SMALL, [*switches, *small], tmp_path / "run", _silent)
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert told["headline"]["arm"] == "pit-y1"
+
+
+@pytest.mark.slow
+def test_improve_streams_chains_as_json_and_as_a_table(finished: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "How can Ben make tea with jars?"},
+            {"id": "mine", "messages": [{"role": "user", "content": "Write about a owl."}],
+             "response": "The owl."}]  # fmt: skip
+    file.write_text("\n".join(map(json.dumps, rows)))
+
+    def said(*words: str, given: str = "") -> str:
+        done = subprocess.run([sys.executable, "-m", "selfimprove", "improve", str(finished), *words],
+                              input=given, capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first, second = (json.loads(line) for line in said(str(file), "--json").splitlines())
+    assert [link["step"] for link in first["chain"]] == [0, 1, 2]
+    assert first["chain"][0]["gap"] is None
+    assert all(isinstance(link["gap"], float) for link in first["chain"][1:])
+    assert (second["id"], second["chain"][0]["response"]) == ("mine", "The owl.")
+    table = said(str(file), "--steps", "1", "--limit", "1")
+    assert "How can Ben make tea with jars?" in table
+    assert "y1" in table
+    assert "y2" not in table
+    assert "y2" in said("temperature=0.3", given="Write about a owl.\n\n")
+
+
+def test_improve_refuses_what_is_no_finished_pit_run(tmp_path: Path) -> None:
+    from selfimprove.methods.pit_improve import Improver
+
+    with pytest.raises(ConfigError, match="no finished run"):
+        Improver.of_run(tmp_path, {})
+    (tmp_path / "finished.json").write_text("{}")
+    (tmp_path / "recipe.json").write_text('{"method": "lmsi"}')
+    with pytest.raises(ConfigError, match="only PIT learns to improve"):
+        Improver.of_run(tmp_path, {})
+
+
+@pytest.mark.slow
+def test_the_planned_steps_are_those_of_the_run(finished: Path) -> None:
+    planned = {s.name for s in plan_recipe(_SMALL, [], finished).steps}
+    made = {p.name for p in finished.iterdir() if (p / "done.json").exists()}
+    assert planned <= made
+
+
+@pytest.mark.parametrize("name", ["pit-hh-rlhf", "pit-paper", "pit-tiny"])
+def test_shipped_recipes_are_valid(name: str) -> None:
+    assert read_config(_RECIPES / f"{name}.yaml", []).method == "pit"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "evaluation.preferences=hh_rlhf:x.jsonl",
+            "the oracle knows prompts of format 'tiny' alone",
+        ),
+        ("evaluation.scorer=judge", "judge needs evaluation.judge"),
+        ("evaluation.judge={kind: rubric}", "takes no part in the run"),
+        ("rounds=third", "rounds"),
+        ("first_round.n=1", "first_round.n"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_with_the_reason(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_config(_SMALL, [override])
+
+
+@pytest.mark.slow
+def test_the_hh_rlhf_recipe_runs_on_real_transcripts(shared_data: Find, tmp_path: Path) -> None:
+    model = random_qwen2(tmp_path / "random-qwen2")
+    harmless = sorted(shared_data("hh_rlhf").rglob("*.jsonl*"))[0]
+    rl = "{learning_rate: 1.0e-4, batch_size: 2, n: 2, max_steps: 2, try_every: 2, lora: {r: 4}}"
+    small = [
+        f"model={model}",
+        f"preferences={{format: hh_rlhf, source: {harmless}, limit: 60}}",
+        "evaluation.preferences=[]",
+        "evaluation.held_out=0.2",
+        "evaluation.prompts=4",
+        "evaluation.temperatures=[]",
+        "max_prompt_tokens=300",
+        "max_response_tokens=120",
+        "sft.max_steps=2",
+        "sft.batch_size=2",
+        "reward.max_steps=2",
+        "reward.batch_size=2",
+        *(f"{name}={rl}" for name in ("policy_rl", "first_round", "second_round")),
+        "validation_prompts=2",
+        "improve.steps=2",
+        "ablations=[]",
+        "baselines={best_of_n: 2, self_refine: 1, feedback_tokens: 16}",
+        "engine.device=cpu",
+    ]
+    root = launch(_RECIPES / "pit-hh-rlhf.yaml", small, tmp_path / "run", _silent).root
+    told = json.loads((root / "summary.json").read_text())
+    assert told["gap_models"]["gap"]["preferences"] > 0
+    assert {a["name"] for a in told["arms"]} >= {"policy-rl", "pit-y2", "self-refine-y1"}
