@@ -195,6 +195,8 @@ def test_shipped_recipes_are_valid(name: str) -> None:
         ("evaluation.judge={kind: rubric}", "takes no part in the run"),
         ("rounds=third", "rounds"),
         ("first_round.n=1", "first_round.n"),
+        ("rounds=second", "second_round_only is the run itself"),
+        ("gap=difference", "gap_difference is the run itself"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_with_the_reason(override: str, said: str) -> None:

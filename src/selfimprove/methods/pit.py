@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.data.improvement_prompts import improvement_template, rendered
@@ -102,7 +102,16 @@ class PitConfig(Config):
     evaluation: ImprovementsConfig
     """Measuring."""
     engine: EngineConfig = EngineConfig(chat=True)
-    """Sampling engine, and how prompts are laid out in every stage."""
+    """Sampling engine, and how prompts are laid out in every stage. A model in training is always
+    sampled by the built-in engine, which sees its newest weights."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if "second_round_only" in self.ablations and self.rounds == "second":
+            raise ValueError("ablations: second_round_only is the run itself where rounds is second")
+        if "gap_difference" in self.ablations and self.gap == "difference":
+            raise ValueError("ablations: gap_difference is the run itself where gap is difference")
+        return self
 
 
 # --8<-- [start:plot]

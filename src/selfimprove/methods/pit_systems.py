@@ -22,6 +22,7 @@ from selfimprove.methods.pit_inference import (
     kept,
     requests,
 )
+from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
@@ -63,7 +64,10 @@ def measure(
         EngineError: a prompt does not fit a model's context.
     """
     board = PitBoard(steps, config.evaluation, config.engine, config.seed, models.reward)
-    held_out = board.held_out(preferences, folds)
+    told = board.held_out(preferences, folds)
+    held_out = steps.rows("held-out-preferences", pit_tasks.fitting, told, locate(config.model),
+                          config.engine.chat, config.max_prompt_tokens,
+                          config.max_response_tokens)  # fmt: skip
     board.measure_gaps(models.gap, held_out)
     prompts = steps.rows("held-out-prompts", pit_tasks.conversations, held_out,
                          config.evaluation.prompts, config.seed)  # fmt: skip

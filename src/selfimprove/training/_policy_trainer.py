@@ -207,7 +207,7 @@ class PolicyTrainer(CompletionTrainer):
         known = [reward for reward in told if reward is not None]
         if not known:
             raise TrainingError("no draw of a held-out prompt could be rewarded: lower max_tokens")
-        self._tries.note(step, fmean(known), self._policy)
+        self._tries.note(step, fmean(known), self._policy, writes=self.is_world_process_zero())
         # The usual trainer's own: TRL's would end the means of the step that is to come.
         Trainer.log(self, {"held_out_reward": fmean(known)})
 

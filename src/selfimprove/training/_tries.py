@@ -36,9 +36,11 @@ class Tries:
         """The step whose policy did best; of equals, the first."""
         return max(self.rewards, key=lambda step: (self.rewards[step], -step))
 
-    def note(self, step: int, reward: float, model: Any) -> None:  # noqa: ANN401
-        """Note the reward of a step; keep the weights if none was better."""
+    def note(self, step: int, reward: float, model: Any, *, writes: bool) -> None:  # noqa: ANN401
+        """Note the reward of a step; the process that writes keeps the weights if none was better."""
         self.rewards[step] = reward
+        if not writes:
+            return
         if self.best == step:
             new = self._weights(step).with_suffix(".new")
             save_file({k: v.detach().contiguous() for k, v in _trained(model)}, new)

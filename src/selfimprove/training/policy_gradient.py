@@ -166,6 +166,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
                        supervised.piece_limits(model, config))  # fmt: skip
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         trainer.try_policy()
+        trainer.accelerator.wait_for_everyone()
         tries.load_best(trainer.model, trainer.state.global_step)
         model_folder.write(trainer.model, policy, out, card)
     if trainer.stopped:
