@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi
 	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding
-	$(BIN)/selfimprove run recipes/pit-tiny.yaml --out runs/demo/pit ablations=[]
+	$(BIN)/selfimprove run recipes/pit-tiny.yaml --out runs/demo/pit ablations=[] evaluation.temperatures=[]
 	$(BIN)/selfimprove report runs/demo/lmsi runs/demo/self-rewarding runs/demo/pit --out runs/demo/report.html
 	@echo "open runs/demo/report.html in a browser"
 

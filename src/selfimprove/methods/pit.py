@@ -108,7 +108,9 @@ class PitConfig(Config):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if "second_round_only" in self.ablations and self.rounds == "second":
-            raise ValueError("ablations: second_round_only is the run itself where rounds is second")
+            raise ValueError(
+                "ablations: second_round_only is the run itself where rounds is second"
+            )
         if "gap_difference" in self.ablations and self.gap == "difference":
             raise ValueError("ablations: gap_difference is the run itself where gap is difference")
         return self

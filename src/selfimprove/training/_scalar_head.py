@@ -32,10 +32,10 @@ from selfimprove.sampling.scalar_model import (
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.checkpoints import newest_readable
-from selfimprove.training.model_folder import computes_in_bfloat16
+from selfimprove.training.model_folder import adapted, computes_in_bfloat16
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
-from selfimprove.training.sft import LoraConfig, in_order
+from selfimprove.training.sft import in_order
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["train_head"]
@@ -155,24 +155,7 @@ def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
         if name in about["missing_keys"]:
             weights.data = torch.zeros_like(weights, dtype=torch.float32)
     set_seed(seed % 2**32)
-    return _adapted(model, config.lora) if config.lora else model
-
-
-def _adapted(model: Any, lora: LoraConfig) -> Any:  # noqa: ANN401
-    from peft import LoraConfig as PeftLora
-    from peft import get_peft_model
-
-    modules = lora.target_modules
-    return get_peft_model(
-        model,
-        PeftLora(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=modules if isinstance(modules, str) else list(modules),
-            task_type="SEQ_CLS",
-        ),
-    )
+    return adapted(model, config.lora, "SEQ_CLS") if config.lora else model
 
 
 def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -> TrainingArguments:

@@ -14,7 +14,7 @@ from selfimprove.sampling.loading import load_tokenizer, stop_tokens
 from selfimprove.training.quiet import quietly
 from selfimprove.training.sft import LoraConfig, SftConfig
 
-__all__ = ["computes_in_bfloat16", "load", "write"]
+__all__ = ["adapted", "computes_in_bfloat16", "load", "write"]
 
 _CARD = """\
 ---
@@ -62,10 +62,11 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
     if tokenizer.eos_token_id in stop:  # the first is put behind texts that end in none
         stop = [tokenizer.eos_token_id, *(t for t in stop if t != tokenizer.eos_token_id)]
     set_seed(seed % 2**32)
-    return (_adapted(model, config.lora) if config.lora else model), tokenizer, stop
+    return (adapted(model, config.lora, "CAUSAL_LM") if config.lora else model), tokenizer, stop
 
 
-def _adapted(model: Any, lora: LoraConfig) -> Any:  # noqa: ANN401
+def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401
+    """Return the model with adapters that are to be trained; `task` is one of peft's."""
     from peft import LoraConfig as PeftLora
     from peft import get_peft_model
 
@@ -77,7 +78,7 @@ def _adapted(model: Any, lora: LoraConfig) -> Any:  # noqa: ANN401
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
             target_modules=modules if isinstance(modules, str) else list(modules),
-            task_type="CAUSAL_LM",
+            task_type=task,
         ),
     )
 
