@@ -10,7 +10,6 @@ from selfimprove.data.preferences import InFold, Preference
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.pit_board import PitBoard
 from selfimprove.evaluation.response_board import Kind
-from selfimprove.judges.gap import Scored
 from selfimprove.methods import pit_tasks
 from selfimprove.methods.pit_baselines import best_of_n, candidates, self_refine
 from selfimprove.methods.pit_inference import (
@@ -87,7 +86,7 @@ def measure(
     bench.baselines(start)
     bench.temperatures(start)
     board.told["curriculum"] = _curriculum(config)
-    board.told["chains"] = _chains(chain)
+    board.told["chains"] = _chains(start, chain)
     board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
     board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
 
@@ -234,27 +233,29 @@ def _curriculum(config: PitConfig) -> list[dict[str, str]]:
     return [{"step": step, "title": title} for step, title in lines]
 
 
-def _chains(chain: list[Link]) -> list[dict[str, Any]]:
+def _chains(start: Start, chain: list[Link]) -> list[dict[str, Any]]:
     """Return what R_PIT says of each step: its mean gain, and how many steps won."""
     told = []
+    old = _texts(start.responses)
     for number, link in enumerate(chain, start=1):
+        new = _texts(link.responses)
         found = [gain for gain in gains(link.gaps).values() if gain is not None]
-        estimate = mean(found)
+        estimate = mean(found) if found else None
         told.append({
             "step": number,
             "responses": f"pit-y{number}-responses",
             "gaps": f"pit-y{number}-gaps",
-            "gain": estimate.value,
-            "interval": [estimate.low, estimate.high],
-            "won": fmean(float(gain > 0) for gain in found),
-            "unchanged": _unchanged(link.gaps),
+            "gain": estimate and estimate.value,
+            "interval": estimate and [estimate.low, estimate.high],
+            "won": fmean(float(gain > 0) for gain in found) if found else None,
+            "unchanged": fmean(float(new[key] == text) for key, text in old.items()),
         })  # fmt: skip
+        old = new
     return told
 
 
-def _unchanged(gaps: Rows[Scored]) -> float:
-    """Return the share of responses that came back as they were."""
-    return fmean(float(gain == 0.0) for gain in gains(gaps).values())
+def _texts(responses: Rows[Response]) -> dict[tuple[str, int], str]:
+    return {(r.prompt_id, r.index): r.text for r in responses}
 
 
 def _reference_use(one: Start, other: Start, here: Link, there: Link) -> dict[str, Any]:
@@ -263,10 +264,8 @@ def _reference_use(one: Start, other: Start, here: Link, there: Link) -> dict[st
     Both chains draw with the same random numbers, so a model that does not look at the reference
     writes the same twice.
     """
-    old, new = ({(r.prompt_id, r.index): r.text for r in s.responses} for s in (one, other))
-    mine, theirs = (
-        {(r.prompt_id, r.index): r.text for r in link.responses} for link in (here, there)
-    )
+    old, new = _texts(one.responses), _texts(other.responses)
+    mine, theirs = _texts(here.responses), _texts(there.responses)
     changed = [key for key in old if old[key] != new[key]]
     same = [float(mine[key] == theirs[key]) for key in changed]
     return {"different_references": len(changed), "same_response": fmean(same) if same else None}
