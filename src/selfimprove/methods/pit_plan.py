@@ -35,6 +35,8 @@ def lines(config: PitConfig) -> Iterator[Line]:
     yield "reward-model", "train R_P", 0, int(2 * fold * config.reward.epochs)
     yield "gap-reward-model", "train R_PIT", 0, int(6 * fold * config.reward.epochs)
     yield _rl(config, "policy-rl", "RL of M_P", config.policy_rl, size, mean)
+    if config.rounds != "first" or "second_round_only" in config.ablations:
+        yield "references", f"draw {size} references", size * config.max_response_tokens, 0
     yield from _curriculum(config, "pit", config.rounds, size, mean)
     if "second_round_only" in config.ablations:
         yield from _curriculum(config, "pit-second-only", "second", size, mean)
@@ -57,7 +59,6 @@ def _curriculum(
         yield _rl(config, f"{name}-rl-1", "RL of M_PIT, references from the data",
                   config.first_round, 2 * size, 1.5 * mean)  # fmt: skip
     if rounds in ("both", "second"):
-        yield "references", f"draw {size} references", size * config.max_response_tokens, 0
         yield _rl(config, f"{name}-rl-2", "RL of M_PIT, references from M_P", config.second_round,
                   size, 1.5 * mean)  # fmt: skip
 
