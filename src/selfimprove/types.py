@@ -79,6 +79,8 @@ class Draw:
     """Tokens sampled, the end-of-sequence token included."""
     tokens: tuple[int, ...] = ()
     """Those tokens; empty where a server does not tell them."""
+    logprob: float | None = None
+    """Their log-probability as a server sampled them, in nats at temperature 1; None: not told."""
 
 
 @dataclass(frozen=True, slots=True)

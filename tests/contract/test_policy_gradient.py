@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from selfimprove.errors import TrainingError
-from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.engine import EngineConfig, ServerConfig
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.policy_gradient import (
@@ -139,6 +139,16 @@ def test_adapters_are_trained_and_merged(tmp_path):
     told = _train(tmp_path, config)
     assert told.steps == 2
     assert not list((tmp_path / "model").glob("adapter*"))
+
+
+def test_a_server_that_takes_adapters_needs_a_policy_that_has_them(tmp_path):
+    served = EngineConfig(
+        kind="server", server=ServerConfig(url="http://127.0.0.1:9/v1", adapters=True)
+    )
+    with pytest.raises(TrainingError, match="set `lora`"):
+        train_policy(folder(), _prompts("train", 6), _short, _CONFIG, served, reference=folder(),
+                     held_out=_prompts("dev", 1), max_tokens=8, out=tmp_path / "m",
+                     checkpoints=tmp_path / "c", seed=0)  # fmt: skip
 
 
 def test_a_training_without_prompts_is_refused(tmp_path):

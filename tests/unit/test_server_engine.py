@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
+from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.tiny.shipped import folder
 from selfimprove.types import Message, Prompt
 
 
@@ -55,7 +58,7 @@ def serving(script: Script) -> Iterator[str]:
             time.sleep(script.seconds)
             with lock:
                 script.at_once -= 1
-            said = f"seed {body['seed']}"
+            said = f"seed {body.get('seed')}"
             choice = {"text": said, "message": {"content": said}, "finish_reason": "stop"}
             answer = {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
             content = script.raw or json.dumps(answer).encode()
@@ -237,3 +240,72 @@ def test_a_program_that_never_answers_is_stopped():
 def test_a_program_that_is_not_there_is_named():
     with pytest.raises(EngineError, match="no program 'no-such-server'"):
         open_engine(Path("m"), _started("no-such-server"))
+
+
+_TOLD = {
+    "text": "so it is",
+    "finish_reason": "stop",
+    "token_ids": [5, 6, 2],
+    "logprobs": {"token_logprobs": [-0.5, -0.25, -1.0]},
+}
+
+
+@contextmanager
+def _adapters(script: Script) -> Iterator[AdapterServer]:
+    tokenizer = load_tokenizer(folder())
+    with serving(script) as url:
+        config = ServerConfig(url=url, retries=1, adapters=True)
+        with closing(AdapterServer(Path("base"), tokenizer, config)) as server:
+            yield server
+
+
+def test_every_adapter_gets_a_name_of_its_own_and_the_one_before_is_forgotten(tmp_path):
+    script = Script(raw=json.dumps({"choices": [_TOLD]}).encode())
+    with _adapters(script) as server:
+        for _ in range(2):
+            server.load(tmp_path)
+            draws = draw_in_order(server, [Prompt("a", "The owl")], SamplingConfig(n=2), seed=0)
+    assert [path.rpartition("/")[2] for path in script.paths] == [
+        "load_lora_adapter", "completions", "completions",
+        "load_lora_adapter", "unload_lora_adapter", "completions", "completions",
+    ]  # fmt: skip
+    first, second = (r["lora_name"] for r in script.requests if "lora_path" in r)
+    assert script.requests[4]["lora_name"] == first != second
+    assert {r["model"] for r in script.requests[5:]} == {second}
+    assert script.requests[0]["lora_path"] == str(tmp_path)
+    assert isinstance(script.requests[1]["prompt"], list)
+    assert (draws[0].tokens, draws[0].new_tokens) == ((5, 6, 2), 3)
+    assert draws[0].logprob == pytest.approx(-1.75)
+
+
+@pytest.mark.parametrize("missing", ["token_ids", "logprobs"])
+def test_a_server_that_tells_no_tokens_cannot_be_learned_from(missing, tmp_path):
+    told = {key: value for key, value in _TOLD.items() if key != missing}
+    with _adapters(Script(raw=json.dumps({"choices": [told]}).encode())) as server:
+        server.load(tmp_path)
+        with pytest.raises(EngineError, match="vLLM does"):
+            draw_in_order(server, [Prompt("a", "The owl")], SamplingConfig(), seed=0)
+
+
+def test_no_draw_of_a_policy_may_be_missing(tmp_path):
+    with _adapters(Script(statuses=[200, 500, 500])) as server:
+        server.load(tmp_path)
+        with pytest.raises(EngineError, match="failed for good"):
+            draw_in_order(server, [Prompt("a", "The owl")], SamplingConfig(), seed=0)
+
+
+def test_a_refused_adapter_is_told_of(tmp_path):
+    with (
+        _adapters(Script(statuses=[400])) as server,
+        pytest.raises(EngineError, match=r"load_lora_adapter refuses the request \(status 400\)"),
+    ):
+        server.load(tmp_path)
+
+
+def test_a_lost_server_is_told_of(tmp_path):
+    tokenizer, config = load_tokenizer(folder()), ServerConfig(url="http://127.0.0.1:9/v1")
+    with (
+        closing(AdapterServer(Path("base"), tokenizer, config)) as server,
+        pytest.raises(EngineError, match="ConnectionError"),
+    ):
+        server.load(tmp_path)

@@ -102,8 +102,8 @@ class PitConfig(Config):
     evaluation: ImprovementsConfig
     """Measuring."""
     engine: EngineConfig = EngineConfig(chat=True)
-    """Sampling engine, and how prompts are laid out in every stage. A model in training is always
-    sampled by the built-in engine, which sees its newest weights."""
+    """Sampling engine, and how prompts are laid out in every stage. A model in training is sampled by
+    the built-in engine, which sees its newest weights, unless `server.adapters` says otherwise."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

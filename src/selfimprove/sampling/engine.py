@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from selfimprove.config import Config
 from selfimprove.types import Draw, Prompt
 
-__all__ = ["Engine", "EngineConfig", "SamplingConfig", "ServerConfig", "draw_in_order"]
+__all__ = ["Engine", "EngineConfig", "Sampler", "SamplingConfig", "ServerConfig", "draw_in_order"]
 
 
 class SamplingConfig(Config):
@@ -54,6 +54,9 @@ class ServerConfig(Config):
     """Seconds in which a started server must answer."""
     max_failed: float = Field(default=0.05, ge=0, le=1)
     """Draws that failed for good are recorded as such; above this share the call fails."""
+    adapters: bool = False
+    """The server takes adapters while it runs (`vllm serve --enable-lora`): a policy that is trained
+    with `lora` is then drawn from it, too."""
 
     @model_validator(mode="after")
     def _is_one_server(self) -> Self:
@@ -88,13 +91,8 @@ class EngineConfig(Config):
         return self
 
 
-class Engine(Protocol):
-    """One loaded model, ready to continue prompts."""
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Engine, its version, device, dtype and the weights digest: stored with what it made."""
-        ...
+class Sampler(Protocol):
+    """Whatever continues prompts."""
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
@@ -108,6 +106,19 @@ class Engine(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give the model's memory back."""
+        ...
+
+
+class Engine(Sampler, Protocol):
+    """One loaded model, ready to continue prompts."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Engine, its version, device, dtype and the weights digest: stored with what it made."""
+        ...
+
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Return, for each (prompt, continuation), the log-probability of each of its tokens.
 
@@ -115,15 +126,11 @@ class Engine(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Give the model's memory back."""
-        ...
-
 
 def draw_in_order(
-    engine: Engine, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    sampler: Sampler, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
 ) -> list[Draw]:
     """Return all draws, in the order of the prompts and then of the draws' indices."""
     place = {prompt.key: i for i, prompt in enumerate(prompts)}
-    draws = engine.draw(prompts, sampling, seed=seed)
+    draws = sampler.draw(prompts, sampling, seed=seed)
     return sorted(draws, key=lambda draw: (place[draw.key], draw.index))

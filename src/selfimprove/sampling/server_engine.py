@@ -7,10 +7,12 @@ equal texts is up to the server; the engine's identity says that a server made t
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
@@ -19,7 +21,7 @@ import requests
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
-from selfimprove.sampling.prompts import check_keys
+from selfimprove.sampling.prompts import Encoded, check_keys
 from selfimprove.sampling.server_process import ServerProcess
 from selfimprove.seeds import rng, seed_of
 from selfimprove.types import Draw, FinishReason, Prompt
@@ -102,6 +104,49 @@ class ServerEngine:
 
     def _draw_one(self, prompt: Prompt, index: int, sampling: SamplingConfig, seed: int) -> Draw:
         own_seed = seed_of(seed, "server", prompt.key, index)
+        body = self._body(sampling, own_seed)
+        if isinstance(prompt.content, str):
+            answer = self._ask("completions", {**body, "prompt": prompt.content}, own_seed)
+            text = _read(answer, "text")
+        else:
+            turns = [{"role": m.role, "content": m.content} for m in prompt.content]
+            answer = self._ask("chat/completions", {**body, "messages": turns}, own_seed)
+            text = _read(answer, "message", "content")
+        for stop in sampling.stop:  # not every server leaves it out
+            text = text.split(stop, 1)[0]
+        return _draw(prompt.key, index, text, answer)
+
+    def draw_tokens(
+        self, prompt: Encoded, index: int, sampling: SamplingConfig, *, model: str, seed: int
+    ) -> Draw:
+        """Return one draw with its tokens and their log-probability, as vLLM tells them.
+
+        `model` is the name of an adapter, or of the server's own model.
+
+        Raises:
+            EngineError: the server refuses the request, fails for good, or tells no tokens.
+        """
+        own_seed = seed_of(seed, "server", prompt.key, index)
+        body = {**self._body(sampling, own_seed), "model": model, "prompt": list(prompt.ids),
+                "return_token_ids": True, "logprobs": 0}  # fmt: skip
+        try:
+            answer = self._ask("completions", body, own_seed)
+        except _GaveUpError as error:
+            raise EngineError(f"a request to {self._url} failed for good: {error}") from error
+        first = answer["choices"][0]
+        tokens = first.get("token_ids")
+        told = (first.get("logprobs") or {}).get("token_logprobs")
+        if not tokens or not told or len(tokens) != len(told):
+            raise EngineError(
+                f"{self._url} does not tell the tokens of a draw and their log-probabilities, which "
+                "reinforcement learning needs: vLLM does (engine.server.adapters)"
+            )
+        draw = _draw(prompt.key, index, _read(answer, "text"), answer)
+        return replace(draw, prompt_tokens=len(prompt.ids), new_tokens=len(tokens),
+                       tokens=tuple(tokens), logprob=math.fsum(told))  # fmt: skip
+
+    def _body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
+        """Return what every request says, whatever it asks to continue."""
         body: dict[str, Any] = {
             "model": self._model,
             "temperature": sampling.temperature,
@@ -115,21 +160,30 @@ class ServerEngine:
             body["stop"] = list(sampling.stop)
         if sampling.top_k:
             body["top_k"] = sampling.top_k  # beyond OpenAI's interface, known to vLLM and SGLang
-        if isinstance(prompt.content, str):
-            answer = self._post("completions", {**body, "prompt": prompt.content}, own_seed)
-            text = _read(answer, "text")
-        else:
-            turns = [{"role": m.role, "content": m.content} for m in prompt.content]
-            answer = self._post("chat/completions", {**body, "messages": turns}, own_seed)
-            text = _read(answer, "message", "content")
-        for stop in sampling.stop:  # not every server leaves it out
-            text = text.split(stop, 1)[0]
-        usage = answer.get("usage") or {}
-        finish = _FINISHED.get(str(answer["choices"][0].get("finish_reason")), "stop")
-        return Draw(prompt.key, index, text, finish,
-                    int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))  # fmt: skip
+        return body
 
-    def _post(self, page: str, body: Mapping[str, Any], own_seed: int) -> dict[str, Any]:
+    def tell(self, page: str, body: Mapping[str, Any]) -> None:
+        """Send what is no request for a text, such as the order to load an adapter.
+
+        Raises:
+            EngineError: the server refuses it.
+        """
+        try:
+            response = self._session.post(
+                f"{self._url}/{page}", json=body, timeout=self._config.timeout
+            )
+        except requests.RequestException as error:
+            raise EngineError(f"{self._url}/{page}: {type(error).__name__}: {error}") from error
+        if response.status_code != requests.codes.ok:
+            raise EngineError(self._refusal(page, response))
+
+    def _refusal(self, page: str, response: requests.Response) -> str:
+        return (
+            f"{self._url}/{page} refuses the request (status {response.status_code}): "
+            f"{response.text[:300]}"
+        )
+
+    def _ask(self, page: str, body: Mapping[str, Any], own_seed: int) -> dict[str, Any]:
         """Send a request, again and again with growing pauses where that can help.
 
         Raises:
@@ -153,10 +207,7 @@ class ServerEngine:
                 told = _retry_after(response)
                 continue
             if response.status_code != requests.codes.ok:
-                raise EngineError(
-                    f"{self._url}/{page} refuses the request (status {response.status_code}): "
-                    f"{response.text[:300]}"
-                )
+                raise EngineError(self._refusal(page, response))
             try:
                 answer: dict[str, Any] = response.json()
                 answer["choices"][0]
@@ -182,6 +233,13 @@ class ServerEngine:
         self._session.close()
         if self._process:
             self._process.stop()
+
+
+def _draw(key: str, index: int, text: str, answer: Mapping[str, Any]) -> Draw:
+    usage = answer.get("usage") or {}
+    finish = _FINISHED.get(str(answer["choices"][0].get("finish_reason")), "stop")
+    return Draw(key, index, text, finish,
+                int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))  # fmt: skip
 
 
 def _read(answer: Mapping[str, Any], *path: str) -> str:

@@ -11,15 +11,14 @@ import torch
 from transformers import Trainer
 
 from selfimprove.errors import TrainingError
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
 from selfimprove.sampling.prompts import encode
-from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.seeds import seed_of
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training._tries import Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
 from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
-from selfimprove.training.policy_loss import leave_one_out, penalised
+from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.types import Draw, Prompt
 
@@ -43,7 +42,6 @@ class Draws:
     held_out: Sequence[Prompt]
     reward: Reward
     config: PolicyGradientConfig
-    engine: EngineConfig
     max_tokens: int
     seed: int
 
@@ -56,13 +54,13 @@ class PolicyTrainer(CompletionTrainer):
         self,
         draws: Draws,
         tries: Tries,
+        sampler: Sampler,
         reference: Any,  # noqa: ANN401
         limits: tuple[int, bool],
     ) -> None:
-        """Tell what to draw, where the best policy is kept, the anchor, and what a pass may hold."""
-        self._draws, self._tries, self._reference = draws, tries, reference
+        """Tell what to draw, where the best policy is kept, who draws, the anchor, and what a pass holds."""
+        self._draws, self._tries, self._sampler, self._reference = draws, tries, sampler, reference
         self._piece_tokens, self._share = limits
-        self._sampler: TorchEngine | None = None
         self.tokens = self.tokens_sampled = 0
         self.stopped = ""
 
@@ -89,7 +87,7 @@ class PolicyTrainer(CompletionTrainer):
             for i, d in enumerate(draws)
         ]
         self.tokens += sum(len(row.ids) for row in rows)
-        return self._learn(model, rows, rewards)
+        return self._learn(model, rows, rewards, [d.logprob for d in draws])
 
     @property
     def _policy(self) -> Any:  # noqa: ANN401
@@ -97,11 +95,6 @@ class PolicyTrainer(CompletionTrainer):
         return self.model
 
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
-        if self._sampler is None:
-            inner: Any = self.accelerator.unwrap_model(self._policy)
-            inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-            inner.eval()
-            self._sampler = TorchEngine.of_model(inner, self.processing_class, self._draws.engine)
         self._policy.eval()
         asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
         with self.compute_loss_context_manager():
@@ -120,7 +113,11 @@ class PolicyTrainer(CompletionTrainer):
         return torch.tensor([least if reward is None else reward for reward in known])
 
     def _learn(
-        self, model: torch.nn.Module, rows: Sequence[TokenisedExample], rewards: torch.Tensor
+        self,
+        model: torch.nn.Module,
+        rows: Sequence[TokenisedExample],
+        rewards: torch.Tensor,
+        sampled: Sequence[float | None],
     ) -> torch.Tensor:
         """Add up the gradients of -advantage x log-probability, whole prompts at a time.
 
@@ -142,7 +139,8 @@ class PolicyTrainer(CompletionTrainer):
                 held = policy.detach()
                 worth = penalised(rewards[places].to(held.device), held, anchor, config.beta)
                 advantage = leave_one_out(worth.view(-1, config.n)).flatten()
-                loss = -(advantage * policy).sum() / len(rows)
+                counted = advantage * self._ratios(held, [sampled[i] for i in places])
+                loss = -(counted * policy).sum() / len(rows)
                 self.accelerator.backward(loss)
             counts = piece["completion_tokens"]
             self._note("kl", (held - anchor).tolist())
@@ -154,6 +152,14 @@ class PolicyTrainer(CompletionTrainer):
         self._note("reward", rewards.tolist())
         self._stop_if_away()
         return torch.stack(losses).sum()
+
+    def _ratios(self, held: torch.Tensor, sampled: Sequence[float | None]) -> torch.Tensor:
+        """Return how often each draw counts: once, where the policy itself made it."""
+        if any(told is None for told in sampled):
+            return torch.ones_like(held)
+        ratios = truncated_ratio(held, torch.tensor(sampled, device=held.device))
+        self._note("sampling_ratio", ratios.tolist())
+        return ratios
 
     def _scale(self, model: torch.nn.Module, advantages: torch.Tensor) -> None:
         if not self._draws.config.normalize_advantages:

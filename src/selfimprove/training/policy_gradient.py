@@ -5,7 +5,8 @@
 by policy gradient with leave-one-out advantages (Ahmadian et al. 2024, RLOO): K draws a prompt, each
 compared with the others; one optimiser step on every batch of draws, so that all of them come from
 the very policy that learns. The paper does not name its algorithm. The built-in engine draws from
-the model in memory, at temperature 1.
+the model in memory, at temperature 1; or a vLLM server does, which is given the adapters as they
+change, and then each draw counts by how likely the policy itself finds it.
 
 Held-out prompts are drawn and rewarded at intervals, the start included: the policy that does best
 there is the result, not the last one; and a KL that runs away ends the training. A killed training
@@ -20,6 +21,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -115,7 +117,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         prompts: what is responded to; their keys name them to the reward.
         reward: of responses.
         config: how.
-        engine: bounds of the engine that draws; its device and precision are the training's.
+        engine: bounds of the built-in engine, which draws with the training's device and precision;
+            or a server that takes adapters.
         reference: the folder of the model that the policy is held to, by `beta`.
         held_out: prompts that decide which policy is kept.
         max_tokens: of one draw; one that does not end by then gets the least reward of its batch.
@@ -137,6 +140,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Loaded here: whoever only reads a recipe needs no torch.
     from selfimprove.training import model_folder, supervised
+    from selfimprove.training._policy_sampler import policy_sampler
     from selfimprove.training._policy_trainer import Draws, PolicyTrainer, numbered
     from selfimprove.training._tries import Tries
     from selfimprove.training.checkpoints import newest_readable, step_of
@@ -161,11 +165,13 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         )
         newest = newest_readable(checkpoints)
         tries = Tries(checkpoints, resumed_at=step_of(newest) if newest else 0)
-        draws = Draws(prompts, held_out, reward, config, engine, max_tokens, seed)
-        trainer.set_up(draws, tries, _frozen(reference, config, trainer),
-                       supervised.piece_limits(model, config))  # fmt: skip
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        trainer.try_policy()
+        draws = Draws(prompts, held_out, reward, config, max_tokens, seed)
+        sampler = policy_sampler(trainer.model, tokenizer, policy, engine, checkpoints / "adapter")
+        with closing(sampler):
+            trainer.set_up(draws, tries, sampler, _frozen(reference, config, trainer),
+                           supervised.piece_limits(model, config))  # fmt: skip
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+            trainer.try_policy()
         trainer.accelerator.wait_for_everyone()
         tries.load_best(trainer.model, trainer.state.global_step)
         model_folder.write(trainer.model, policy, out, card)

@@ -1,4 +1,4 @@
-"""Leave-one-out advantages: what a draw is worth beside the others of its prompt (Ahmadian 2024)."""
+"""What a draw is worth beside the others of its prompt, and how often it counts (Ahmadian 2024)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["leave_one_out", "penalised"]
+__all__ = ["MOST_RATIO", "leave_one_out", "penalised", "truncated_ratio"]
+
+MOST_RATIO = 2.0
+"""A draw counts at most this often, however much likelier it has become."""
 
 
 def penalised(rewards: Tensor, policy: Tensor, reference: Tensor, beta: float) -> Tensor:
@@ -33,3 +36,16 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     """
     count = rewards.shape[1]
     return (rewards - rewards.mean(1, keepdim=True)) * (count / (count - 1))
+
+
+def truncated_ratio(policy: Tensor, sampled: Tensor) -> Tensor:
+    """Return min(pi / mu, 2) of each draw: how often it counts where mu made it and pi learns.
+
+    Two engines give the same weights slightly different probabilities; left alone, the difference
+    biases the gradient (truncated importance sampling, Ionides 2008).
+
+    Args:
+        policy: (draws,) log-probability of the whole draw under the policy, in nats.
+        sampled: (draws,) the same as the engine told that drew it.
+    """
+    return (policy - sampled).exp().clamp(max=MOST_RATIO)

@@ -1,0 +1,81 @@
+"""Draws from a policy in training: a vLLM server holds its base, and gets its adapter as it changes.
+
+The server is started once for a training, or runs already. Every adapter gets a name of its own, as
+servers keep what they have read of a prompt by the adapter's name. The draws carry their tokens and
+log-probabilities: the server computes in its own way, and what learns from them must know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final, final
+from uuid import uuid4
+
+from selfimprove.sampling.engine import SamplingConfig, ServerConfig
+from selfimprove.sampling.prompts import check_keys, encode
+from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.types import Draw, Prompt
+
+__all__ = ["AdapterServer"]
+
+_ALLOWS: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+
+
+@final
+class AdapterServer:
+    """A server that holds a policy's base and its newest adapter."""
+
+    def __init__(self, base: Path, tokenizer: Any, config: ServerConfig) -> None:  # noqa: ANN401
+        """Reach the server, or start it on the base.
+
+        Raises:
+            EngineError: it cannot be started or does not answer.
+        """
+        os.environ.setdefault(_ALLOWS, "True")  # inherited by a server that is started here
+        self._server = ServerEngine(base, config)
+        self._tokenizer = tokenizer
+        self._pool = ThreadPoolExecutor(config.concurrency)
+        self._newest: str | None = None
+
+    def load(self, adapter: Path) -> None:
+        """Draw from the adapter in this folder from now on; the one before is forgotten.
+
+        Raises:
+            EngineError: the server does not take it.
+        """
+        name = f"policy-{uuid4().hex[:12]}"
+        path = str(adapter.resolve())
+        self._server.tell("load_lora_adapter", {"lora_name": name, "lora_path": path})
+        if self._newest is not None:
+            self._server.tell("unload_lora_adapter", {"lora_name": self._newest})
+        self._newest = name
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        """Yield `sampling.n` draws for every prompt, with tokens and log-probability, in any order.
+
+        Raises:
+            EngineError: two prompts share a key, or a draw failed: none may be missing.
+        """
+        check_keys(prompts)
+        name = self._newest or ""
+        waiting = [
+            self._pool.submit(self._server.draw_tokens, p, i, sampling, model=name, seed=seed)
+            for p in encode(prompts, self._tokenizer)
+            for i in range(sampling.n)
+        ]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            for request in waiting:
+                request.cancel()
+
+    def close(self) -> None:
+        """Stop the server, if it was started here."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._server.close()

@@ -1,0 +1,66 @@
+"""Who draws from the policy in training: the built-in engine, or a server that gets its adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from selfimprove.errors import TrainingError
+from selfimprove.sampling.adapter_server import AdapterServer
+from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig
+from selfimprove.sampling.torch_engine import TorchEngine
+from selfimprove.types import Draw, Prompt
+
+__all__ = ["policy_sampler"]
+
+
+def policy_sampler(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    base: Path,
+    engine: EngineConfig,
+    scratch: Path,
+) -> Sampler:
+    """Return what draws from the policy as it is at the time of every call.
+
+    Args:
+        model: in training; with adapters, a PEFT model.
+        tokenizer: of the model.
+        base: the folder whose weights the model began as.
+        engine: the run's; where it is a server that takes adapters, that server draws.
+        scratch: becomes the folder of the adapter on its way to the server.
+
+    Raises:
+        TrainingError: the server takes adapters, and the model has none.
+        EngineError: the server cannot be reached or started.
+    """
+    adapts = hasattr(model, "peft_config")
+    if engine.server is None or not engine.server.adapters:
+        inner = model.get_base_model() if adapts else model
+        return TorchEngine.of_model(inner, tokenizer, engine)
+    if not adapts:
+        raise TrainingError(
+            "engine.server.adapters: the server can be given adapters, but all weights are trained: "
+            "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
+            "engine draws"
+        )
+    return _Served(model, AdapterServer(base, tokenizer, engine.server), scratch)
+
+
+@final
+class _Served:
+    """Gives the server the newest adapter before every call."""
+
+    def __init__(self, model: Any, server: AdapterServer, scratch: Path) -> None:  # noqa: ANN401
+        self._model, self._server, self._scratch = model, server, scratch
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        self._model.save_pretrained(self._scratch)
+        self._server.load(self._scratch)
+        return self._server.draw(prompts, sampling, seed=seed)
+
+    def close(self) -> None:
+        self._server.close()

@@ -1,0 +1,119 @@
+"""A real vLLM, from an environment of its own: as sampler, and under reinforcement learning.
+
+Runs where SELFIMPROVE_VLLM names the program, e.g. /opt/vllm/bin/vllm, of a build for this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.adapter_server import AdapterServer
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
+from selfimprove.sampling.open import open_engine
+from selfimprove.tiny.instructions import instructions
+from selfimprove.tiny.shipped import folder
+from selfimprove.training import model_folder
+from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
+from selfimprove.training.sft import LoraConfig, SftConfig
+from selfimprove.types import Message, Prompt
+
+_PROGRAM = os.environ.get("SELFIMPROVE_VLLM", "")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not _PROGRAM, reason="SELFIMPROVE_VLLM names no program"),
+]
+
+_SERVER = ServerConfig(
+    command=(_PROGRAM, "serve", "{model}", "--port", "{port}", "--dtype", "float32",
+             "--max-model-len", "256", "--enable-lora", "--max-lora-rank", "16"),
+    adapters=True,
+    startup_timeout=300,
+)  # fmt: skip
+_ENGINE = EngineConfig(kind="server", server=_SERVER, chat=True, device="cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_NO_USAGE_STATS", "1")
+        yield
+
+
+def _prompts(split: str, count: int) -> list[Prompt]:
+    asked = instructions(split, count)  # type: ignore[arg-type]
+    return [Prompt(f"{split}-{n}", (Message("user", i.text),)) for n, i in enumerate(asked)]
+
+
+def test_greedy_draws_are_those_of_the_built_in_engine():
+    sampling = SamplingConfig(temperature=0, max_tokens=48)
+    prompts = _prompts("dev", 24)
+    with closing(open_engine(folder(), _ENGINE)) as served:
+        theirs = draw_in_order(served, prompts, sampling, seed=0)
+    with closing(open_engine(folder(), EngineConfig(device="cpu", dtype="float32"))) as own:
+        ours = draw_in_order(own, prompts, sampling, seed=0)
+    assert [d.text for d in theirs] == [d.text for d in ours]
+    assert [(d.finish, d.new_tokens) for d in theirs] == [(d.finish, d.new_tokens) for d in ours]
+
+
+def test_an_adapter_is_drawn_from_and_its_log_probabilities_are_ours(tmp_path):
+    adapters = SftConfig(lora=LoraConfig(r=8))
+    prompts = _prompts("dev", 4)
+    own = EngineConfig(device="cpu", dtype="float32")
+    with closing(AdapterServer(folder(), AutoTokenizer.from_pretrained(folder()), _SERVER)) as server:
+        for size in (0.02, 0.05):
+            model, _, _ = model_folder.load(folder(), adapters, 0)
+            for name, weights in model.named_parameters():
+                if "lora_B" in name:
+                    weights.data.fill_(size)
+            model.save_pretrained(tmp_path / "adapter")
+            model_folder.write(model, folder(), tmp_path / f"merged-{size}", "")
+            server.load(tmp_path / "adapter")
+            how = SamplingConfig(n=3, temperature=1.0, max_tokens=16)
+            draws = draw_in_order(server, prompts, how, seed=1)
+            asked = {p.key: p for p in prompts}
+            with closing(open_engine(tmp_path / f"merged-{size}", own)) as engine:
+                for draw in draws:
+                    (ours,) = engine.logprobs([(asked[draw.key], draw.text)])
+                    ended = draw.finish == "stop"
+                    assert len(draw.tokens) == draw.new_tokens == len(ours) + ended
+                    assert draw.logprob is not None
+                    assert draw.logprob <= sum(ours) + 0.05
+                    if not ended:
+                        assert draw.logprob == pytest.approx(sum(ours), abs=0.05)
+
+
+def test_a_policy_learns_from_what_the_server_draws(tmp_path):
+    config = PolicyGradientConfig(learning_rate=3e-3, batch_size=6, n=3, max_steps=20, try_every=5,
+                                  beta=0.02, lora=LoraConfig(r=16))  # fmt: skip
+    told = train_policy(
+        folder(), _prompts("train", 24), lambda _keys, texts: [-len(t.split()) / 4 for t in texts],
+        config, _ENGINE, reference=folder(), held_out=_prompts("dev", 16), max_tokens=40,
+        out=tmp_path / "model", checkpoints=tmp_path / "checkpoints", seed=0,
+    )  # fmt: skip
+    assert told.best_reward > told.start_reward + 0.4
+    entries = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
+    ratios = [entry["sampling_ratio"] for entry in entries if "sampling_ratio" in entry]
+    assert len(ratios) == 20
+    assert ratios == pytest.approx([1.0] * 20, abs=0.01)
+
+
+def test_a_server_that_knows_no_adapters_is_told_of(tmp_path: Path):
+    plain = _SERVER.model_copy(update={"command": _SERVER.command[:-3]})
+    model, tokenizer, _ = model_folder.load(folder(), SftConfig(lora=LoraConfig(r=8)), 0)
+    model.save_pretrained(tmp_path / "adapter")
+    with (
+        closing(AdapterServer(folder(), tokenizer, plain)) as server,
+        pytest.raises(EngineError, match="load_lora_adapter"),
+    ):
+        server.load(tmp_path / "adapter")
