@@ -67,6 +67,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option(help="Print the steps and their cost, then stop.")
     ] = False,
+    num_processes: Annotated[
+        int, typer.Option(min=1, help="Processes that train, one a GPU of this machine.")
+    ] = 1,
 ) -> None:
     """Run a recipe; run the same command again to resume it."""
     from selfimprove import terminal
@@ -75,7 +78,7 @@ def run(
     if dry_run:
         terminal.show_plan(plan_recipe(recipe, overrides or [], out))
         return
-    finished = launch(recipe, overrides or [], out, terminal.announce)
+    finished = launch(recipe, overrides or [], out, terminal.announce, num_processes)
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
 
 

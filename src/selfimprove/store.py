@@ -30,7 +30,7 @@ from selfimprove.provenance import circumstances, difference, inputs_of, plain
 from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows_digest
 from selfimprove.types import ModelRef
 
-__all__ = ["Run", "TrainingResult"]
+__all__ = ["Run", "TrainingResult", "places", "trained_model"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  items of a sharded step
@@ -52,6 +52,9 @@ class Run:
     root: Path
     announce: Callable[[str], None] = field(default=lambda _line: None)
     """Called with a line for a person whenever a step starts, resumes or is read back."""
+    elsewhere: Callable[[Path], dict[str, Any]] | None = None
+    """Trains the step of this folder in processes of its own and returns what `make` would report,
+    field by field; None: steps are trained in this process."""
 
     def __post_init__(self) -> None:
         """Take the folder's lock, which the system drops when this process dies.
@@ -146,10 +149,12 @@ class Run:
         step: _Step[object] = _Step(self, name, make, (base, *inputs))
         if not step.is_done():
             started = time.monotonic()
-            partial = step.folder / "model.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            result = make(base, *inputs, out=partial, checkpoints=step.folder / "checkpoints")
-            step.finish_model(partial, result, time.monotonic() - started)
+            shutil.rmtree(places(step.folder)["out"], ignore_errors=True)
+            if self.elsewhere is None:
+                told = asdict(make(base, *inputs, **places(step.folder)))  # type: ignore[call-overload]
+            else:
+                told = self.elsewhere(step.folder)
+            step.finish_model(told, time.monotonic() - started)
         return step.read_model(base)
 
     def write(self, name: str, value: object) -> Path:
@@ -157,6 +162,17 @@ class Run:
         path = self.root / name
         write_json(path, value)
         return path
+
+
+def trained_model(folder: Path, base: ModelRef) -> ModelRef:
+    """Return the model of a step that is done, as it is noted there."""
+    digest = read_json(folder / "done.json")["digest"]
+    return ModelRef(f"{base.name} + {folder.name}", str(folder / "model"), digest)
+
+
+def places(folder: Path) -> dict[str, Path]:
+    """Return where a training step writes its model, and where it leaves its checkpoints."""
+    return {"out": folder / "model.partial", "checkpoints": folder / "checkpoints"}
 
 
 class _Step(Generic[T]):
@@ -236,17 +252,17 @@ class _Step(Generic[T]):
             items.extend(decode(path, _row_type(self._make)))
         return Rows(tuple(items), done["digest"], self.folder)
 
-    def finish_model(self, partial: Path, result: TrainingResult, seconds: float) -> None:
+    def finish_model(self, told: dict[str, Any], seconds: float) -> None:
         from selfimprove.weights import weights_digest
 
         model = self.folder / "model"
         shutil.rmtree(model, ignore_errors=True)
-        partial.rename(model)
+        places(self.folder)["out"].rename(model)
         done = {
             "digest": weights_digest(model),
             "seconds": round(seconds, 3),
-            "tokens_trained": result.tokens,
-            "training": asdict(result),  # type: ignore[call-overload]
+            "tokens_trained": told["tokens"],
+            "training": told,
             **circumstances(),
         }
         write_json(self.folder / "done.json", done)
@@ -255,13 +271,13 @@ class _Step(Generic[T]):
     def read_model(self, base: ModelRef) -> ModelRef:
         from selfimprove.weights import weights_digest
 
-        model, digest = self.folder / "model", read_json(self.folder / "done.json")["digest"]
-        if not model.is_dir() or weights_digest(model) != digest:
+        found = trained_model(self.folder, base)
+        if not Path(found.path).is_dir() or weights_digest(Path(found.path)) != found.digest:
             raise CorruptShardError(
-                f"{model} does not hold the weights that were trained (digest {digest[:12]}): "
-                f"delete {self.folder} to train them again"
+                f"{found.path} does not hold the weights that were trained (digest "
+                f"{found.digest[:12]}): delete {self.folder} to train them again"
             )
-        return ModelRef(name=f"{base.name} + {self.name}", path=str(model), digest=digest)
+        return found
 
 
 def _check(path: Path, expected: str) -> None:

@@ -70,7 +70,9 @@ def test_an_adapter_is_drawn_from_and_its_log_probabilities_are_ours(tmp_path):
     adapters = SftConfig(lora=LoraConfig(r=8))
     prompts = _prompts("dev", 4)
     own = EngineConfig(device="cpu", dtype="float32")
-    with closing(AdapterServer(folder(), AutoTokenizer.from_pretrained(folder()), _SERVER)) as server:
+    with closing(
+        AdapterServer(folder(), AutoTokenizer.from_pretrained(folder()), _SERVER)
+    ) as server:
         for size in (0.02, 0.05):
             model, _, _ = model_folder.load(folder(), adapters, 0)
             for name, weights in model.named_parameters():

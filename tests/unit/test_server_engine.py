@@ -218,16 +218,38 @@ def test_a_config_that_names_no_server_is_refused(settings, said):
         EngineConfig.model_validate(settings)
 
 
-def _started(*command: str) -> EngineConfig:
-    return EngineConfig(
-        kind="server", server=ServerConfig(command=(*command, "{port}"), startup_timeout=1.0)
-    )
+def _started(*command: str, seconds: float = 1.0) -> EngineConfig:
+    server = ServerConfig(command=(*command, "{port}"), startup_timeout=seconds)
+    return EngineConfig(kind="server", server=server)
 
 
 def test_a_program_that_ends_early_is_shown_with_what_it_wrote():
     config = _started(sys.executable, "-c", "import sys; sys.exit('no such weights')")
     with pytest.raises(EngineError, match=r"status 1 before it served:\nno such weights"):
         open_engine(Path("m"), config)
+
+
+_DIES_OF_THE_FIRST_REQUEST = """
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        print("no memory left", flush=True)
+        os._exit(3)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_server_that_ends_by_itself_is_shown_with_its_log():
+    config = _started(sys.executable, "-c", _DIES_OF_THE_FIRST_REQUEST, seconds=10.0)
+    with (
+        closing(open_engine(Path("m"), config)) as engine,
+        pytest.raises(EngineError, match=r"(?s)with status 3; .*no memory left"),
+    ):
+        list(engine.draw(_CHAT[:1], SamplingConfig(), seed=0))
 
 
 def test_a_program_that_never_answers_is_stopped():
@@ -261,6 +283,7 @@ def _adapters(script: Script) -> Iterator[AdapterServer]:
 
 def test_every_adapter_gets_a_name_of_its_own_and_the_one_before_is_forgotten(tmp_path):
     script = Script(raw=json.dumps({"choices": [_TOLD]}).encode())
+    draws = []
     with _adapters(script) as server:
         for _ in range(2):
             server.load(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from selfimprove.config import fingerprint, load, read_recipe
 from selfimprove.errors import ConfigError
@@ -19,11 +19,12 @@ from selfimprove.methods import (
     self_rewarding_plan,
 )
 from selfimprove.methods.plan import Line, Needs, PlannedStep, needs, planned
+from selfimprove.methods.processes import Processes
 from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
-__all__ = ["Finished", "Plan", "launch", "plan_recipe"]
+__all__ = ["Finished", "Plan", "config_of", "launch", "plan_recipe", "run_method"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,19 @@ def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
     """
-    tree = read_recipe(path, overrides)
+    return config_of(read_recipe(path, overrides), str(path))
+
+
+def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
+    """Return the config of the method that a recipe's tree names.
+
+    Raises:
+        ConfigError: it names no known method, or does not fit it.
+    """
     method = tree.get("method")
     if not isinstance(method, str) or method not in _CONFIGS:
-        raise ConfigError(f"{path}: method is {method!r}; known: {', '.join(_CONFIGS)}")
-    return load(_CONFIGS[method], tree, str(path))
+        raise ConfigError(f"{source}: method is {method!r}; known: {', '.join(_CONFIGS)}")
+    return load(_CONFIGS[method], tree, source)
 
 
 def default_folder(path: Path, config: MethodConfig) -> Path:
@@ -66,8 +75,11 @@ def launch(
     overrides: Sequence[str],
     out: Path | None,
     announce: Callable[[str], None],
+    processes: int = 1,
 ) -> Finished:
     """Run a recipe, or go on where it was interrupted; a finished run is left as it is.
+
+    Training steps take `processes` processes of this machine, one a GPU.
 
     Raises:
         SelfImproveError: with what happened, where, and what to do.
@@ -80,11 +92,11 @@ def launch(
     finished = root / "finished.json"
     if finished.exists() and read_json(finished)["identity"] == identity:
         return Finished(root, was_finished=True)
-    run = Run(root, announce)
+    run = Run(root, announce, Processes(config, processes).train if processes > 1 else None)
     try:
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
-        newest = _run(config, run)
+        newest = run_method(config, run)
         run.write("recipe.json", config.model_dump(mode="json"))
         run.write("finished.json", {"identity": identity, "model": newest.path})
     finally:
@@ -92,7 +104,12 @@ def launch(
     return Finished(root, was_finished=False)
 
 
-def _run(config: MethodConfig, run: Run) -> ModelRef:
+def run_method(config: MethodConfig, run: Run) -> ModelRef:
+    """Run the method of this config and return the model it ends with.
+
+    Raises:
+        SelfImproveError: with what happened, where, and what to do.
+    """
     if isinstance(config, lmsi.LmsiConfig):
         return lmsi.run(config, run)
     if isinstance(config, pit.PitConfig):

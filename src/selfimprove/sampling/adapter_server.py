@@ -38,10 +38,11 @@ class AdapterServer:
         self._server = ServerEngine(base, config)
         self._tokenizer = tokenizer
         self._pool = ThreadPoolExecutor(config.concurrency)
-        self._newest: str | None = None
+        self.adapter: str | None = None
+        """The name of the adapter that is drawn from."""
 
-    def load(self, adapter: Path) -> None:
-        """Draw from the adapter in this folder from now on; the one before is forgotten.
+    def load(self, adapter: Path) -> str:
+        """Give the server the adapter in this folder, in place of the one before; return its name.
 
         Raises:
             EngineError: the server does not take it.
@@ -49,9 +50,10 @@ class AdapterServer:
         name = f"policy-{uuid4().hex[:12]}"
         path = str(adapter.resolve())
         self._server.tell("load_lora_adapter", {"lora_name": name, "lora_path": path})
-        if self._newest is not None:
-            self._server.tell("unload_lora_adapter", {"lora_name": self._newest})
-        self._newest = name
+        if self.adapter is not None:
+            self._server.tell("unload_lora_adapter", {"lora_name": self.adapter})
+        self.adapter = name
+        return name
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
@@ -62,7 +64,7 @@ class AdapterServer:
             EngineError: two prompts share a key, or a draw failed: none may be missing.
         """
         check_keys(prompts)
-        name = self._newest or ""
+        name = self.adapter or ""
         waiting = [
             self._pool.submit(self._server.draw_tokens, p, i, sampling, model=name, seed=seed)
             for p in encode(prompts, self._tokenizer)

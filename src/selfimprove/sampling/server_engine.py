@@ -187,7 +187,8 @@ class ServerEngine:
         """Send a request, again and again with growing pauses where that can help.
 
         Raises:
-            EngineError: the server says that the request itself is wrong.
+            EngineError: the server says that the request itself is wrong, or was started here and
+                has ended.
             _GaveUpError: every attempt failed.
         """
         jitter = rng(own_seed, "jitter")
@@ -200,6 +201,8 @@ class ServerEngine:
                     f"{self._url}/{page}", json=body, timeout=self._config.timeout
                 )
             except requests.RequestException as error:
+                if self._process:
+                    self._process.check()
                 why = f"{type(error).__name__}: {error}"
                 continue
             if response.status_code in _AGAIN:

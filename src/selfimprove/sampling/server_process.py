@@ -20,7 +20,7 @@ import requests
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import ServerConfig
 
-__all__ = ["ServerProcess"]
+__all__ = ["ServerProcess", "ends_with_parent"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE: Final = 5.0  # seconds between the request to stop and the order to
@@ -52,7 +52,7 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=ends_with_parent,
         )
         try:
             self._wait(config.startup_timeout, words[0])
@@ -75,6 +75,18 @@ class ServerProcess:
             f"{name} did not answer within {seconds:.0f} seconds (engine.server.startup_timeout):\n"
             f"{self._tail()}"
         )
+
+    def check(self) -> None:
+        """Do nothing while the server runs.
+
+        Raises:
+            EngineError: it has ended, with the end of its log.
+        """
+        if self._process.poll() is not None:
+            raise EngineError(
+                f"the server that was started ended by itself, with status "
+                f"{self._process.returncode}; the end of its log:\n{self._tail()}"
+            )
 
     def _answers(self) -> bool:
         """Ask for its health; servers without such a page list their models."""
@@ -109,6 +121,8 @@ def _free_port() -> int:
         return port
 
 
-def _die_with_parent() -> None:
-    """Let the kernel end the server when the run is killed."""
+def ends_with_parent() -> None:
+    """Let the kernel end this process when the one that started it is killed; on Linux alone."""
+    if sys.platform != "linux":
+        return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -37,9 +38,7 @@ class Comparisons:
 class Collator:
     """Makes the pieces of one step; the rows of a comparison are never parted."""
 
-    def __init__(
-        self, rows: Sequence[Rows], piece_tokens: int | None, pad: int, *, share: bool
-    ) -> None:
+    def __init__(self, rows: Sequence[Rows], piece_tokens: int, pad: int, *, share: bool) -> None:
         self._rows = rows
         self._trees = [grown(comparison) for comparison in rows] if share else None
         self._piece_tokens = piece_tokens
@@ -60,7 +59,7 @@ class Collator:
         chunk: list[int] = []
         for number in sorted(numbers, key=self._size):
             size = (len(chunk) + 1) * self._size(number)
-            if chunk and self._piece_tokens is not None and size > self._piece_tokens:
+            if chunk and size > self._piece_tokens:
                 yield chunk
                 chunk = []
             chunk.append(number)
@@ -94,10 +93,12 @@ class HeadTrainer(Trainer):
         model.train()
         inputs = self._prepare_inputs(inputs)
         losses = []
-        for piece in inputs["pieces"]:
-            with self.compute_loss_context_manager():
-                loss = self._summed_loss(model, piece) / inputs["comparisons"]
-            self.accelerator.backward(loss)
+        for number, piece in enumerate(inputs["pieces"], start=1):
+            last = number == len(inputs["pieces"])
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                with self.compute_loss_context_manager():
+                    loss = self._summed_loss(model, piece) / inputs["comparisons"]
+                self.accelerator.backward(loss)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 

@@ -10,6 +10,7 @@ from selfimprove.errors import TrainingError
 from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig
 from selfimprove.sampling.torch_engine import TorchEngine
+from selfimprove.training.processes import everyones, first_process, processes
 from selfimprove.types import Draw, Prompt
 
 __all__ = ["policy_sampler"]
@@ -32,7 +33,8 @@ def policy_sampler(
         scratch: becomes the folder of the adapter on its way to the server.
 
     Raises:
-        TrainingError: the server takes adapters, and the model has none.
+        TrainingError: the server takes adapters, and the model has none; or every process of a
+            training would start one.
         EngineError: the server cannot be reached or started.
     """
     adapts = hasattr(model, "peft_config")
@@ -44,6 +46,11 @@ def policy_sampler(
             "engine.server.adapters: the server can be given adapters, but all weights are trained: "
             "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
             "engine draws"
+        )
+    if processes() > 1 and engine.server.command:
+        raise TrainingError(
+            "engine.server.command: several processes train, and each would start a server of its "
+            "own; start one yourself and give its `url`"
         )
     return _Served(model, AdapterServer(base, tokenizer, engine.server), scratch)
 
@@ -58,8 +65,10 @@ class _Served:
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
     ) -> Iterator[Draw]:
-        self._model.save_pretrained(self._scratch)
-        self._server.load(self._scratch)
+        if first_process():
+            self._model.save_pretrained(self._scratch)
+            self._server.load(self._scratch)
+        self._server.adapter = everyones([self._server.adapter])[0]
         return self._server.draw(prompts, sampling, seed=seed)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from selfimprove.training._tries import Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
 from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
 from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
+from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.types import Draw, Prompt
 
@@ -75,11 +76,12 @@ class PolicyTrainer(CompletionTrainer):
         if step % config.try_every == 0:
             self.try_policy()
         prompts = [self._draws.prompts[number] for number in inputs["numbers"]]
-        # A prompt that comes twice in a batch is drawn anew: its key is its place.
-        asked = [Prompt(str(place), p.content) for place, p in enumerate(prompts)]
-        draws = self._draw(
-            asked, config.n, seed_of(self._draws.seed, "rl", step, self.accelerator.process_index)
-        )
+        # A prompt that comes twice in a batch is drawn anew: its key is its place in the batch, of
+        # which every process has the next part.
+        first = self.accelerator.process_index * len(prompts)
+        asked = [Prompt(str(place), p.content) for place, p in enumerate(prompts, start=first)]
+        # One batch of draws a step, number 0.
+        draws = self._draw(asked, config.n, seed_of(self._draws.seed, "rl", step, 0))
         rewards = self._rewards([p.key for p in prompts for _ in range(config.n)], draws)
         encoded = encode(asked, self.processing_class)
         rows = [
@@ -109,7 +111,8 @@ class PolicyTrainer(CompletionTrainer):
         known = [None if d.finish != "stop" else reward for d, reward in pairs]
         ended = [reward for reward in known if reward is not None]
         self._note("unfinished", [float(reward is None) for reward in known])
-        least = min(ended, default=min((r for r in told if r is not None), default=0.0))
+        told_by_all = [reward for reward in everyones(told) if reward is not None]
+        least = min(everyones(ended), default=min(told_by_all, default=0.0))
         return torch.tensor([least if reward is None else reward for reward in known])
 
     def _learn(
@@ -126,7 +129,7 @@ class PolicyTrainer(CompletionTrainer):
         """
         config = self._draws.config
         model.train()
-        losses, advantages = [], []
+        losses, advantages, kls = [], [], []
         pieces = list(self._pieces(rows))
         for number, places in enumerate(pieces, start=1):
             piece = self._prepare_inputs(self._piece([rows[i] for i in places]))
@@ -143,13 +146,14 @@ class PolicyTrainer(CompletionTrainer):
                 loss = -(counted * policy).sum() / len(rows)
                 self.accelerator.backward(loss)
             counts = piece["completion_tokens"]
-            self._note("kl", (held - anchor).tolist())
+            kls += (held - anchor).tolist()
             self._note("entropy", (-held / counts).tolist())
             self._note("completion_length", counts.tolist())
             losses.append(loss.detach())
             advantages.append(advantage)
         self._scale(model, torch.cat(advantages))
-        self._note("reward", rewards.tolist())
+        self._note("reward", everyones(rewards.tolist()))
+        self._note("kl", everyones(kls))
         self._stop_if_away()
         return torch.stack(losses).sum()
 
@@ -207,10 +211,11 @@ class PolicyTrainer(CompletionTrainer):
 
     def try_policy(self) -> None:
         """Measure the policy as it is on the held-out prompts; the best one is kept."""
-        step, held_out = self.state.global_step, self._draws.held_out
+        step, here = self.state.global_step, self.accelerator
+        held_out = self._draws.held_out[here.process_index :: here.num_processes]
         draws = self._draw(held_out, 1, seed_of(self._draws.seed, "held out"))
         told = self._draws.reward([p.key for p in held_out], [d.text.strip() for d in draws])
-        known = [reward for reward in told if reward is not None]
+        known = [reward for reward in everyones(told) if reward is not None]
         if not known:
             raise TrainingError("no draw of a held-out prompt could be rewarded: lower max_tokens")
         self._tries.note(step, fmean(known), self._policy, writes=self.is_world_process_zero())

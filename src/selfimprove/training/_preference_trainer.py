@@ -93,7 +93,8 @@ class PairCollator:
 class Milestones(TrainerCallback):
     """Writes the model as it is every so many steps, to be tried on prompts of its own."""
 
-    def __init__(self, every: int, base: Path, folder: Path) -> None:
+    def __init__(self, trainer: PreferenceTrainer, every: int, base: Path, folder: Path) -> None:
+        self._trainer = trainer
         self._every = every
         self._base = base
         self._folder = folder
@@ -108,7 +109,9 @@ class Milestones(TrainerCallback):
             partial = out.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             # A copy: writing merges adapters and changes the precision.
-            write(copy.deepcopy(rest["model"]), self._base, partial, f"Step {step} of a training.")
+            # Its hooks belong to the trainer, which is not to be copied with it.
+            model = copy.deepcopy(self._trainer.model, {id(self._trainer): self._trainer})
+            write(model, self._base, partial, f"Step {step} of a training.")
             partial.rename(out)
 
 

@@ -33,6 +33,7 @@ from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.checkpoints import newest_readable
 from selfimprove.training.model_folder import adapted, computes_in_bfloat16
+from selfimprove.training.processes import processes, share_of
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
 from selfimprove.training.sft import in_order
@@ -82,7 +83,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     pad = padding_token(tokenizer, {row[-1] for comparison in rows for row in comparison})
     model = _load(base, config, seed)
     model.config.get_text_config().pad_token_id = pad
-    share = _processes() == 1 and may_branch(model)
+    share = processes() == 1 and may_branch(model)
     order, steps = in_order(len(rows), config, seed, "reward order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,11 +97,13 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
         )
         trainer.compared = compared
         trainer.remove_callback(PrinterCallback)
-        newest = newest_readable(checkpoints)
+        newest = newest_readable(checkpoints, trainer.accelerator)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        _write(trainer.model, base, out, settings)
-    _write_tokenizer(tokenizer, pad, out)
-    _write_card(base, out, str(settings["reads"]), card)
+        if trainer.is_world_process_zero():
+            _write(trainer.model, base, out, settings)
+            _write_tokenizer(tokenizer, pad, out)
+            _write_card(base, out, str(settings["reads"]), card)
+        trainer.accelerator.wait_for_everyone()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     return TrainedReward(
         steps=steps,
@@ -161,7 +164,7 @@ def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
 def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=max(config.batch_size // _processes(), 1),
+        per_device_train_batch_size=share_of(config.batch_size),
         learning_rate=config.learning_rate,
         lr_scheduler_type=_SCHEDULES[config.schedule],
         warmup_steps=math.ceil(config.warmup_frac * steps),
@@ -171,6 +174,7 @@ def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -
         use_cpu=not torch.cuda.is_available(),
         bf16=computes_in_bfloat16(config),
         gradient_checkpointing=config.gradient_checkpointing,
+        ddp_find_unused_parameters=False,
         save_strategy="steps",
         save_steps=config.save_every,
         save_total_limit=_CHECKPOINTS_KEPT,
@@ -188,14 +192,8 @@ def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _piece_tokens(config: RewardConfig) -> int | None:
-    """Tokens of a pass; None: whatever a batch has, as several processes must make as many passes."""
-    if _processes() > 1:
-        return None
+def _piece_tokens(config: RewardConfig) -> int:
+    """Tokens of a pass."""
     return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048)
 
 

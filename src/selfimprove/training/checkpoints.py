@@ -7,17 +7,27 @@ import logging
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 __all__ = ["newest_readable", "step_of"]
 
 _log = logging.getLogger(__name__)
 
 _STATE = "trainer_state.json"  # written last
-_ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+_ARCHIVES = ("optimizer.pt", "scheduler.pt")
+_RANDOM = "rng_state*.pth"  # one for each process
 
 
-def newest_readable(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole; damaged newer ones are removed with a warning."""
+def newest_readable(folder: Path, accelerator: Any) -> Path | None:  # noqa: ANN401
+    """Return the newest checkpoint that is whole; damaged newer ones are removed with a warning.
+
+    Of several processes the first one removes them, before the others look.
+    """
+    with accelerator.main_process_first():
+        return _newest_readable(folder)
+
+
+def _newest_readable(folder: Path) -> Path | None:
     found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
     for checkpoint in sorted(found, key=step_of, reverse=True):
         damage = _damage(checkpoint)
@@ -45,10 +55,13 @@ def _damage(checkpoint: Path) -> str | None:
         for file in weights:
             with safe_open(file, framework="pt"):  # compares the header with the file's size
                 pass
-        for name in _ARCHIVES:
-            with zipfile.ZipFile(checkpoint / name) as archive:
+        random = sorted(checkpoint.glob(_RANDOM))
+        if not random:
+            return "no state of the random numbers"
+        for file in (*(checkpoint / name for name in _ARCHIVES), *random):
+            with zipfile.ZipFile(file) as archive:
                 if broken := archive.testzip():
-                    return f"{name}: {broken} does not match its checksum"
+                    return f"{file.name}: {broken} does not match its checksum"
     except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -142,10 +142,10 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
         known = _reference(trainer, collate, reference or policy, policy, config, checkpoints)
         if config.try_every is not None:
             folder = milestones_of(out)
-            trainer.add_callback(Milestones(config.try_every, policy, folder))
-        newest = newest_readable(checkpoints)
+            trainer.add_callback(Milestones(trainer, config.try_every, policy, folder))
+        newest = newest_readable(checkpoints, trainer.accelerator)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        model_folder.write(trainer.model, policy, out, card)
+        model_folder.write_once(trainer, policy, out, card)
     tokens = sum(len(r.ids) for i in order for r in (rows[i].chosen, rows[i].rejected))
     counts = {"steps": steps, "pairs": len(rows), "tokens": tokens, "truncated": truncated}
     counts["dropped"] = len(pairs) - len(rows)
@@ -212,9 +212,11 @@ def _reference(
     kept = checkpoints / f"reference-{identity[:16]}.safetensors"
     if not kept.exists():
         model = trainer.model if reference == policy else _load(reference, config, trainer)
-        new = kept.with_suffix(".new")
-        save_file({"log_probs": _log_probs(trainer, model, collate)}, new)
-        new.replace(kept)
+        new, computed = kept.with_suffix(".new"), _log_probs(trainer, model, collate)
+        if trainer.is_world_process_zero():
+            save_file({"log_probs": computed}, new)
+            new.replace(kept)
+        trainer.accelerator.wait_for_everyone()
     found = load_file(kept)["log_probs"]
     collate.reference = found
     return found
@@ -238,18 +240,21 @@ def _log_probs(
 
     from selfimprove.progress import track
 
-    count = len(collate.pairs)
+    count, accelerator = len(collate.pairs), trainer.accelerator
     found = torch.zeros(count, 2)
     model.eval()
     starts = list(range(0, count, _PAIRS_AT_ONCE))
+    starts = starts[accelerator.process_index :: accelerator.num_processes]
     with torch.inference_mode():
         for start in track(starts, "reference", len(starts)):
             numbers = range(start, min(start + _PAIRS_AT_ONCE, count))
             for piece in collate([{"row": n} for n in numbers])["pieces"]:
-                here = {k: v.to(trainer.accelerator.device) for k, v in piece.items()}
+                here = {k: v.to(accelerator.device) for k, v in piece.items()}
                 with trainer.compute_loss_context_manager():
                     found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
-    return found
+    # What a process did not compute is zero there.
+    whole: Tensor = accelerator.reduce(found.to(accelerator.device), "sum").cpu()
+    return whole
 
 
 def _summary(

@@ -14,7 +14,7 @@ from selfimprove.sampling.loading import load_tokenizer, stop_tokens
 from selfimprove.training.quiet import quietly
 from selfimprove.training.sft import LoraConfig, SftConfig
 
-__all__ = ["adapted", "computes_in_bfloat16", "load", "write"]
+__all__ = ["adapted", "computes_in_bfloat16", "load", "write", "write_once"]
 
 _CARD = """\
 ---
@@ -81,6 +81,13 @@ def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401
             task_type=task,
         ),
     )
+
+
+def write_once(trainer: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
+    """Write the model of a trainer that is done; of several processes the first one does it."""
+    if trainer.is_world_process_zero():
+        write(trainer.model, base, out, card)
+    trainer.accelerator.wait_for_everyone()
 
 
 def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401

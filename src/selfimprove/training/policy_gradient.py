@@ -30,6 +30,7 @@ from pydantic import Field
 
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.training.processes import everyones
 from selfimprove.training.sft import Plan, SftConfig, in_order
 from selfimprove.types import Prompt
 
@@ -161,9 +162,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
             log=out.parent / "train_log.jsonl",
             seed=seed,
             log_every=1,
-            whole_batches=True,
         )
-        newest = newest_readable(checkpoints)
+        newest = newest_readable(checkpoints, trainer.accelerator)
         tries = Tries(checkpoints, resumed_at=step_of(newest) if newest else 0)
         draws = Draws(prompts, held_out, reward, config, max_tokens, seed)
         sampler = policy_sampler(trainer.model, tokenizer, policy, engine, checkpoints / "adapter")
@@ -174,7 +174,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
             trainer.try_policy()
         trainer.accelerator.wait_for_everyone()
         tries.load_best(trainer.model, trainer.state.global_step)
-        model_folder.write(trainer.model, policy, out, card)
+        model_folder.write_once(trainer, policy, out, card)
     if trainer.stopped:
         _log.warning("%s; kept the policy of step %d", trainer.stopped, tries.best)
     return _summary(trainer, tries, len(prompts), started)
@@ -197,8 +197,8 @@ def _summary(trainer: PolicyTrainer, tries: Any, prompts: int, started: float) -
     return TrainedPolicy(
         steps=trainer.state.global_step,
         prompts=prompts,
-        tokens=trainer.tokens,
-        tokens_sampled=trainer.tokens_sampled,
+        tokens=sum(everyones([trainer.tokens])),
+        tokens_sampled=sum(everyones([trainer.tokens_sampled])),
         first_reward=logged[0]["reward"],
         final_reward=last["reward"],
         final_kl=last["kl"],

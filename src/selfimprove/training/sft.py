@@ -157,9 +157,9 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
             log=out.parent / "train_log.jsonl",
             seed=seed,
         )
-        newest = newest_readable(checkpoints)
+        newest = newest_readable(checkpoints, trainer.accelerator)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        model_folder.write(trainer.model, base, out, card)
+        model_folder.write_once(trainer, base, out, card)
     return _summary(plan, tokenised, config, trainer.state.log_history, started)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from trl.trainer.sft_config import SFTConfig as TrlConfig
 
 from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
 from selfimprove.training.model_folder import computes_in_bfloat16
+from selfimprove.training.processes import processes, share_of
 from selfimprove.training.sft import Plan, SftConfig
 from selfimprove.training.watch import Bar, LogFile
 
@@ -38,17 +38,19 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     log: Path,
     seed: int,
     log_every: int | None = None,
-    whole_batches: bool = False,
 ) -> T:
     """Return a trainer for the plan; `loaded` is the model and its tokenizer.
 
     `collate` makes the pieces of one step from the numbers of its rows. `log_every` steps; None:
-    as it suits. `whole_batches`: every process gets its share of a step's rows at once.
+    as it suits. Every process gets its share of a step's rows at once.
+
+    Raises:
+        TrainingError: the batch cannot be shared by the processes.
     """
     model, tokenizer = loaded
     trainer = kind(
         model=model,
-        args=_arguments(plan, config, checkpoints, seed, log_every, whole_batches=whole_batches),
+        args=_arguments(plan, config, checkpoints, seed, log_every),
         train_dataset=Dataset.from_dict({"row": list(plan.order)}),
         data_collator=collate,
         processing_class=tokenizer,
@@ -59,11 +61,13 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
 
 
 def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: ANN401
-    """Return how many tokens a piece may hold, and whether its rows may share prefixes."""
-    alone = _processes() == 1
-    share = alone and not config.gradient_checkpointing and may_share_prefixes(model)
-    # Several processes must make as many passes each: a batch is then one piece.
-    return (_piece_tokens(config) if alone else config.batch_size * config.max_length), share
+    """Return how many tokens a piece may hold, and whether its rows may share prefixes.
+
+    A prefix is read in a pass of its own; several processes add up gradients once a pass.
+    """
+    share = processes() == 1 and not config.gradient_checkpointing and may_share_prefixes(model)
+    # On a CPU, activations that stay in its cache are worth more than wide matrices.
+    return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048), share
 
 
 def _arguments(
@@ -72,15 +76,10 @@ def _arguments(
     checkpoints: Path,
     seed: int,
     log_every: int | None,
-    *,
-    whole_batches: bool,
 ) -> TrlConfig:
-    mine = max(config.batch_size // _processes(), 1)
-    rows, passes = (mine, 1) if whole_batches else _rows_and_passes(config, mine)
     return TrlConfig(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=rows,
-        gradient_accumulation_steps=passes,
+        per_device_train_batch_size=share_of(config.batch_size),
         learning_rate=config.learning_rate,
         lr_scheduler_type=_SCHEDULES[config.schedule],
         warmup_steps=math.ceil(config.warmup_frac * plan.steps),
@@ -90,6 +89,7 @@ def _arguments(
         use_cpu=not torch.cuda.is_available(),
         bf16=computes_in_bfloat16(config),
         gradient_checkpointing=config.gradient_checkpointing,
+        ddp_find_unused_parameters=False,
         save_strategy="steps",
         save_steps=config.save_every,
         save_total_limit=_CHECKPOINTS_KEPT,
@@ -107,21 +107,3 @@ def _arguments(
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-
-
-def _piece_tokens(config: SftConfig) -> int:
-    """On a CPU, activations that stay in its cache are worth more than wide matrices."""
-    return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048)
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _rows_and_passes(config: SftConfig, mine: int) -> tuple[int, int]:
-    """Rows a process reads at once, and how often before a step, to see `mine`."""
-    if _processes() == 1:
-        return mine, 1
-    fit = max(_piece_tokens(config) // config.max_length, 1)
-    rows = next(n for n in range(min(fit, mine), 0, -1) if mine % n == 0)
-    return rows, mine // rows

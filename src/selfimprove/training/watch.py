@@ -26,6 +26,8 @@ class LogFile(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
         """Begin with what the resumed checkpoint has logged."""
+        if not state.is_world_process_zero:
+            return
         lines = [json.dumps(entry) + "\n" for entry in state.log_history]
         self._path.write_text("".join(lines), encoding="utf-8")
 

@@ -1,0 +1,74 @@
+"""Runs whose training steps take two processes: the same losses, and one clear message if one fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfimprove.errors import StoreError, TrainingError
+from selfimprove.files import read_json
+from selfimprove.methods.launch import launch, read_config
+from selfimprove.methods.processes import Processes
+from selfimprove.methods.worker import Replay
+from selfimprove.training.processes import share_of
+
+pytestmark = pytest.mark.slow
+
+_RECIPE = Path(__file__).parent / "small.yaml"
+
+
+def _run(root: Path, overrides: list[str], processes: int) -> Any:
+    launch(_RECIPE, ["controls=[]", *overrides], root, lambda _line: None, processes)
+    return read_json(root / "round-1-model" / "done.json")
+
+
+def test_a_whole_run_by_two_processes_is_that_of_one(tmp_path):
+    alone, together = (_run(tmp_path / str(n), [], n)["training"] for n in (1, 2))
+    assert together["processes"] == 2
+    for figure in ("steps", "tokens", "examples", "first_loss"):
+        assert together[figure] == pytest.approx(alone[figure], rel=1e-4), figure
+    left = {p.name for p in (tmp_path / "2" / "round-1-model").iterdir()}
+    assert left == {"done.json", "model", "step.json", "train_log.jsonl"}
+    assert (tmp_path / "2" / "finished.json").exists()
+
+
+def test_a_training_that_cannot_start_says_why_once(tmp_path):
+    with pytest.raises(TrainingError, match="batch_size 15 cannot be shared by 2 processes"):
+        _run(tmp_path, ["sft.batch_size=15"], 2)
+    assert (tmp_path / "round-1-model" / "step.json").exists()
+    assert not (tmp_path / "round-1-model" / "done.json").exists()
+
+
+def test_a_lost_process_is_told_of_and_the_run_goes_on(tmp_path, monkeypatch):
+    config = read_config(_RECIPE, [])
+    step = tmp_path / "round-1-model"
+    step.mkdir()
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(TrainingError, match="a training process was lost"):
+        Processes(config, 2).train(step)
+
+
+def test_a_replay_reads_back_and_makes_nothing(tmp_path):
+    with pytest.raises(StoreError, match="preferences-read is not done"):
+        Replay(tmp_path, step="round-1-model").rows("preferences-read", list)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_batch_is_shared_evenly_or_not_at_all(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert share_of(32) == 8
+    with pytest.raises(TrainingError, match="choose a multiple"):
+        share_of(30)
+
+
+def test_the_command_takes_the_number_of_processes(tmp_path):
+    words = [sys.executable, "-m", "selfimprove", "run", str(_RECIPE), "--num-processes", "0"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "num-processes" in done.stderr
+    assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == "[]"
