@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.smoke.killing import differences, run_killed
 from tests.smoke.random_model import random_qwen2
 
-from selfimprove.errors import ConfigError
+from selfimprove.errors import ConfigError, DataError, EngineError
 from selfimprove.methods.launch import launch, plan_recipe, read_config
 from selfimprove.report.page import write
 
@@ -159,6 +160,31 @@ def test_improve_streams_chains_as_json_and_as_a_table(finished: Path, tmp_path:
     assert "y1" in table
     assert "y2" not in table
     assert "y2" in said("temperature=0.3", given="Write about a owl.\n\n")
+
+
+@pytest.mark.slow
+def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: Path) -> None:
+    from selfimprove.methods.pit_improve import Improver, Item
+
+    items = [Item.said(name, f"Write about a {name}.") for name in ("owl", "hen", "cat")]
+    with closing(Improver.of_run(finished, {"steps": 1})) as improver:
+        forth, back = (
+            {c.id: c.responses for c in improver.chains(order, stop=False, seed=0)}
+            for order in (items, items[::-1])
+        )
+        assert forth == back
+        long = Item.said("essay", "Write about a owl. " * 100)
+        with pytest.raises(EngineError, match="prompt 'essay' has"):
+            list(improver.chains([*items, long], stop=False, seed=0))
+
+
+def test_improve_refuses_two_prompts_of_one_name(tmp_path: Path) -> None:
+    from selfimprove.methods.pit_improve import read_items
+
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n')
+    with pytest.raises(DataError, match=r"line 2: the id 'x' was there before"):
+        read_items(file)
 
 
 def test_improve_refuses_what_is_no_finished_pit_run(tmp_path: Path) -> None:

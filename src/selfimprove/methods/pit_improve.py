@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -77,9 +77,9 @@ def read_items(path: Path) -> list[Item]:
     """Read prompts, text or turns, from a file; a field `response` is what to improve.
 
     Raises:
-        DataError: the file cannot be read, or a row has no prompt.
+        DataError: the file cannot be read, a row has no prompt, or two rows have one id.
     """
-    items = []
+    items: dict[str, Item] = {}
     for number, record in enumerate(records(path, rows_of)):
         if record.fields is None:
             raise DataError(f"{path}, {record.place}: {record.problem}")
@@ -89,8 +89,13 @@ def read_items(path: Path) -> list[Item]:
         except RowError as error:
             raise DataError(f"{path}, {record.place}: {error}") from error
         name = optional(record.fields, "id") or str(number)
-        items.append(Item(name, turns, said or None))
-    return items
+        if name in items:
+            raise DataError(
+                f"{path}, {record.place}: the id {name!r} was there before; ids name the prompts in "
+                "the output, so give each its own, or none"
+            )
+        items[name] = Item(name, turns, said or None)
+    return list(items.values())
 
 
 @dataclass(slots=True)
@@ -171,7 +176,7 @@ class Improver:
         evaluation = self.config.evaluation
         sampling = SamplingConfig(temperature=evaluation.temperature, top_p=evaluation.top_p,
                                   max_tokens=self.config.max_response_tokens)  # fmt: skip
-        drawn = iter(self._draw(self.policy, [i.turns for i in new], sampling, seed))
+        drawn = iter(self._draw(self.policy, {i.id: i.turns for i in new}, sampling, seed))
         return [next(drawn) if item.response is None else item.response for item in items]
 
     def _step(
@@ -179,7 +184,9 @@ class Improver:
     ) -> None:
         words = improvement_template(self.config.template)
         old = [chain.responses[-1] for chain in chains]
-        asked = [rendered(words, x, y) for x, y in zip(turns, old, strict=True)]
+        asked = {
+            chain.id: rendered(words, x, y) for chain, x, y in zip(chains, turns, old, strict=True)
+        }
         sampling = self.how.sampling(step, self.config.max_response_tokens)
         new = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
         gaps = self.gaps.told([*turns, *turns], [*new, *old], [*old, *old])
@@ -191,12 +198,12 @@ class Improver:
     def _draw(
         self,
         engine: Engine,
-        turns: Sequence[tuple[Message, ...]],
+        turns: Mapping[str, tuple[Message, ...]],
         sampling: SamplingConfig,
         seed: int,
     ) -> list[str]:
         chat = self.config.engine.chat
-        prompts = [Prompt(str(n), as_asked(t, chat=chat)) for n, t in enumerate(turns)]
+        prompts = [Prompt(id, as_asked(t, chat=chat)) for id, t in turns.items()]
         return [draw.text.strip() for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
 
 
