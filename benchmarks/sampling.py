@@ -3,19 +3,23 @@
     python benchmarks/sampling.py                    # tiny and 25m, on the CPU
     python benchmarks/sampling.py --workload qwen-0.5b --device cuda --dtype bfloat16
     python benchmarks/sampling.py --quick            # a minute, to see that it works
+    python benchmarks/sampling.py --vllm-python /opt/vllm/bin/python     # and against vLLM, offline
 
 The workload is that of LMSI: prompts that share a few-shot prefix of some 300 tokens, several
 draws each. Theirs is what a careful user of `generate` writes: prompts sorted by length, padded
 on the left, `num_return_sequences`, cache on; with and without the prefix read once beforehand and
 handed over as cache; at several batch sizes. The fastest of all these is what we measure against.
-Both sides go from text to text. Repetitions alternate, and the last line is one line of JSON.
+vLLM, where it is at hand, runs offline, without a server, at three numbers of rows at once. All
+sides go from text to text. Repetitions alternate, and the last line is one line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,6 +48,10 @@ from selfimprove.types import Prompt
 
 _GREEDY_PROMPTS = 8
 _TRIAL_PROMPTS = 4
+# On a CPU vLLM leaves a core idle unless told otherwise.
+_VLLM_SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "4",
+                  "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}  # fmt: skip
+_VLLM_SIDE = Path(__file__).parent / "offline_vllm.py"
 
 
 @dataclass(frozen=True)
@@ -265,6 +273,33 @@ def _ours(engine: Engine, texts: Sequence[str], size: Size) -> Speed:
     return Speed(tokens, time.perf_counter() - start)
 
 
+def _vllm(
+    folder: Path, texts: Sequence[str], size: Size, options: argparse.Namespace
+) -> list[Speed]:
+    """Time vLLM on the same prompts, by its own Python; with several numbers of rows at once, the best."""
+    longest = max(len(t) for t in AutoTokenizer.from_pretrained(folder)(list(texts))["input_ids"])
+    best: list[Speed] = []
+    for rows in (64, 256, 1024):
+        job = {"model": str(folder), "dtype": options.dtype, "prompts": list(texts),
+               "max_model_len": longest + size.max_tokens + 1, "rows": rows, "draws": size.draws,
+               "max_tokens": size.max_tokens,
+               "repetitions": 1 if options.quick else options.repetitions}  # fmt: skip
+        with tempfile.TemporaryDirectory() as scratch:
+            asked, told = Path(scratch) / "job.json", Path(scratch) / "runs.json"
+            asked.write_text(json.dumps(job), encoding="utf-8")
+            words = [options.vllm_python, str(_VLLM_SIDE), str(asked), str(told)]
+            environment = {**_VLLM_SETTINGS, **os.environ}
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, env=environment
+            )
+            if not told.exists():
+                raise SystemExit(f"vLLM failed:\n{done.stderr[-2000:]}")
+            runs = [Speed(**run) for run in json.loads(told.read_text(encoding="utf-8"))]
+        _say(f"  vLLM, {rows} rows at once: {median(r.tokens_per_s for r in runs):,.0f} tokens/s")
+        best = max(best, runs, key=lambda found: median([r.tokens_per_s for r in found] or [0.0]))
+    return best
+
+
 def _equal_greedy(folder: Path, device: str, texts: Sequence[str], max_tokens: int) -> str:
     """Return how many greedy texts are those of `generate`, in float32; all must be."""
     engine = open_engine(folder, EngineConfig(device=device, dtype="float32"))
@@ -293,6 +328,8 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     for _ in range(1 if options.quick else options.repetitions):
         runs["theirs"].append(theirs.sample(texts, way, size))
         runs["ours"].append(_ours(engine, texts, size))
+    if options.vllm_python:
+        runs["vllm"] = _vllm(folder, texts, size, options)
     speed = {side: median(run.tokens_per_s for run in done) for side, done in runs.items()}
     plain = [tokens_per_s for way, tokens_per_s in tried.items() if "cached" not in way]
     return {
@@ -303,8 +340,10 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
         **asdict(size),
         "ratio": round(speed["ours"] / speed["theirs"], 2),
         "ratio_to_generate_without_prefix_cache": round(speed["ours"] / max(plain), 2),
+        "ratio_to_vllm": round(speed["ours"] / speed["vllm"], 2) if "vllm" in speed else None,
         "ours_tokens_per_s": round(speed["ours"]),
         "theirs_tokens_per_s": round(speed["theirs"]),
+        "vllm_tokens_per_s": round(speed["vllm"]) if "vllm" in speed else None,
         "theirs_called_with": _name(way),
         "theirs_tried": tried,
         "greedy_equal": equal,
@@ -356,6 +395,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     for number in ("--prompts", "--draws", "--max-tokens"):
         parser.add_argument(number, type=int, help="instead of the workload's own")
+    parser.add_argument("--vllm-python", help="the Python of an environment that has vLLM")
     parser.add_argument("--quick", action="store_true", help="a few prompts, once")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

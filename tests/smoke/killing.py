@@ -78,15 +78,17 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-processes", default="1", help="that train")
     given = parser.parse_args()
+    words = [*given.overrides, "--num-processes", given.num_processes]
     draw = rng(given.seed, "moments of the kills")
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-        seconds = run_whole(given.recipe, whole, given.overrides)
+        seconds = run_whole(given.recipe, whole, words)
         # Short enough that the kills come before the end, long enough to get on between them.
         longest = max(6.0, 1.6 * seconds / given.kills)
         moments = [draw.uniform(1.0, longest) for _ in range(given.kills)]
-        hits = run_killed(given.recipe, killed, given.overrides, moments)
+        hits = run_killed(given.recipe, killed, words, moments)
         found = differences(whole, killed)
         count = len(contents(whole))
     print(f"uninterrupted {seconds:.1f} s; {hits} of {given.kills} kills hit a living run")
