@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from selfimprove.errors import StoreError, TrainingError
+from selfimprove.errors import ConfigError, StoreError, TrainingError
 from selfimprove.files import read_json
 from selfimprove.methods.launch import launch, read_config
 from selfimprove.methods.processes import Processes
@@ -51,6 +53,37 @@ def test_a_lost_process_is_told_of_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(TrainingError, match="a training process was lost"):
         Processes(config, 2).train(step)
+
+
+def test_more_processes_than_gpus_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="this machine has 2 GPUs"):
+        _run(tmp_path, [], 4)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
+    words = [sys.executable, "-m", "selfimprove", "run", str(_RECIPE), "--out", str(tmp_path / "run"),
+             "sft.epochs=400", "--num-processes", "2"]  # fmt: skip
+    log = tmp_path / "run" / "round-1-model" / "train_log.jsonl"
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+        deadline = time.monotonic() + 120
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+        run.wait(60)
+    assert run.returncode != 0
+    ours = str(tmp_path).encode()
+    time.sleep(1)
+    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if ours in _read(p)]
+    assert not left
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def test_a_replay_reads_back_and_makes_nothing(tmp_path):

@@ -19,7 +19,7 @@ from selfimprove.methods import (
     self_rewarding_plan,
 )
 from selfimprove.methods.plan import Line, Needs, PlannedStep, needs, planned
-from selfimprove.methods.processes import Processes
+from selfimprove.methods.processes import Processes, check_count
 from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
@@ -85,6 +85,8 @@ def launch(
         SelfImproveError: with what happened, where, and what to do.
     """
     config = read_config(path, overrides)
+    if processes > 1:
+        check_count(processes)
     root = out or default_folder(path, config)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     models = [locate(name).digest for name in _models(config)]

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from selfimprove.config import Config
-from selfimprove.errors import TrainingError
+from selfimprove.errors import ConfigError, TrainingError
 from selfimprove.files import read_json, write_json
 from selfimprove.sampling.server_process import ends_with_parent
 
-__all__ = ["Order", "Processes"]
+__all__ = ["Order", "Processes", "check_count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Processes:
         write_json(order.recipe, self.config.model_dump(mode="json"))
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                  "--nproc_per_node", str(self.count), "-m", _WORKER, str(step)]  # fmt: skip
-        status = subprocess.run(words, preexec_fn=ends_with_parent, check=False).returncode
+        status = _waited_for(words)
         if order.failure.exists():
             raise TrainingError(read_json(order.failure)["message"])
         if status or not order.told.exists():
@@ -80,3 +81,27 @@ class Processes:
         told: dict[str, Any] = {**read_json(order.told), "processes": self.count}
         order.clear()
         return told
+
+
+def check_count(count: int) -> None:
+    """Refuse more processes than there are GPUs; without any, they share the CPU.
+
+    Raises:
+        ConfigError: there are fewer GPUs.
+    """
+    import torch
+
+    found = torch.cuda.device_count()
+    if 0 < found < count:
+        raise ConfigError(
+            f"--num-processes {count}: this machine has {found} GPUs, and each process takes one"
+        )
+
+
+def _waited_for(words: Sequence[str]) -> int:
+    with subprocess.Popen(words, preexec_fn=ends_with_parent) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()  # torchrun then ends the others
+            raise

@@ -17,8 +17,9 @@ from selfimprove.files import read_json, write_json
 from selfimprove.methods.launch import config_of, run_method
 from selfimprove.methods.processes import Order
 from selfimprove.rows import Batch, Filtered, Rows
+from selfimprove.sampling.server_process import ends_with_parent
 from selfimprove.store import Run, TrainingResult, places, trained_model
-from selfimprove.training.processes import first_process, leave
+from selfimprove.training.processes import first_process, leave, take_own_gpu
 from selfimprove.types import ModelRef
 
 __all__ = ["Replay", "TrainedHere", "main"]
@@ -95,6 +96,8 @@ class Replay(Run):
 
 def main(step: Path) -> int:
     """Train this process's share; the first process writes what the training reports."""
+    ends_with_parent()
+    take_own_gpu()
     first = first_process()
     if not first:
         logging.disable(logging.WARNING)

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfimprove.errors import TrainingError
 
-__all__ = ["everyones", "first_process", "leave", "processes", "share_of"]
+__all__ = ["everyones", "first_process", "leave", "processes", "share_of", "take_own_gpu"]
 
 
 def processes() -> int:
@@ -42,6 +42,14 @@ def everyones(values: Sequence[Any]) -> list[Any]:
     from accelerate.utils import gather_object
 
     return list(gather_object(list(values)))
+
+
+def take_own_gpu() -> None:
+    """Let `cuda` mean the GPU of this process, for whatever is loaded from now on."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def leave() -> None:
