@@ -76,7 +76,7 @@ def run(
     from selfimprove.methods.launch import launch, plan_recipe
 
     if dry_run:
-        terminal.show_plan(plan_recipe(recipe, overrides or [], out))
+        terminal.show_plan(plan_recipe(recipe, overrides or [], out, num_processes))
         return
     finished = launch(recipe, overrides or [], out, terminal.announce, num_processes)
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)

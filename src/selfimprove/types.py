@@ -79,8 +79,8 @@ class Draw:
     """Tokens sampled, the end-of-sequence token included."""
     tokens: tuple[int, ...] = ()
     """Those tokens; empty where a server does not tell them."""
-    logprob: float | None = None
-    """Their log-probability as a server sampled them, in nats at temperature 1; None: not told."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token as a server sampled it, in nats at temperature 1; empty: not told."""
 
 
 @dataclass(frozen=True, slots=True)

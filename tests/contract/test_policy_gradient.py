@@ -143,7 +143,7 @@ def test_adapters_are_trained_and_merged(tmp_path):
 
 def test_a_server_that_takes_adapters_needs_a_policy_that_has_them(tmp_path):
     served = EngineConfig(
-        kind="server", server=ServerConfig(url="http://127.0.0.1:9/v1", adapters=True)
+        kind="server", server=ServerConfig(command=("false", "{port}"), adapters=True)
     )
     with pytest.raises(TrainingError, match="set `lora`"):
         train_policy(folder(), _prompts("train", 6), _short, _CONFIG, served, reference=folder(),

@@ -54,9 +54,9 @@ def test_two_processes_train_the_weights_of_one(name, runs, one):
     # bfloat16 keeps 8 bits of what differs by rounding alone.
     assert max(base_steps.values()) < 4e-3
     together = json.loads((runs["two"] / "told.json").read_text())[name]
-    for figure in ("steps", "tokens", "first_loss", "first_reward", "start_reward", "best_step"):
-        if figure in together:
-            assert together[figure] == pytest.approx(told[name][figure], rel=1e-4), figure
+    for figure, value in told[name].items():
+        if figure not in ("seconds", "stopped"):
+            assert together[figure] == pytest.approx(value, rel=2e-3, abs=2e-3), figure
 
 
 def test_a_training_by_two_that_was_cut_off_ends_with_the_same_weights(runs):

@@ -223,6 +223,10 @@ def test_shipped_recipes_are_valid(name: str) -> None:
         ("first_round.n=1", "first_round.n"),
         ("rounds=second", "second_round_only is the run itself"),
         ("gap=difference", "gap_difference is the run itself"),
+        (
+            "engine={kind: server, server: {command: [serve, '{port}'], adapters: true}}",
+            "policy_rl.lora must be set, without dropout",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_with_the_reason(override: str, said: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from selfimprove.files import read_json
 from selfimprove.methods.launch import launch, read_config
 from selfimprove.methods.processes import Processes
 from selfimprove.methods.worker import Replay
-from selfimprove.training.processes import share_of
+from selfimprove.training.processes import mean_of_everyone, on_one_gpu, share_of
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +42,8 @@ def test_a_whole_run_by_two_processes_is_that_of_one(tmp_path):
 
 
 def test_a_training_that_cannot_start_says_why_once(tmp_path):
-    with pytest.raises(TrainingError, match="batch_size 15 cannot be shared by 2 processes"):
-        _run(tmp_path, ["sft.batch_size=15"], 2)
+    with pytest.raises(TrainingError, match="examples fits into 2 tokens: raise"):
+        _run(tmp_path, ["sft.max_length=2"], 2)
     assert (tmp_path / "round-1-model" / "step.json").exists()
     assert not (tmp_path / "round-1-model" / "done.json").exists()
 
@@ -53,6 +55,12 @@ def test_a_lost_process_is_told_of_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(TrainingError, match="a training process was lost"):
         Processes(config, 2).train(step)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(ConfigError, match=r"sft\.batch_size is 15, which 2 processes cannot share"):
+        _run(tmp_path, ["sft.batch_size=15"], 2)
+    assert not any(tmp_path.iterdir())
 
 
 def test_more_processes_than_gpus_are_refused(tmp_path, monkeypatch):
@@ -70,7 +78,7 @@ def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
         deadline = time.monotonic() + 120
         while not log.exists() and time.monotonic() < deadline:
             time.sleep(0.2)
-        run.send_signal(signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         run.wait(60)
     assert run.returncode != 0
     ours = str(tmp_path).encode()
@@ -90,6 +98,15 @@ def test_a_replay_reads_back_and_makes_nothing(tmp_path):
     with pytest.raises(StoreError, match="preferences-read is not done"):
         Replay(tmp_path, step="round-1-model").rows("preferences-read", list)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_process_alone_takes_one_gpu_of_many():
+    many = SimpleNamespace(n_gpu=4, _n_gpu=4)
+    assert on_one_gpu(many)._n_gpu == 1
+
+
+def test_means_of_one_process_are_its_own():
+    assert mean_of_everyone({"kl": [1.0, 2.0, 6.0], "reward": []}) == {"kl": 3.0}
 
 
 def test_a_batch_is_shared_evenly_or_not_at_all(monkeypatch):

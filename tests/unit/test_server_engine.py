@@ -94,7 +94,7 @@ _CHAT = [Prompt(str(i), (Message("user", f"Say {i}."),)) for i in range(4)]
 def quick(monkeypatch):
     """Do not really wait between attempts."""
     pauses: list[float] = []
-    monkeypatch.setattr("selfimprove.sampling.server_engine._pause", pauses.append)
+    monkeypatch.setattr("selfimprove.sampling.server_engine._pause", lambda _, s: pauses.append(s))
     return pauses
 
 
@@ -211,6 +211,7 @@ def test_the_key_comes_from_the_environment_and_is_stored_nowhere(monkeypatch):
         ({"server": {"url": "http://x/v1"}}, "belong together"),
         ({"kind": "server", "server": {}}, "not both"),
         ({"kind": "server", "server": {"command": ["serve"]}}, "must hold {port}"),
+        ({"kind": "server", "server": {"url": "http://x/v1", "adapters": True}}, "needs `command`"),
     ],
 )
 def test_a_config_that_names_no_server_is_refused(settings, said):
@@ -276,7 +277,7 @@ _TOLD = {
 def _adapters(script: Script) -> Iterator[AdapterServer]:
     tokenizer = load_tokenizer(folder())
     with serving(script) as url:
-        config = ServerConfig(url=url, retries=1, adapters=True)
+        config = ServerConfig(url=url, retries=1)
         with closing(AdapterServer(Path("base"), tokenizer, config)) as server:
             yield server
 
@@ -298,7 +299,7 @@ def test_every_adapter_gets_a_name_of_its_own_and_the_one_before_is_forgotten(tm
     assert script.requests[0]["lora_path"] == str(tmp_path)
     assert isinstance(script.requests[1]["prompt"], list)
     assert (draws[0].tokens, draws[0].new_tokens) == ((5, 6, 2), 3)
-    assert draws[0].logprob == pytest.approx(-1.75)
+    assert draws[0].logprobs == (-0.5, -0.25, -1.0)
 
 
 @pytest.mark.parametrize("missing", ["token_ids", "logprobs"])
@@ -326,7 +327,10 @@ def test_a_refused_adapter_is_told_of(tmp_path):
 
 
 def test_a_lost_server_is_told_of(tmp_path):
-    tokenizer, config = load_tokenizer(folder()), ServerConfig(url="http://127.0.0.1:9/v1")
+    tokenizer, config = (
+        load_tokenizer(folder()),
+        ServerConfig(url="http://127.0.0.1:9/v1", retries=0),
+    )
     with (
         closing(AdapterServer(Path("base"), tokenizer, config)) as server,
         pytest.raises(EngineError, match="ConnectionError"),

@@ -19,7 +19,7 @@ from selfimprove.methods import (
     self_rewarding_plan,
 )
 from selfimprove.methods.plan import Line, Needs, PlannedStep, needs, planned
-from selfimprove.methods.processes import Processes, check_count
+from selfimprove.methods.processes import Processes, check
 from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
@@ -85,8 +85,7 @@ def launch(
         SelfImproveError: with what happened, where, and what to do.
     """
     config = read_config(path, overrides)
-    if processes > 1:
-        check_count(processes)
+    check(config, processes)
     root = out or default_folder(path, config)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     models = [locate(name).digest for name in _models(config)]
@@ -149,15 +148,19 @@ class Plan:
     """None when the model is a hub id that has not been fetched."""
 
 
-def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
+def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processes: int = 1) -> Plan:
     """Return the run's folder, its steps and what they would cost; run nothing.
 
     Raises:
         SelfImproveError: the recipe, its data or its models cannot be used.
     """
     config = read_config(path, overrides)
+    check(config, processes)
     root = out or default_folder(path, config)
     steps = planned(_lines(config), root)
     # The model that is trained comes last: LMSI's student where there is one.
     learner = _models(config)[-1] if isinstance(config, lmsi.LmsiConfig) else config.model
-    return Plan(root, steps, needs(learner, steps, adapters=config.sft.lora is not None))
+    # Under RL, a policy has its reference and a reward model beside it.
+    beside = 2 if isinstance(config, pit.PitConfig) else 0
+    adapters = config.sft.lora is not None
+    return Plan(root, steps, needs(learner, steps, adapters=adapters, beside=beside))

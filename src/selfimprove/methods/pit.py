@@ -113,6 +113,14 @@ class PitConfig(Config):
             )
         if "gap_difference" in self.ablations and self.gap == "difference":
             raise ValueError("ablations: gap_difference is the run itself where gap is difference")
+        if self.engine.server is not None and self.engine.server.adapters:
+            for name in ("policy_rl", "first_round", "second_round"):
+                lora = getattr(self, name).lora
+                if lora is None or lora.dropout:
+                    raise ValueError(
+                        f"engine.server.adapters: {name}.lora must be set, without dropout: the "
+                        "server is given adapters and draws from nothing else"
+                    )
         return self
 
 

@@ -49,13 +49,16 @@ def planned(lines: Iterable[Line], root: Path) -> list[PlannedStep]:
     ]
 
 
-def needs(model: str, steps: Sequence[PlannedStep], *, adapters: bool) -> Needs | None:
+def needs(
+    model: str, steps: Sequence[PlannedStep], *, adapters: bool, beside: int = 0
+) -> Needs | None:
     """Estimate memory and disk from the model's files; None for a hub id, which is not fetched.
 
     Args:
         model: the model that is trained.
         steps: of the run.
         adapters: whether LoRA adapters are trained in place of all weights.
+        beside: models of the same size that are held beside the one in training.
 
     Raises:
         EngineError: there is no such model.
@@ -68,7 +71,7 @@ def needs(model: str, steps: Sequence[PlannedStep], *, adapters: bool) -> Needs 
     trained = sum(s.tokens_trained > 0 for s in steps)
     rows = sum(s.tokens_sampled + s.tokens_trained for s in steps) * _ROW_BYTES
     share = _ADAPTER_SHARE if adapters else 1.0
-    training = int(_ADAM_BYTES * count * share) + (weights if adapters else 0)
+    training = int(_ADAM_BYTES * count * share) + (beside + adapters) * weights
     # A checkpoint holds the trained weights and their two moments, in float32.
     checkpoints = 2 * int(12 * count * share)
     return Needs(max(training, weights), trained * weights + checkpoints + rows)

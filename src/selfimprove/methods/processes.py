@@ -7,9 +7,12 @@ Their memory is free again when they end.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +22,7 @@ from selfimprove.errors import ConfigError, TrainingError
 from selfimprove.files import read_json, write_json
 from selfimprove.sampling.server_process import ends_with_parent
 
-__all__ = ["Order", "Processes", "check_count"]
+__all__ = ["Order", "Processes", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +41,21 @@ class Order:
         """What the training reports, once it is done."""
         return self.step / "told.json"
 
-    @property
-    def failure(self) -> Path:
-        """What went wrong, in words for a person."""
-        return self.step / "failure.json"
+    def failure(self, process: int) -> Path:
+        """What went wrong in one process, in words for a person."""
+        return self.step / f"failure-{process}.json"
+
+    def failures(self) -> list[Path]:
+        """Those of all processes."""
+        return sorted(self.step.glob("failure-*.json"))
 
     def clear(self) -> None:
         """Remove what an earlier attempt left."""
-        for file in (self.recipe, self.told, self.failure):
+        for file in (self.recipe, self.told, *self.failures()):
             file.unlink(missing_ok=True)
 
 
+_GRACE: Final = 40.0  # seconds; torchrun gives its processes 30
 _WORKER: Final = "selfimprove.methods.worker"
 
 
@@ -71,8 +78,8 @@ class Processes:
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                  "--nproc_per_node", str(self.count), "-m", _WORKER, str(step)]  # fmt: skip
         status = _waited_for(words)
-        if order.failure.exists():
-            raise TrainingError(read_json(order.failure)["message"])
+        if failures := order.failures():
+            raise TrainingError(read_json(failures[0])["message"])
         if status or not order.told.exists():
             raise TrainingError(
                 f"{step.name}: a training process was lost (status {status}), see above; memory may "
@@ -83,12 +90,19 @@ class Processes:
         return told
 
 
-def check_count(count: int) -> None:
-    """Refuse more processes than there are GPUs; without any, they share the CPU.
+def check(config: Config, count: int) -> None:
+    """Refuse what the processes could not do, before anything is done.
 
     Raises:
-        ConfigError: there are fewer GPUs.
+        ConfigError: there are GPUs, but fewer; or a batch cannot be shared by all processes.
     """
+    if count == 1:
+        return
+    for place, size in _batch_sizes(config.model_dump(), ""):
+        if size % count:
+            raise ConfigError(
+                f"{place} is {size}, which {count} processes cannot share: choose a multiple"
+            )
     import torch
 
     found = torch.cuda.device_count()
@@ -98,10 +112,23 @@ def check_count(count: int) -> None:
         )
 
 
+def _batch_sizes(tree: Mapping[str, Any], place: str) -> Iterator[tuple[str, int]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _batch_sizes(value, f"{place}{name}.")
+        elif name == "batch_size":
+            yield f"{place}{name}", value
+
+
 def _waited_for(words: Sequence[str]) -> int:
-    with subprocess.Popen(words, preexec_fn=ends_with_parent) as process:
+    """Run to the end; when this process is interrupted, no other one is left that could still write."""
+    with subprocess.Popen(words, preexec_fn=ends_with_parent, start_new_session=True) as process:
         try:
             return process.wait()
         except BaseException:
-            process.terminate()  # torchrun then ends the others
+            process.terminate()  # torchrun asks the others to end
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise

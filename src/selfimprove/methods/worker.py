@@ -6,6 +6,7 @@ python -m torch.distributed.run ... -m selfimprove.methods.worker RUN/STEP
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -98,23 +99,22 @@ def main(step: Path) -> int:
     """Train this process's share; the first process writes what the training reports."""
     ends_with_parent()
     take_own_gpu()
-    first = first_process()
-    if not first:
+    if not first_process():
         logging.disable(logging.WARNING)
     order = Order(step)
     config = config_of(read_json(order.recipe), str(order.recipe))
+    failure = f"{step} is no training step of this recipe"
     try:
         run_method(config, Replay(step.parent, step=step.name))
     except TrainedHere as done:
-        if first:
+        if first_process():
             write_json(order.told, done.told)
         leave()
         return 0
     except SelfImproveError as error:
-        write_json(order.failure, {"message": str(error)})
-        return 1
-    write_json(order.failure, {"message": f"{step} is no training step of this recipe"})
-    return 1
+        failure = str(error)
+    write_json(order.failure(int(os.environ.get("RANK", "0"))), {"message": failure})
+    os._exit(1)  # at once: the others wait for this process until it has ended
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Draws from a policy in training: a vLLM server holds its base, and gets its adapter as it changes.
 
-The server is started once for a training, or runs already. Every adapter gets a name of its own, as
+The server is started once for a training, on the model that the training begins with. Every adapter gets a name of its own, as
 servers keep what they have read of a prompt by the adapter's name. The draws carry their tokens and
 log-probabilities: the server computes in its own way, and what learns from them must know.
 """
@@ -40,6 +40,11 @@ class AdapterServer:
         self._pool = ThreadPoolExecutor(config.concurrency)
         self.adapter: str | None = None
         """The name of the adapter that is drawn from."""
+
+    @property
+    def url(self) -> str:
+        """Where the server is: other processes of a training draw from it, too."""
+        return self._server.url
 
     def load(self, adapter: Path) -> str:
         """Give the server the adapter in this folder, in place of the one before; return its name.

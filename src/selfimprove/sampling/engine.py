@@ -64,6 +64,11 @@ class ServerConfig(Config):
             raise ValueError("engine.server: give `url` of a running server or `command`, not both")
         if self.command and not any("{port}" in word for word in self.command):
             raise ValueError("engine.server.command must hold {port}: the run chooses a free one")
+        if self.adapters and not self.command:
+            raise ValueError(
+                "engine.server.adapters needs `command`: every training begins with a model of its "
+                "own, which the server must hold"
+            )
         return self
 
 

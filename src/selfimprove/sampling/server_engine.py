@@ -7,9 +7,8 @@ equal texts is up to the server; the engine's identity says that a server made t
 
 from __future__ import annotations
 
-import math
 import os
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -30,6 +29,9 @@ __all__ = ["ServerEngine"]
 
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT: Final = 60.0
+# Left out, a server takes them from the model's generation config; log-probabilities do not show it.
+_NOTHING_ELSE: Final = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0,
+                        "presence_penalty": 0.0, "frequency_penalty": 0.0}  # fmt: skip
 _FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
 
 
@@ -51,12 +53,18 @@ class ServerEngine:
         self._process = ServerProcess(model, config) if config.command else None
         self._url = self._process.url if self._process else str(config.url).rstrip("/")
         self._model = config.model or str(model)
+        self._closing = threading.Event()
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=config.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         if key := os.environ.get(config.api_key_env):
             self._session.headers["Authorization"] = f"Bearer {key}"
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._url
 
     @property
     def identity(self) -> dict[str, str]:
@@ -119,16 +127,17 @@ class ServerEngine:
     def draw_tokens(
         self, prompt: Encoded, index: int, sampling: SamplingConfig, *, model: str, seed: int
     ) -> Draw:
-        """Return one draw with its tokens and their log-probability, as vLLM tells them.
+        """Return one draw with its tokens and their log-probabilities, as vLLM tells them.
 
-        `model` is the name of an adapter, or of the server's own model.
+        `model` is the name of an adapter, or of the server's own model. Nothing but temperature and
+        top_p of `sampling` shapes the draw, whatever the model's generation config says.
 
         Raises:
             EngineError: the server refuses the request, fails for good, or tells no tokens.
         """
         own_seed = seed_of(seed, "server", prompt.key, index)
-        body = {**self._body(sampling, own_seed), "model": model, "prompt": list(prompt.ids),
-                "return_token_ids": True, "logprobs": 0}  # fmt: skip
+        body = {**self._body(sampling, own_seed), **_NOTHING_ELSE, "model": model,
+                "prompt": list(prompt.ids), "return_token_ids": True, "logprobs": 0}  # fmt: skip
         try:
             answer = self._ask("completions", body, own_seed)
         except _GaveUpError as error:
@@ -143,7 +152,7 @@ class ServerEngine:
             )
         draw = _draw(prompt.key, index, _read(answer, "text"), answer)
         return replace(draw, prompt_tokens=len(prompt.ids), new_tokens=len(tokens),
-                       tokens=tuple(tokens), logprob=math.fsum(told))  # fmt: skip
+                       tokens=tuple(tokens), logprobs=tuple(told))  # fmt: skip
 
     def _body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
         """Return what every request says, whatever it asks to continue."""
@@ -195,7 +204,8 @@ class ServerEngine:
         why, told = "", 0.0
         for attempt in range(self._config.retries + 1):
             if attempt:
-                _pause(told or min(2.0 ** (attempt - 1), _LONGEST_WAIT) * jitter.uniform(0.5, 1.0))
+                pause = told or min(2.0 ** (attempt - 1), _LONGEST_WAIT) * jitter.uniform(0.5, 1.0)
+                _pause(self._closing, pause)
             try:
                 response = self._session.post(
                     f"{self._url}/{page}", json=body, timeout=self._config.timeout
@@ -233,6 +243,7 @@ class ServerEngine:
 
     def close(self) -> None:
         """Stop a server that was started; leave one alone that ran before."""
+        self._closing.set()  # nobody waits for what is still under way
         self._session.close()
         if self._process:
             self._process.stop()
@@ -259,5 +270,7 @@ def _retry_after(response: requests.Response) -> float:
     return min(float(told), _LONGEST_WAIT) if told.isdecimal() else 0.0
 
 
-def _pause(seconds: float) -> None:
-    time.sleep(seconds)
+def _pause(closing: threading.Event, seconds: float) -> None:
+    """Wait; give up as soon as the engine is closed."""
+    if closing.wait(seconds):
+        raise _GaveUpError("the engine was closed")

@@ -23,6 +23,8 @@ from selfimprove.sampling.engine import ServerConfig
 __all__ = ["ServerProcess", "ends_with_parent"]
 
 _PR_SET_PDEATHSIG: Final = 1
+# Loaded beforehand: between fork and exec no lock may be needed that another thread could hold.
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _GRACE: Final = 5.0  # seconds between the request to stop and the order to
 _POLL: Final = 0.25
 _LOG_TAIL: Final = 2_000  # characters shown when it did not come up
@@ -123,6 +125,6 @@ def _free_port() -> int:
 
 def ends_with_parent() -> None:
     """Let the kernel end this process when the one that started it is killed; on Linux alone."""
-    if sys.platform != "linux":
+    if _LIBC is None:
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

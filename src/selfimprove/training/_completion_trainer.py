@@ -9,7 +9,9 @@ import torch
 from transformers import DynamicCache
 from trl.trainer.sft_trainer import SFTTrainer
 
-__all__ = ["CompletionTrainer", "may_share_prefixes"]
+from selfimprove.training.processes import mean_of_everyone
+
+__all__ = ["CompletionTrainer", "by_row", "may_share_prefixes"]
 
 
 def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
@@ -22,6 +24,12 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     return (
         set(kinds) == {"full_attention"} and not windowed and hasattr(config, "num_hidden_layers")
     )
+
+
+def by_row(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Add up what is known of each token, (tokens,), for each row, (rows,), of so many tokens."""
+    row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
+    return torch.zeros(len(counts), device=tokens.device).index_add(0, row, tokens)
 
 
 class CompletionTrainer(SFTTrainer):
@@ -88,9 +96,7 @@ class CompletionTrainer(SFTTrainer):
 
     def row_log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the log-probability of each row's whole completion, (rows,), in nats."""
-        tokens, counts = self.log_probs(model, piece), piece["completion_tokens"]
-        row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
-        return torch.zeros(len(counts), device=tokens.device).index_add(0, row, tokens)
+        return by_row(self.log_probs(model, piece), piece["completion_tokens"])
 
     def _read_prefixes(
         self, model: torch.nn.Module, piece: dict[str, torch.Tensor]
@@ -116,6 +122,12 @@ class CompletionTrainer(SFTTrainer):
             "attention_mask": torch.cat([seen, own], dim=1).long(),
             "position_ids": lengths[:, None] + places,
         }
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means since the last entry, over all processes."""
+        means = mean_of_everyone(self._metrics["train"])
+        self._metrics["train"].clear()
+        super().log({**logs, **means}, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the pieces have no common shape."""

@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from selfimprove.sampling.scalar_model import Spoken, padded
 from selfimprove.sampling.token_tree import grown, laid_out, leaf_scores
+from selfimprove.training.processes import mean_of_everyone
 
 __all__ = ["Collator", "Comparisons", "HeadTrainer", "Rows"]
 
@@ -116,7 +117,7 @@ class HeadTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry."""
-        means = {name: sum(told) / len(told) for name, told in self._told.items() if told}
+        means = mean_of_everyone(self._told)
         self._told.clear()
         super().log({**logs, **means}, start_time)
 

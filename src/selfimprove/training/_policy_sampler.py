@@ -8,9 +8,9 @@ from typing import Any, final
 
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.adapter_server import AdapterServer
-from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig, ServerConfig
 from selfimprove.sampling.torch_engine import TorchEngine
-from selfimprove.training.processes import everyones, first_process, processes
+from selfimprove.training.processes import everyones, first_process
 from selfimprove.types import Draw, Prompt
 
 __all__ = ["policy_sampler"]
@@ -33,8 +33,7 @@ def policy_sampler(
         scratch: becomes the folder of the adapter on its way to the server.
 
     Raises:
-        TrainingError: the server takes adapters, and the model has none; or every process of a
-            training would start one.
+        TrainingError: the server takes adapters, and the model has none.
         EngineError: the server cannot be reached or started.
     """
     adapts = hasattr(model, "peft_config")
@@ -47,12 +46,15 @@ def policy_sampler(
             "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
             "engine draws"
         )
-    if processes() > 1 and engine.server.command:
-        raise TrainingError(
-            "engine.server.command: several processes train, and each would start a server of its "
-            "own; start one yourself and give its `url`"
-        )
-    return _Served(model, AdapterServer(base, tokenizer, engine.server), scratch)
+    return _Served(model, _one_server(base, tokenizer, engine.server), scratch)
+
+
+def _one_server(base: Path, tokenizer: Any, config: ServerConfig) -> AdapterServer:  # noqa: ANN401
+    """Start the server in the first process; the others reach it by its address."""
+    started = AdapterServer(base, tokenizer, config) if first_process() else None
+    url = everyones([started.url if started else None])[0]
+    there = config.model_copy(update={"command": (), "url": url})
+    return started or AdapterServer(base, tokenizer, there)
 
 
 @final

@@ -14,7 +14,7 @@ from selfimprove.errors import TrainingError
 from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
 from selfimprove.sampling.prompts import encode
 from selfimprove.seeds import seed_of
-from selfimprove.training._completion_trainer import CompletionTrainer
+from selfimprove.training._completion_trainer import CompletionTrainer, by_row
 from selfimprove.training._tries import Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
 from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
@@ -89,7 +89,7 @@ class PolicyTrainer(CompletionTrainer):
             for i, d in enumerate(draws)
         ]
         self.tokens += sum(len(row.ids) for row in rows)
-        return self._learn(model, rows, rewards, [d.logprob for d in draws])
+        return self._learn(model, rows, rewards, [d.logprobs for d in draws])
 
     @property
     def _policy(self) -> Any:  # noqa: ANN401
@@ -120,7 +120,7 @@ class PolicyTrainer(CompletionTrainer):
         model: torch.nn.Module,
         rows: Sequence[TokenisedExample],
         rewards: torch.Tensor,
-        sampled: Sequence[float | None],
+        sampled: Sequence[tuple[float, ...]],
     ) -> torch.Tensor:
         """Add up the gradients of -advantage x log-probability, whole prompts at a time.
 
@@ -138,32 +138,32 @@ class PolicyTrainer(CompletionTrainer):
             last = number == len(pieces)
             with self.accelerator.no_sync(model) if not last else torch.enable_grad():
                 with self.compute_loss_context_manager():
-                    policy = self.row_log_probs(model, piece)
-                held = policy.detach()
+                    tokens, counts = self.log_probs(model, piece), piece["completion_tokens"]
+                held = by_row(tokens.detach(), counts)
                 worth = penalised(rewards[places].to(held.device), held, anchor, config.beta)
                 advantage = leave_one_out(worth.view(-1, config.n)).flatten()
-                counted = advantage * self._ratios(held, [sampled[i] for i in places])
-                loss = -(counted * policy).sum() / len(rows)
+                counted = by_row(self._counted(tokens, [sampled[i] for i in places]), counts)
+                loss = -(advantage * counted).sum() / len(rows)
                 self.accelerator.backward(loss)
-            counts = piece["completion_tokens"]
             kls += (held - anchor).tolist()
             self._note("entropy", (-held / counts).tolist())
             self._note("completion_length", counts.tolist())
             losses.append(loss.detach())
             advantages.append(advantage)
         self._scale(model, torch.cat(advantages))
-        self._note("reward", everyones(rewards.tolist()))
-        self._note("kl", everyones(kls))
+        self._note("reward", rewards.tolist())
+        self._note("kl", kls)
         self._stop_if_away()
         return torch.stack(losses).sum()
 
-    def _ratios(self, held: torch.Tensor, sampled: Sequence[float | None]) -> torch.Tensor:
-        """Return how often each draw counts: once, where the policy itself made it."""
-        if any(told is None for told in sampled):
-            return torch.ones_like(held)
-        ratios = truncated_ratio(held, torch.tensor(sampled, device=held.device))
+    def _counted(self, tokens: torch.Tensor, sampled: Sequence[tuple[float, ...]]) -> torch.Tensor:
+        """Return log-probabilities as often as they count: once, where the policy itself drew."""
+        if not all(sampled):
+            return tokens
+        told = torch.tensor([one for row in sampled for one in row], device=tokens.device)
+        ratios = truncated_ratio(tokens.detach(), told)
         self._note("sampling_ratio", ratios.tolist())
-        return ratios
+        return ratios * tokens
 
     def _scale(self, model: torch.nn.Module, advantages: torch.Tensor) -> None:
         if not self._draws.config.normalize_advantages:
@@ -200,7 +200,7 @@ class PolicyTrainer(CompletionTrainer):
         return piece
 
     def _stop_if_away(self) -> None:
-        kl, most = fmean(self._metrics["train"]["kl"]), self._draws.config.max_kl
+        kl, most = fmean(everyones(self._metrics["train"]["kl"])), self._draws.config.max_kl
         if kl > most:
             self.stopped = (
                 f"the KL reached {kl:.1f} nats a response at step {self.state.global_step + 1}, above "

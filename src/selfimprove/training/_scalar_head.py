@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -33,7 +33,7 @@ from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.checkpoints import newest_readable
 from selfimprove.training.model_folder import adapted, computes_in_bfloat16
-from selfimprove.training.processes import processes, share_of
+from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
 from selfimprove.training.sft import in_order
@@ -162,7 +162,7 @@ def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
 
 
 def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=share_of(config.batch_size),
         learning_rate=config.learning_rate,
@@ -187,6 +187,7 @@ def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -
         report_to="none",
         disable_tqdm=True,
     )
+    return cast(TrainingArguments, on_one_gpu(arguments))
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

@@ -205,13 +205,15 @@ def _reference(
     """Return the reference's log-probabilities, (pairs, 2): those kept, or computed now."""
     from safetensors.torch import load_file, save_file
 
+    from selfimprove.training.model_folder import load_frozen
     from selfimprove.weights import weights_digest
 
     rows = [[list(r.chosen.ids), list(r.rejected.ids)] for r in collate.pairs]
     identity = fingerprint({"reference": weights_digest(reference), "rows": rows})
     kept = checkpoints / f"reference-{identity[:16]}.safetensors"
     if not kept.exists():
-        model = trainer.model if reference == policy else _load(reference, config, trainer)
+        same = reference == policy
+        model = trainer.model if same else load_frozen(reference, config, trainer)
         new, computed = kept.with_suffix(".new"), _log_probs(trainer, model, collate)
         if trainer.is_world_process_zero():
             save_file({"log_probs": computed}, new)
@@ -220,15 +222,6 @@ def _reference(
     found = load_file(kept)["log_probs"]
     collate.reference = found
     return found
-
-
-def _load(reference: Path, config: DpoConfig, trainer: PreferenceTrainer) -> Any:  # noqa: ANN401
-    from selfimprove.training import model_folder
-
-    plain = config.model_copy(update={"lora": None})
-    model, _, _ = model_folder.load(reference, plain, 0)
-    trainer.watch_head(model)
-    return model.to(trainer.accelerator.device)
 
 
 def _log_probs(

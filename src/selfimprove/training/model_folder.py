@@ -14,7 +14,7 @@ from selfimprove.sampling.loading import load_tokenizer, stop_tokens
 from selfimprove.training.quiet import quietly
 from selfimprove.training.sft import LoraConfig, SftConfig
 
-__all__ = ["adapted", "computes_in_bfloat16", "load", "write", "write_once"]
+__all__ = ["adapted", "computes_in_bfloat16", "load", "load_frozen", "write", "write_once"]
 
 _CARD = """\
 ---
@@ -36,6 +36,18 @@ def computes_in_bfloat16(config: SftConfig) -> bool:
     return config.dtype == "bfloat16"
 
 
+def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: ANN401
+    """Return the model of `base`, which `trainer` will read and never change.
+
+    Raises:
+        EngineError: the folder holds no causal language model or no tokenizer.
+    """
+    dtype = torch.bfloat16 if computes_in_bfloat16(config) else torch.float32
+    model = _read(base, dtype)
+    trainer.watch_head(model)
+    return model.to(trainer.accelerator.device).eval().requires_grad_(False)
+
+
 def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]:
     """Return model, tokenizer and stop tokens of `base`, with adapters where they are asked for.
 
@@ -46,14 +58,7 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
     tokenizer = load_tokenizer(base)
     # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
     frozen = config.lora is not None and computes_in_bfloat16(config)
-    dtype = torch.bfloat16 if frozen else torch.float32
-    with quietly():
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                base, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise EngineError(f"cannot load a causal model from {base}: {error}") from error
+    model = _read(base, torch.bfloat16 if frozen else torch.float32)
     stop = stop_tokens(model, tokenizer)
     if not stop:
         raise TrainingError(
@@ -63,6 +68,16 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
         stop = [tokenizer.eos_token_id, *(t for t in stop if t != tokenizer.eos_token_id)]
     set_seed(seed % 2**32)
     return (adapted(model, config.lora, "CAUSAL_LM") if config.lora else model), tokenizer, stop
+
+
+def _read(base: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    with quietly():
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                base, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EngineError(f"cannot load a causal model from {base}: {error}") from error
 
 
 def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401

@@ -6,12 +6,12 @@ by policy gradient with leave-one-out advantages (Ahmadian et al. 2024, RLOO): K
 compared with the others; one optimiser step on every batch of draws, so that all of them come from
 the very policy that learns. The paper does not name its algorithm. The built-in engine draws from
 the model in memory, at temperature 1; or a vLLM server does, which is given the adapters as they
-change, and then each draw counts by how likely the policy itself finds it.
+change, and then each token counts by how likely the policy itself finds it.
 
 Held-out prompts are drawn and rewarded at intervals, the start included: the policy that does best
 there is the result, not the last one; and a KL that runs away ends the training. A killed training
-goes on from its newest readable checkpoint and ends with the very weights of one that was never
-interrupted, on the same machine with as many threads.
+goes on from its newest readable checkpoint and, where the built-in engine draws, ends with the very
+weights of one that was never interrupted, on the same machine with as many threads.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         draws = Draws(prompts, held_out, reward, config, max_tokens, seed)
         sampler = policy_sampler(trainer.model, tokenizer, policy, engine, checkpoints / "adapter")
         with closing(sampler):
-            trainer.set_up(draws, tries, sampler, _frozen(reference, config, trainer),
-                           supervised.piece_limits(model, config))  # fmt: skip
+            frozen = model_folder.load_frozen(reference, config, trainer)
+            trainer.set_up(draws, tries, sampler, frozen, supervised.piece_limits(model, config))
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             trainer.try_policy()
         trainer.accelerator.wait_for_everyone()
@@ -178,15 +178,6 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     if trainer.stopped:
         _log.warning("%s; kept the policy of step %d", trainer.stopped, tries.best)
     return _summary(trainer, tries, len(prompts), started)
-
-
-def _frozen(reference: Path, config: PolicyGradientConfig, trainer: PolicyTrainer) -> Any:  # noqa: ANN401
-    from selfimprove.training import model_folder
-
-    plain = config.model_copy(update={"lora": None})
-    model, _, _ = model_folder.load(reference, plain, 0)
-    trainer.watch_head(model)
-    return model.to(trainer.accelerator.device).eval().requires_grad_(False)
 
 
 def _summary(trainer: PolicyTrainer, tries: Any, prompts: int, started: float) -> TrainedPolicy:  # noqa: ANN401

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_RATIO", "leave_one_out", "penalised", "truncated_ratio"]
 
 MOST_RATIO = 2.0
-"""A draw counts at most this often, however much likelier it has become."""
+"""A token counts at most this often, however much likelier the policy finds it."""
 
 
 def penalised(rewards: Tensor, policy: Tensor, reference: Tensor, beta: float) -> Tensor:
@@ -39,13 +39,14 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
 
 def truncated_ratio(policy: Tensor, sampled: Tensor) -> Tensor:
-    """Return min(pi / mu, 2) of each draw: how often it counts where mu made it and pi learns.
+    """Return min(pi / mu, 2) of each token: how often it counts where mu made it and pi learns.
 
     Two engines give the same weights slightly different probabilities; left alone, the difference
-    biases the gradient (truncated importance sampling, Ionides 2008).
+    biases the gradient (truncated importance sampling, Ionides 2008). Token by token, as the ratio
+    of a whole draw spreads with its length.
 
     Args:
-        policy: (draws,) log-probability of the whole draw under the policy, in nats.
-        sampled: (draws,) the same as the engine told that drew it.
+        policy: (tokens,) log-probabilities under the policy, in nats.
+        sampled: (tokens,) the same as the engine told that drew them.
     """
     return (policy - sampled).exp().clamp(max=MOST_RATIO)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfimprove.errors import TrainingError
 
-__all__ = ["everyones", "first_process", "leave", "processes", "share_of", "take_own_gpu"]
+__all__ = [
+    "everyones",
+    "first_process",
+    "leave",
+    "mean_of_everyone",
+    "on_one_gpu",
+    "processes",
+    "share_of",
+    "take_own_gpu",
+]
 
 
 def processes() -> int:
@@ -16,9 +25,34 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def mean_of_everyone(told: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the mean of each figure over the values of all processes.
+
+    Every process must call this, with the same names.
+    """
+    sums = everyones([{name: (sum(v), len(v)) for name, v in told.items() if v}])
+    names = dict.fromkeys(name for own in sums for name in own)
+    return {
+        name: sum(own[name][0] for own in sums if name in own)
+        / sum(own[name][1] for own in sums if name in own)
+        for name in names
+    }
+
+
 def first_process() -> bool:
     """Return whether this is the one that writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def on_one_gpu(arguments: Any) -> Any:  # noqa: ANN401
+    """Return a trainer's arguments such that each process takes one GPU, however many there are.
+
+    transformers would spread the rows of a process that is alone over all GPUs it sees, and take as
+    many times the rows.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def share_of(batch_size: int) -> int:

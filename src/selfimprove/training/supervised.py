@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from datasets import Dataset
@@ -14,7 +14,7 @@ from trl.trainer.sft_config import SFTConfig as TrlConfig
 
 from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
 from selfimprove.training.model_folder import computes_in_bfloat16
-from selfimprove.training.processes import processes, share_of
+from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.sft import Plan, SftConfig
 from selfimprove.training.watch import Bar, LogFile
 
@@ -77,7 +77,7 @@ def _arguments(
     seed: int,
     log_every: int | None,
 ) -> TrlConfig:
-    return TrlConfig(
+    arguments = TrlConfig(
         output_dir=str(checkpoints),
         per_device_train_batch_size=share_of(config.batch_size),
         learning_rate=config.learning_rate,
@@ -104,6 +104,7 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+    return cast(TrlConfig, on_one_gpu(arguments))
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

@@ -50,7 +50,8 @@ class LogFile(TrainerCallback):
             file.write(json.dumps({**logs, "step": state.global_step}) + "\n")
         if not math.isfinite(logs.get("loss", 0.0)):
             raise TrainingError(
-                f"the loss is {logs['loss']} at step {state.global_step}: lower sft.learning_rate"
+                f"the loss is {logs['loss']} at step {state.global_step}: lower the learning rate of "
+                "this training"
             )
 
 
