@@ -277,11 +277,13 @@ def _vllm(
     folder: Path, texts: Sequence[str], size: Size, options: argparse.Namespace
 ) -> list[Speed]:
     """Time vLLM on the same prompts, by its own Python; with several numbers of rows at once, the best."""
-    longest = max(len(t) for t in AutoTokenizer.from_pretrained(folder)(list(texts))["input_ids"])
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    prompts = tokenizer(list(texts))["input_ids"]
+    length = max(map(len, prompts)) + size.max_tokens + 1
     best: list[Speed] = []
     for rows in (64, 256, 1024):
-        job = {"model": str(folder), "dtype": options.dtype, "prompts": list(texts),
-               "max_model_len": longest + size.max_tokens + 1, "rows": rows, "draws": size.draws,
+        job = {"model": str(folder), "dtype": options.dtype, "prompts": prompts,
+               "max_model_len": length, "rows": rows, "draws": size.draws,
                "max_tokens": size.max_tokens,
                "repetitions": 1 if options.quick else options.repetitions}  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:

@@ -90,7 +90,8 @@ def test_an_adapter_is_drawn_from_and_its_log_probabilities_are_ours(tmp_path):
                     (ours,) = engine.logprobs([(asked[draw.key], draw.text)])
                     ended = draw.finish == "stop"
                     assert len(draw.tokens) == draw.new_tokens == len(ours) + ended
-                    assert list(draw.logprobs[: len(ours)]) == pytest.approx(ours, abs=0.01)
+                    # The merged model is stored in bfloat16.
+                    assert list(draw.logprobs[: len(ours)]) == pytest.approx(ours, abs=0.05)
 
 
 def test_the_generation_config_of_a_model_does_not_shape_the_draws_of_a_policy(tmp_path):
