@@ -1,8 +1,9 @@
 """Draws from a policy in training: a vLLM server holds its base, and gets its adapter as it changes.
 
-The server is started once for a training, on the model that the training begins with. Every adapter gets a name of its own, as
-servers keep what they have read of a prompt by the adapter's name. The draws carry their tokens and
-log-probabilities: the server computes in its own way, and what learns from them must know.
+The server is started once for a training, on the model that the training begins with. Every adapter
+gets a name of its own, as servers keep what they have read of a prompt by the adapter's name. The
+draws carry their tokens and log-probabilities: the server computes in its own way, and what learns
+from them must know.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class AdapterServer:
         """Where the server is: other processes of a training draw from it, too."""
         return self._server.url
 
-    def load(self, adapter: Path) -> str:
-        """Give the server the adapter in this folder, in place of the one before; return its name.
+    def load(self, adapter: Path) -> None:
+        """Give the server the adapter in this folder, in place of the one before.
 
         Raises:
             EngineError: the server does not take it.
@@ -58,7 +59,6 @@ class AdapterServer:
         if self.adapter is not None:
             self._server.tell("unload_lora_adapter", {"lora_name": self.adapter})
         self.adapter = name
-        return name
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
