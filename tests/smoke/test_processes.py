@@ -70,16 +70,28 @@ def test_more_processes_than_gpus_are_refused(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+_COMMAND = """
+import signal
+from selfimprove.cli import app
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+app()
+"""
+
+
 def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
-    words = [sys.executable, "-m", "selfimprove", "run", str(_RECIPE), "--out", str(tmp_path / "run"),
+    words = [sys.executable, "-c", _COMMAND, "run", str(_RECIPE), "--out", str(tmp_path / "run"),
              "sft.epochs=400", "--num-processes", "2"]  # fmt: skip
     log = tmp_path / "run" / "round-1-model" / "train_log.jsonl"
     with subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True) as run:
-        deadline = time.monotonic() + 120
-        while not log.exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-        run.wait(60)
+        try:
+            deadline = time.monotonic() + 120
+            while not log.exists() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+            run.wait(60)
+        finally:
+            run.kill()
+    assert log.exists()
     assert run.returncode != 0
     ours = str(tmp_path).encode()
     time.sleep(1)
