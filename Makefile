@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi
+	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi controls=[unfiltered]
 	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding
 	$(BIN)/selfimprove run recipes/pit-tiny.yaml --out runs/demo/pit ablations=[] evaluation.temperatures=[]
 	$(BIN)/selfimprove report runs/demo/lmsi runs/demo/self-rewarding runs/demo/pit --out runs/demo/report.html
