@@ -1,7 +1,8 @@
 """Recipes: YAML in, frozen and strictly checked values out, resolved JSON written with the run.
 
 A field is a type, a range and one doc line, in one place. An unknown key is an error that names
-the nearest known one. `key.sub=value` on the command line overrides a recipe.
+the nearest known one. `key.sub=value` on the command line overrides a recipe. A block that states
+some of its fields keeps what its default says of the others.
 """
 
 from __future__ import annotations
@@ -11,18 +12,24 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import NoneType
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from selfimprove.errors import ConfigError
 
-__all__ = ["Config", "apply_override", "fingerprint", "load", "read_recipe"]
+__all__ = ["Config", "apply_override", "fingerprint", "load", "over", "read_recipe"]
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, no unknown keys, docs from the line under each field."""
+    """Base of every config: frozen, no unknown keys, docs from the line under each field.
+
+    A mapping given for a block is laid over the block's default: `engine: {dtype: float32}` leaves
+    `chat` as the method has it. A finished config, as Python may give one, is taken as it is.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -30,6 +37,54 @@ class Config(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
         protected_namespaces=(),
+    )
+
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are filled in from the others, and so never carried over from a default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML, or a finished config
+        if not isinstance(tree, Mapping):
+            return tree
+        filled = dict(tree)
+        for name, field in cls.model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            if name in tree and isinstance(default, Config):
+                filled[name] = _block(field, default, tree[name])
+        return filled
+
+
+def _block(field: FieldInfo, default: Config, given: object) -> object:
+    """Return a block as it was given, laid over its default; one that says nothing is the default."""
+    if given is None and NoneType not in get_args(field.annotation):
+        return default
+    return over(default, given) if isinstance(given, Mapping) else given
+
+
+def over(default: Config, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `given`, and those that `default` states and `given` does not.
+
+    Nothing is carried over where `given` is another kind of block, of those that a field may hold.
+    """
+    if not _is_same_kind(default, given):
+        return dict(given)
+    filled = dict(given)
+    for name in default.model_fields_set - default.derived:
+        stated, new = getattr(default, name), given.get(name)
+        if name not in given:
+            filled[name] = stated
+        elif isinstance(stated, Config) and isinstance(new, Mapping):
+            filled[name] = over(stated, new)
+    return filled
+
+
+def _is_same_kind(default: Config, given: Mapping[str, Any]) -> bool:
+    fields = type(default).model_fields
+    tags = [n for n, f in fields.items() if get_origin(f.annotation) is Literal
+            and len(get_args(f.annotation)) == 1]  # fmt: skip
+    return set(given) <= set(fields) and all(
+        given[tag] == getattr(default, tag) for tag in tags if tag in given
     )
 
 
@@ -56,7 +111,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set `key.sub=value` in a tree of plain values.
+    """Set `key.sub=value` in a tree of plain values; a mapping replaces what the tree had there.
 
     Raises:
         ConfigError: there is no '=', the value is not YAML, or a parent key holds a value.
@@ -67,7 +122,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     *parents, leaf = path.split(".")
     node = tree
     for parent in parents:
-        child = node.setdefault(parent, {})
+        child = node.get(parent)
+        if child is None:  # not there, or a block without a line
+            child = node[parent] = {}
         if not isinstance(child, dict):
             raise ConfigError(f"override {override!r}: {parent!r} is a value, it has no keys")
         node = child

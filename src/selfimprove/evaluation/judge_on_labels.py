@@ -13,6 +13,7 @@ from selfimprove.errors import ConfigError
 from selfimprove.evaluation.clusters import told
 from selfimprove.evaluation.judge_quality import prefers_first, prefers_longer
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.judges.own_engine import beside_engine
 from selfimprove.judges.pairwise import Orders, read_orders
 from selfimprove.progress import track
 from selfimprove.sampling.engine import EngineConfig
@@ -71,7 +72,7 @@ def _config(judge: str, overrides: Sequence[str]) -> JudgeConfig:
         tree |= {"kind": _RANDOM, "votes": 1}
     for override in overrides:
         apply_override(tree, override)
-    config = load(JudgeConfig, tree, "overrides")
+    config = load(JudgeConfig, beside_engine(tree, {"chat": True}), "overrides")
     if config.model == "self":
         raise ConfigError("--judge self: there is no run whose model it could be; name a model")
     return config

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from pydantic import model_validator
 
 from selfimprove.config import Config, apply_override, load
 from selfimprove.data.alpaca_eval import (
@@ -18,6 +20,7 @@ from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import head_to_head
 from selfimprove.judges.judge import JudgeConfig, compare, judging_model
+from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.models import locate
 from selfimprove.progress import track
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
@@ -27,6 +30,7 @@ from selfimprove.types import Match, ModelRef, Outcome, Response
 __all__ = ["compare_systems", "recount"]
 
 _CHUNK = 64
+_ENGINE: Final = EngineConfig(chat=True)
 _RANDOM = "random"
 
 
@@ -37,8 +41,13 @@ class _Versus(Config):
     """Who decides; `judge.model` is what --judge names."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.9, max_tokens=512)
     """How models answer, where the systems are models and not files."""
-    engine: EngineConfig = EngineConfig(chat=True)
+    engine: EngineConfig = _ENGINE
     """The engine that answers, and judges unless `judge.engine` names another."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judge_shares_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
+        return judges_beside_engine(tree, _ENGINE)
 
 
 def recount(preferences: Path) -> dict[str, Any]:
@@ -80,12 +89,13 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
         ConfigError: an override is unknown, or prompts are missing.
         DataError: a file cannot be read, or the two answered different prompts.
     """
-    tree: dict[str, Any] = {"judge": {"model": judge}}
-    if judge == _RANDOM:  # as in `eval judge`
-        tree["judge"] |= {"kind": _RANDOM, "votes": 1}
+    tree: dict[str, Any] = {}
     for override in overrides:
         apply_override(tree, override)
-    config = load(_Versus, tree, "overrides")
+    named = {"model": judge, **({"kind": _RANDOM, "votes": 1} if judge == _RANDOM else {})}
+    told = tree.get("judge") or {}
+    by = {**named, **told} if isinstance(told, dict) else told
+    config = load(_Versus, {**tree, "judge": by}, "overrides")
     if config.judge.model == "self":
         raise ConfigError("--judge self: there is no run whose model it could be; name a model")
     ours, theirs = (_system(name, prompts, limit, config, seed) for name in (first, second))

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,9 +54,12 @@ class JudgeConfig(Config):
     max_tokens: int = Field(default=512, ge=1)
     """Of one verdict."""
     engine: EngineConfig | None = None
-    """Another engine for the judge alone, e.g. a server; None: that of the run."""
+    """Another engine for the judge alone, e.g. a server; None: that of the run. What it leaves out is
+    as in the run's; with a `kind` or a `server` of its own it shares `chat` alone."""
     max_unscored: float = Field(default=0.5, ge=0, le=1)
     """Above this share of responses without any score the step stops with an error."""
+
+    derived: ClassVar[frozenset[str]] = frozenset({"prompt_digest"})
 
     @property
     def holds_model_here(self) -> bool:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,7 @@ from selfimprove.data.preferences import Preference, of_fold, read_preferences, 
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.pit_board import ImprovementsConfig
 from selfimprove.judges.gap import GapScorer, RewardScorer, reads_gaps
+from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.methods import pit_baselines, pit_tasks
 from selfimprove.methods.pit_inference import ImproveConfig
 from selfimprove.methods.pit_systems import Models, measure
@@ -54,6 +55,8 @@ from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.types import Example, ModelRef, Prompt
 
 __all__ = ["PitConfig", "run"]
+
+_ENGINE: Final = EngineConfig(chat=True)
 
 
 class PitConfig(Config):
@@ -101,9 +104,14 @@ class PitConfig(Config):
     """Other ways to a better response, from the same M_P."""
     evaluation: ImprovementsConfig
     """Measuring."""
-    engine: EngineConfig = EngineConfig(chat=True)
+    engine: EngineConfig = _ENGINE
     """Sampling engine, and how prompts are laid out in every stage. A model in training is sampled by
     the built-in engine, which sees its newest weights, unless `server.adapters` says otherwise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judges_share_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
+        return judges_beside_engine(tree, _ENGINE)
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

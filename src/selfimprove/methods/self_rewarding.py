@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,7 @@ from selfimprove.evaluation.response_board import ResponsesConfig
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.judges.judge import RANDOM, JudgeConfig, judge, judging_model
 from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.methods import self_rewarding_prompts as own_prompts
 from selfimprove.methods.self_rewarding_pairs import (
     PairsConfig,
@@ -55,6 +56,8 @@ from selfimprove.types import Demonstration, Example, ModelRef, Pair, Response, 
 from selfimprove.weights import weights_digest
 
 __all__ = ["SelfRewardingConfig", "run"]
+
+_ENGINE: Final = EngineConfig(chat=True)
 
 
 class SeedsConfig(Config):
@@ -119,8 +122,13 @@ class SelfRewardingConfig(Config):
     controls: tuple[Literal["random_judge", "no_eft"], ...] = ()
     """Control arms of one round. random_judge: pairs by random scores; no_eft: from the SFT
     baseline, which never learned to judge."""
-    engine: EngineConfig = EngineConfig(chat=True)
+    engine: EngineConfig = _ENGINE
     """Sampling engine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judges_share_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
+        return judges_beside_engine(tree, _ENGINE)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

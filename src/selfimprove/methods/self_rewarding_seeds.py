@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfimprove.config import Config, load
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked
@@ -21,6 +22,7 @@ from selfimprove.data.sources import Source
 from selfimprove.files import write_replacing
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.models import locate
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.sampling.engine import EngineConfig
@@ -29,7 +31,8 @@ from selfimprove.types import Demonstration, Ranked, Response, Verdict
 
 __all__ = ["ReviewsConfig", "SeedFilesConfig", "agreeing_reviews", "siblings", "write_seed_files"]
 
-_SHARD = 256
+_ENGINE: Final = EngineConfig(chat=True)
+_SHARD: Final = 256
 
 
 class ReviewsConfig(Config):
@@ -135,8 +138,13 @@ class SeedFilesConfig(Config):
     """How the model judges the ranked responses."""
     reviews: ReviewsConfig = ReviewsConfig()
     """Which verdicts are kept."""
-    engine: EngineConfig = EngineConfig(chat=True)
+    engine: EngineConfig = _ENGINE
     """The engine that judges."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judge_shares_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
+        return judges_beside_engine(tree, _ENGINE)
 
 
 def write_seed_files(
