@@ -14,7 +14,10 @@ nli: yes, no or 'it is not possible to tell'. span: free text, compared after no
 
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
 """stop: an end-of-sequence token or a stop string; length: `max_tokens` ran out; error: a server
-gave no text after all attempts, and the text is empty."""
+gave no text after all attempts, and the text is empty.
+
+Only a text that ends in stop is finished; what the others are worth is said in `unfinished`.
+"""
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
@@ -82,6 +85,11 @@ class Draw:
     logprobs: tuple[float, ...] = ()
     """Of each token as a server sampled it, in nats at temperature 1; empty: not told."""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end; see `unfinished` for what follows where it did not."""
+        return self.finish == "stop"
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -89,6 +97,8 @@ class Example:
 
     prompt: str | tuple[Message, ...]
     completion: str
+    finished: bool = True
+    """False: the completion was cut off, and no end token is put behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,11 @@ class ReasoningPath:
     """Normalised; None when the path states no answer."""
     finish: FinishReason
     new_tokens: int
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end; see `unfinished` for what follows where it did not."""
+        return self.finish == "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +176,11 @@ class Response:
     finish: FinishReason
     new_tokens: int
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end; see `unfinished` for what follows where it did not."""
+        return self.finish == "stop"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -190,6 +210,13 @@ class Verdict:
     """Why there is no score; None where there is one."""
     text: str
     """The judge's own words; empty for a judge that has none."""
+    finish: FinishReason = "stop"
+    """How those words ended."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end; see `unfinished` for what follows where it did not."""
+        return self.finish == "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +226,8 @@ class Pair:
     prompt: str | tuple[Message, ...]
     chosen: str
     rejected: str
+    rejected_finished: bool = True
+    """False: the rejected response was cut off, and no end token is put behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +241,8 @@ class Match:
     prompt: str
     first: str
     second: str
+    first_finish: FinishReason = "stop"
+    second_finish: FinishReason = "stop"
 
 
 @dataclass(frozen=True, slots=True)

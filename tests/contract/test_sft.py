@@ -159,6 +159,27 @@ def test_turns_go_through_the_chat_template(base: Path) -> None:
     assert tokenizer.decode(list(row.ids[row.prompt_tokens :])) == "w2 <eos>"
 
 
+def test_an_unfinished_completion_gets_no_end_token_neither_ours_nor_the_templates(
+    base: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    turns = (Message("user", "w1"),)
+    examples = [Example(p, "w2 w3", done) for p in ("w1", turns) for done in (True, False)]
+    plain, cut, chat, cut_chat = tokenise(examples, tokenizer, [_EOS], 64).rows
+    w2, w3 = (tokenizer.convert_tokens_to_ids(word) for word in ("w2", "w3"))
+    completions = [row.ids[row.prompt_tokens :] for row in (plain, cut, chat, cut_chat)]
+    assert completions == [(w2, w3, _EOS), (w2, w3)] * 2
+
+
+def test_a_completion_is_never_cut_to_fit_so_no_end_token_stands_behind_half_of_it(
+    base: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    for completion in ("w2 w3 w4", ""):
+        found = tokenise([Example("w1", completion, finished=False)], tokenizer, [_EOS], 3)
+        assert (found.rows, found.dropped) == ((), 1)
+
+
 def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_row(base: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
     examples = [Example("w1 w2 w3 w4", " w5"), Example("w1", " w2 w3 w4 w5")]

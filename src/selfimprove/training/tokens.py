@@ -37,12 +37,13 @@ def tokenise(
     stop: Sequence[int],
     max_length: int,
 ) -> Tokenised:
-    """Tokenise examples, each completion ending in a stop token that is trained.
+    """Tokenise examples, each finished completion ending in a stop token that is trained.
 
     Args:
         examples: what to teach.
         tokenizer: the model's own.
-        stop: token ids that end a turn; the first one is appended where none is there.
+        stop: token ids that end a turn; the first one is appended where none is there, but never
+            to an unfinished completion, which loses its template's own.
         max_length: in tokens; the prompt loses its beginning first.
     """
     rows, longer = tokenise_each(examples, tokenizer, stop, max_length)
@@ -61,7 +62,8 @@ def tokenise_each(
     Returns:
         the rows, and how many of them lost the beginning of their prompt.
     """
-    rows = [_end(*pair, stop) for pair in _encode(examples, tokenizer)]
+    encoded = zip(examples, _encode(examples, tokenizer), strict=True)
+    rows = [_end(*pair, stop, finished=example.finished) for example, pair in encoded]
     longer = sum(len(p) + len(c) > max_length and len(c) < max_length for p, c in rows)
     return [_fit(prompt, completion, max_length) for prompt, completion in rows], longer
 
@@ -142,17 +144,19 @@ def _bos_once(ids: list[int], bos: int | None) -> list[int]:
 
 
 def _end(
-    prompt: list[int], completion: list[int], stop: Sequence[int]
+    prompt: list[int], completion: list[int], stop: Sequence[int], *, finished: bool
 ) -> tuple[list[int], list[int]]:
-    """End the completion with a stop token, and with nothing behind it."""
+    """End a finished completion with a stop token, an unfinished one with its own last token."""
     last = next((i for i in reversed(range(len(completion))) if completion[i] in stop), None)
+    if not finished:
+        return prompt, completion[:last]
     return prompt, [*completion, stop[0]] if last is None else completion[: last + 1]
 
 
 def _fit(prompt: list[int], completion: list[int], max_length: int) -> TokenisedExample | None:
     """Cut the beginning of the prompt; at least one of its tokens must stay to predict from."""
     room = max_length - len(completion)
-    if room < 1 or not prompt:
+    if room < 1 or not prompt or not completion:
         return None
     kept = prompt[-room:]
     return TokenisedExample((*kept, *completion), len(kept))
