@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from selfimprove.data.sources import Source
 from selfimprove.methods.self_rewarding_seeds import (
     ReviewsConfig,
@@ -54,6 +56,31 @@ def test_a_tie_an_inversion_and_a_missing_score_are_dropped_with_their_reason():
 def test_the_vote_nearest_to_the_mean_speaks():
     made = _reviews([_ROW], {("a", 0): [5.0, 3.0, 4.0], ("a", 1): [1.0, 1.0, 1.0]})
     assert made.rows[0].response == "S4.0"
+
+
+@pytest.mark.parametrize(
+    ("best", "worst", "why"),
+    [
+        # Means 4.33 and 3.67 rank them, but each is nearest to a vote of 4: the examples would tie.
+        ([4.0, 4.0, 5.0], [4.0, 4.0, 3.0], "the verdicts to be shown do not"),
+        # Means 2.33 and 2 rank them, but what is shown says 1 of the better and 2 of the worse.
+        ([5.0, 1.0, 1.0], [2.0, 2.0, 2.0], "the verdicts to be shown do not"),
+        # 5 and 4 are shown, but the judge's mean of both is 4: it does not prefer either.
+        ([5.0, 3.0], [4.0, 4.0], "scores do not"),
+    ],
+)
+def test_the_verdicts_that_are_shown_must_rank_the_responses_too(best, worst, why):
+    made = _reviews([_ROW], {("a", 0): best, ("a", 1): worst})
+    assert list(made.rows) == []
+    assert [d.why for d in made.funnels[0].dropped] == [f"{why} rank the responses as people did"]
+
+
+def test_with_less_agreement_the_shown_verdicts_must_reach_the_share_as_well():
+    row = Ranked("a", "oasst", "Ask.", ("x", "y", "z"))
+    scores = {("a", 0): [5.0], ("a", 1): [4.0, 4.0, 5.0], ("a", 2): [4.0, 4.0, 3.0]}
+    # The means order all three pairs, the shown 5, 4, 4 two of them.
+    assert len(_reviews([row], scores, ReviewsConfig(agreement=0.6, balance=False)).rows) == 3
+    assert len(_reviews([row], scores, ReviewsConfig(agreement=0.7, balance=False)).rows) == 0
 
 
 def test_the_commonest_score_is_cut_down_to_the_second():

@@ -1,18 +1,19 @@
 """Judging examples (EFT) from people's rankings: the baseline's own verdicts that agree (Sec. 2.1).
 
 Rankings come without reasons or points. So the SFT baseline judges each ranked response; where its
-points put the responses of a prompt in the people's order, its words become examples. The commonest
-score is cut down, since a judge that gives everything a 4 is right too often.
+points put the responses of a prompt in the people's order, its words become examples: the mean of
+its votes must do so, and so must the votes whose words are taken. The commonest score is cut down,
+since a judge that gives everything a 4 is right too often.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -34,13 +35,16 @@ __all__ = ["ReviewsConfig", "SeedFilesConfig", "agreeing_reviews", "siblings", "
 _ENGINE: Final = EngineConfig(chat=True)
 _SHARD: Final = 256
 
+Key: TypeAlias = tuple[str, int]
+"""A ranked response: its prompt's id, and its rank."""
+
 
 class ReviewsConfig(Config):
     """Which verdicts become judging examples."""
 
     agreement: float = Field(default=1.0, gt=0, le=1)
-    """Least share of a prompt's pairs of responses that the verdicts must order as people did; ties
-    do not. Paper: the ranking must agree."""
+    """Least share of a prompt's pairs of responses that the verdicts must order as people did, by
+    their means and by the votes that are shown; ties do not. Paper: the ranking must agree."""
     balance: bool = True
     """Cut the commonest score down to the second commonest. Paper: score 4 was cut down."""
 
@@ -65,23 +69,25 @@ def agreeing_reviews(  # noqa: PLR0913  rankings, what was said of them, and wha
 ) -> Filtered[Demonstration]:
     """Return `given` and the verdicts that agree with people's rankings, as judging examples.
 
-    Of a response's votes the first one of the score nearest to their mean is taken.
+    Of a response's votes the first one of the score nearest to their mean is taken. A pair of
+    responses counts as ordered where both the means and the votes taken put it in people's order.
     """
     scores = mean_scores(verdicts)
+    taken = _taken(verdicts, scores)
     text_of = {(r.prompt_id, r.index): r.text for r in shown}
     kept: list[tuple[float, Demonstration]] = []
     dropped: Counter[str] = Counter()
     for row in ranked:
-        why = _why_dropped(row, scores, config)
+        why = _why_dropped(row, scores, taken, config)
         if why:
             dropped[why] += 1
             continue
-        for verdict in _nearest(row, verdicts, scores):
+        for verdict in (taken[row.id, rank] for rank in range(len(row.responses))):
             key = f"{row.id}#{verdict.index}"
             response = text_of[row.id, verdict.index]
             asked = judge_prompt(prompt).filled(key, row.prompt, response)
             example = Demonstration(f"eft-{key}", row.source, asked, verdict.text)
-            kept.append((verdict.score or 0.0, example))
+            kept.append((_points(verdict), example))
     balanced = _balanced(kept, seed) if config.balance else kept
     drops = tuple(Drop(w, n) for w, n in dropped.most_common())
     agreeing = Funnel("rankings that the baseline agrees with", len(ranked),
@@ -92,30 +98,38 @@ def agreeing_reviews(  # noqa: PLR0913  rankings, what was said of them, and wha
 
 
 def _why_dropped(
-    row: Ranked, scores: dict[tuple[str, int], float], config: ReviewsConfig
+    row: Ranked,
+    means: Mapping[Key, float],
+    taken: Mapping[Key, Verdict],
+    config: ReviewsConfig,
 ) -> str | None:
-    told = [scores.get((row.id, rank)) for rank in range(len(row.responses))]
-    known = [score for score in told if score is not None]
-    if len(known) < len(told):
+    keys = [(row.id, rank) for rank in range(len(row.responses))]
+    if any(key not in means for key in keys):
         return "a response without a score"
-    pairs = list(combinations(known, 2))
-    agreeing = sum(better > worse for better, worse in pairs)
-    if agreeing < config.agreement * len(pairs):
+    pairs = list(combinations(keys, 2))  # people's better one first
+    by_mean = [(a, b) for a, b in pairs if means[a] > means[b]]
+    by_both = [(a, b) for a, b in by_mean if _points(taken[a]) > _points(taken[b])]
+    if len(by_mean) < config.agreement * len(pairs):
         return "scores do not rank the responses as people did"
+    if len(by_both) < config.agreement * len(pairs):
+        return "the verdicts to be shown do not rank the responses as people did"
     return None
 
 
-def _nearest(
-    row: Ranked, verdicts: Sequence[Verdict], scores: dict[tuple[str, int], float]
-) -> list[Verdict]:
-    votes: dict[int, list[Verdict]] = {}
+def _taken(verdicts: Sequence[Verdict], means: Mapping[Key, float]) -> dict[Key, Verdict]:
+    """Return the vote of each scored response whose words are taken."""
+    votes: dict[Key, list[Verdict]] = {}
     for verdict in verdicts:
-        if verdict.prompt_id == row.id and verdict.score is not None:
-            votes.setdefault(verdict.index, []).append(verdict)
-    return [
-        min(cast, key=lambda v: abs((v.score or 0.0) - scores[row.id, rank]))
-        for rank, cast in sorted(votes.items())
-    ]
+        if verdict.score is not None:
+            votes.setdefault((verdict.prompt_id, verdict.index), []).append(verdict)
+    return {
+        key: min(cast, key=lambda v: abs(_points(v) - means[key])) for key, cast in votes.items()
+    }
+
+
+def _points(verdict: Verdict) -> float:
+    """Return the score of a verdict that is known to have one."""
+    return verdict.score or 0.0
 
 
 def _balanced(
