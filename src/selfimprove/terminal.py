@@ -83,6 +83,12 @@ def _headline(head: Mapping[str, Any]) -> str:
             f"{head['after']:.2f}{scale} points ({head['difference']:+.2f}, "
             f"95 % interval {low:+.2f} to {high:+.2f})"
         )
+    if head.get("unit") == "wins":
+        return (
+            f"{head['arm']}: {head['metric']} on {head['n']} held-out prompts: {head['after']:.1%} "
+            f"({head['difference'] * 100:+.1f} points from an even match, 95 % interval "
+            f"{low * 100:+.1f} to {high * 100:+.1f})"
+        )
     return (
         f"{head['metric']} on {head['n']} held-out questions: {head['before']:.1%} -> "
         f"{head['after']:.1%} ({head['difference'] * 100:+.1f} points, 95 % interval "

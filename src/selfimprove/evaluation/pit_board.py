@@ -1,13 +1,15 @@
 """What a PIT run reports: every system's held-out responses, scored alike and compared in pairs.
 
 A system is a way to a response: the policy, a step of improvement, a baseline. All answer the same
-held-out prompts, several draws each, draw i of one against draw i of the other. They are scored by
-R_P of the run, by the tiny world's oracle where its prompts are asked, and by a judge where one is
-named; what is said first is by the one that had no part in the training.
+held-out prompts, draw i of one against draw i of the other. They are scored by R_P of the run, by the
+tiny world's oracle where its prompts are asked, and by a judge where one is named; what is said first
+is by the one that had no part in the training. A judge that gives no points, a pairwise one, is asked
+about systems that are compared in full: each with the one it came from, and with where its chain began.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -21,11 +23,12 @@ from selfimprove.data.preferences import InFold, Preference, of_fold, read_prefe
 from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
-from selfimprove.evaluation.head_to_head import head_to_head, matches
+from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.response_board import Kind, difference, outcomes_of
 from selfimprove.evaluation.true_scores import oracle_scores
+from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.judges.gap import Improved, Scored, four_of, gap_scores, reward_scores
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.rows import Rows
@@ -33,7 +36,7 @@ from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
-from selfimprove.types import ModelRef, Response
+from selfimprove.types import ModelRef, Outcome, Response
 
 __all__ = ["ImprovementsConfig", "PitBoard", "System"]
 
@@ -62,16 +65,13 @@ class ImprovementsConfig(Config):
     """Who has the first word. oracle: the tiny world's own; judge: the judge below; reward: R_P of
     the run, which the policy was trained by."""
     judge: JudgeConfig | None = None
-    """A judge that is no model of this run."""
+    """A judge that is no model of this run; a pairwise one compares each system with the one it came
+    from."""
     shard_prompts: int = Field(default=128, ge=1)
     """Prompts a shard; a kill loses at most one shard."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.judge is not None and self.judge.kind == "pairwise":
-            raise ValueError(
-                "evaluation.judge: a judge that gives points is needed, not a pairwise one"
-            )
         if self.judge is not None and self.judge.model == "self" and self.judge.kind != "random":
             raise ValueError(
                 "evaluation.judge.model must name a model that takes no part in the run"
@@ -83,6 +83,11 @@ class ImprovementsConfig(Config):
         ):
             raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether the judge compares systems with each other, and gives none of them points."""
+        return self.judge is not None and self.judge.kind == "pairwise"
 
     def sampling(self, max_tokens: int) -> SamplingConfig:
         """How responses are drawn that are no step of improvement."""
@@ -102,7 +107,9 @@ class System:
     data: Rows[Any] | None
     responses: Rows[Response]
     scores: dict[str, Scores]
-    """By who scores: reward, oracle, judge."""
+    """By who gives points: reward, oracle, judge."""
+    before: str | None
+    """The system that it came from; None where nothing was before it."""
 
     def by_prompt(self, scorer: str) -> dict[str, float]:
         """Return the mean score of each prompt's responses."""
@@ -173,7 +180,7 @@ class PitBoard:
             model: that made the responses.
             responses: to the held-out prompts.
             asked: the same responses as a reward model reads them.
-            against: systems that it is compared with in full.
+            against: systems that it is compared with in full, first the one it came from.
             parent: the model it came from.
             data: what it was trained on.
             round_number: of improvement.
@@ -184,13 +191,14 @@ class PitBoard:
             scores["oracle"] = mean_scores(
                 self.steps.rows(f"{name}-truth", oracle_scores, responses)
             )
-        if self.config.judge is not None:
+        if self.config.judge is not None and not self.config.compares:
             by = judging_model(self.config.judge, model)
             said = self.steps.sharded(f"{name}-verdicts", judge, responses, by, self.config.judge,
                                       self.engine, self.seed,
                                       shard_items=self.config.shard_prompts)  # fmt: skip
             scores["judge"] = mean_scores(said)
-        system = System(name, kind, round_number, model, parent, data, responses, scores)
+        system = System(name, kind, round_number, model, parent, data, responses, scores,
+                        before=next(iter(against), None))  # fmt: skip
         (self.aside if aside else self.systems).append(system)
         self.compared += [(name, other) for other in against]
         return system
@@ -204,14 +212,19 @@ class PitBoard:
         """Return a system by its name."""
         return next(s for s in (*self.systems, *self.aside) if s.name == name)
 
-    def head_to_head(self, first: str, second: str, scorer: str | None = None) -> dict[str, Any]:
-        """Compare two systems, draw by draw, by the first or another scorer."""
-        scorer = scorer or self.config.scorer
-        ours, theirs = self.system(first), self.system(second)
-        matched = matches(ours.responses.items, theirs.responses.items)
-        outcomes = outcomes_of(matched, ours.scores[scorer], theirs.scores[scorer])
-        return head_to_head(outcomes, first=first, second=second, judge=scorer,
-                            set=self.set_name).as_dict()  # fmt: skip
+    def head_to_head(self, first: str, second: str) -> HeadToHead:
+        """Compare two systems, draw by draw, by the first scorer."""
+        scorer = self.config.scorer
+        outcomes = self._outcomes(self.system(first), self.system(second), scorer)
+        return head_to_head(outcomes, first=first, second=second, judge=scorer, set=self.set_name)
+
+    def _outcomes(self, first: System, second: System, scorer: str) -> Sequence[Outcome]:
+        if scorer == "judge" and self.config.judge is not None and self.config.compares:
+            by = Comparing(self.steps, self.config.judge, self.engine, self.seed,
+                           self.config.shard_prompts * self.config.draws)  # fmt: skip
+            return by.outcomes(first, second, current=first.model).items
+        matched = matches(first.responses.items, second.responses.items)
+        return outcomes_of(matched, first.scores[scorer], second.scores[scorer])
 
     @property
     def set_name(self) -> str:
@@ -232,13 +245,21 @@ class PitBoard:
                 "seed": self.seed,
                 "headline": self._headline(base, self.system(last)),
                 "arms": [self._figures(system, base) for system in self.systems],
-                "head_to_head": [self.head_to_head(a, b) for a, b in self.compared],
+                "head_to_head": [self.head_to_head(a, b).as_dict() for a, b in self.compared],
                 "pairs_of_systems": self._pairs(),
                 **self.told,
             },
         )
 
+    @property
+    def _by_wins(self) -> bool:
+        """Whether the first word has a judge that compares."""
+        return self.config.scorer == "judge" and self.config.compares
+
     def _headline(self, base: System, last: System) -> dict[str, Any]:
+        if self._by_wins:
+            return headline_of_wins(self.head_to_head(last.name, base.name), base=base.name,
+                                    on=self.set_name, prompts=len(base.responses))  # fmt: skip
         scorer = self.config.scorer
         before, after = base.by_prompt(scorer), last.by_prompt(scorer)
         told = difference(before, after)
@@ -256,15 +277,28 @@ class PitBoard:
         }
 
     def _figures(self, system: System, base: System) -> dict[str, Any]:
+        told = self._wins(system, base) if self._by_wins else self._points(system, base)
+        tokens = fmean(r.new_tokens for r in system.responses)
         return {
             "name": system.name,
             "kind": system.kind,
             "round": system.round,
             "step": system.responses.folder.name,
-            "scores": [self._score(system, base, self.config.scorer)],
+            "scores": [{**told, "mean_tokens": tokens}] if told else [],
         }
 
-    def _score(self, system: System, base: System, scorer: str) -> dict[str, Any]:
+    def _wins(self, system: System, base: System) -> dict[str, Any] | None:
+        """Return the win rate against the system before; the base's where the two are compared."""
+        if system.before is None:
+            return None
+        meets_base = (system.name, base.name) in self.compared
+        return score_of_wins(
+            self.head_to_head(system.name, system.before),
+            self.head_to_head(system.name, base.name) if meets_base else None,
+        )
+
+    def _points(self, system: System, base: System) -> dict[str, Any]:
+        scorer = self.config.scorer
         means = system.by_prompt(scorer)
         told = mean(list(means.values()))
         return {
@@ -276,17 +310,23 @@ class PitBoard:
             "interval": [told.low, told.high],
             "n": told.n,
             "unanswered": len(system.responses) - len(system.scores[scorer]),
-            "mean_tokens": fmean(r.new_tokens for r in system.responses),
             "versus_base": None if system is base else difference(base.by_prompt(scorer), means),
         }
 
     def _pairs(self) -> list[dict[str, Any]]:
-        """Compare every two systems by everyone who scores: shares of win, tie and loss."""
-        return [
-            {"first": a.name, "second": b.name, "scorer": scorer, **_win_tie_lose(a, b, scorer)}
+        """Compare every two systems by everyone who gives points, those compared in full by all."""
+        found = [
+            {"first": a.name, "second": b.name, "scorer": scorer, **_win_tie_lose(signs)}
             for a, b in combinations(self.systems, 2)
             for scorer in a.scores
+            if (signs := _signs(a.scores[scorer], b.scores[scorer]))
         ]
+        for a, b in self.compared if self.config.compares else ():
+            decided = self._outcomes(self.system(a), self.system(b), "judge")
+            told = _win_tie_lose([(o.prompt_id, _sign(o.preference, 0.5)) for o in decided
+                                  if o.preference is not None])  # fmt: skip
+            found.append({"first": a, "second": b, "scorer": "judge", **told})
+        return found
 
 
 _METRICS = {
@@ -310,19 +350,26 @@ def _worth(held_out: Sequence[Preference]) -> dict[str, tuple[float, float]]:
     }
 
 
-def _win_tie_lose(first: System, second: System, scorer: str) -> dict[str, Any]:
+def _sign(one: float, other: float) -> int:
+    return (one > other) - (one < other)
+
+
+def _signs(ours: Scores, theirs: Scores) -> list[tuple[str, int]]:
+    """Return, with its prompt, who has the higher score of each draw that both have one for."""
+    return [(key[0], _sign(ours[key], theirs[key])) for key in ours if key in theirs]
+
+
+def _win_tie_lose(signs: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """Return shares, and the win share less the share of losses, bootstrapped over prompts."""
-    ours, theirs = first.scores[scorer], second.scores[scorer]
-    both = [key for key in ours if key in theirs]
-    signs = [(ours[key] > theirs[key]) - (ours[key] < theirs[key]) for key in both]
     by_prompt: dict[str, list[int]] = {}
-    for (prompt, _), sign in zip(both, signs, strict=True):
+    for prompt, sign in signs:
         by_prompt.setdefault(prompt, []).append(sign)
     told = mean([fmean(found) for found in by_prompt.values()])
+    counted = Counter(sign for _, sign in signs)
     return {
-        "win": signs.count(1) / len(signs),
-        "tie": signs.count(0) / len(signs),
-        "lose": signs.count(-1) / len(signs),
+        "win": counted[1] / len(signs),
+        "tie": counted[0] / len(signs),
+        "lose": counted[-1] / len(signs),
         "difference": told.value,
         "interval": [told.low, told.high],
         "n": len(signs),

@@ -14,6 +14,7 @@ from typing import Any
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.response_board import ResponsesConfig, outcomes_of
+from selfimprove.evaluation.win_rates import Comparing, from_even
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
@@ -23,7 +24,14 @@ from selfimprove.types import ModelRef, Response, Verdict
 
 __all__ = ["Decision", "Gate"]
 
-_Judged = tuple[Rows[Response], Rows[Verdict]]
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A model with its responses to the validation prompts."""
+
+    name: str
+    model: ModelRef
+    responses: Rows[Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,10 @@ class Decision:
         best = next((t for t in self.tried if t.first == self.chosen), None)
         if best is None:
             return {"round": round_number, "promoted": self.promoted, "reason": self.reason}
-        low, high = best.win_rate_interval
         return {
             "round": round_number,
             "promoted": self.promoted,
-            "difference": best.win_rate - 0.5,
-            "interval": [low - 0.5, high - 0.5],
+            **from_even(best),
             "n": best.n,
             "set": "validation prompts",
             "reason": self.reason,
@@ -73,39 +79,47 @@ class Gate:
 
         Without validation prompts the last child is chosen and promoted unseen.
         """
-        name, model = parent
         if not self.config.validation:
             return Decision(*children[-1], promoted=True, reason="no validation prompts", tried=())
-        by = judging_model(self.judge, model)
-        before = self._judged(name, model, (name, by))
-        tried = tuple(
-            self._compare((child, self._judged(child, one, (name, by))), (name, before))
-            for child, one in children
-        )
+        before = self._answering(*parent)
+        tried = tuple(self._compare(self._answering(*child), before) for child in children)
         best = max(tried, key=lambda told: told.win_rate)
         promoted = best.win_rate >= 0.5
         word = "not worse than" if promoted else "worse than"
         reason = (
-            f"{best.first} is {word} {name} by {name}'s own judgement: {best.wins} won, "
-            f"{best.losses} lost, {best.ties} tied"
+            f"{best.first} is {word} {before.name} by {before.name}'s own judgement: "
+            f"{best.wins} won, {best.losses} lost, {best.ties} tied"
         )
         return Decision(best.first, dict(children)[best.first], promoted, reason, tried)
 
-    def _judged(self, name: str, model: ModelRef, judged_by: tuple[str, ModelRef]) -> _Judged:
-        step, (judge_name, by) = f"{name}-validation", judged_by
+    def _answering(self, name: str, model: ModelRef) -> _Candidate:
         prompts = self.steps.rows("validation-prompts", read_prompts, self.config.validation)
-        responses = self.steps.sharded(step, respond, prompts, model, self.config.sampling,
-                                       self.engine, self.seed,
+        responses = self.steps.sharded(f"{name}-validation", respond, prompts, model,
+                                       self.config.sampling, self.engine, self.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
-        verdicts = self.steps.sharded(f"{step}-by-{judge_name}", judge, responses, by, self.judge,
-                                      self.engine, self.seed,
-                                      shard_items=self.config.shard_prompts * self.config.draws)  # fmt: skip
-        return responses, verdicts
+        return _Candidate(name, model, responses)
 
-    def _compare(self, child: tuple[str, _Judged], parent: tuple[str, _Judged]) -> HeadToHead:
-        (first, (ours, our_scores)), (second, (theirs, their_scores)) = child, parent
-        outcomes = outcomes_of(
-            matches(ours.items, theirs.items), mean_scores(our_scores), mean_scores(their_scores)
-        )
-        return head_to_head(outcomes, first=first, second=second,
-                            judge=f"{second}'s own judgement", set="validation prompts")  # fmt: skip
+    def _compare(self, child: _Candidate, parent: _Candidate) -> HeadToHead:
+        """Compare the two as the parent judges: match by match where its judge compares."""
+        if self.judge.kind == "pairwise":
+            by = Comparing(self.steps, self.judge, self.engine, self.seed, self._shard)
+            outcomes = by.outcomes(child, parent, of="validation", current=parent.model).items
+        else:
+            matched = matches(child.responses.items, parent.responses.items)
+            ours, theirs = (self._scores(one, by=parent) for one in (child, parent))
+            outcomes = tuple(outcomes_of(matched, ours, theirs))
+        return head_to_head(outcomes, first=child.name, second=parent.name,
+                            judge=f"{parent.name}'s own judgement",
+                            set="validation prompts")  # fmt: skip
+
+    def _scores(self, one: _Candidate, by: _Candidate) -> dict[tuple[str, int], float]:
+        verdicts: Rows[Verdict] = self.steps.sharded(
+            f"{one.name}-validation-by-{by.name}", judge, one.responses,
+            judging_model(self.judge, by.model), self.judge, self.engine, self.seed,
+            shard_items=self._shard)  # fmt: skip
+        return mean_scores(verdicts)
+
+    @property
+    def _shard(self) -> int:
+        """Responses a shard: whole prompts."""
+        return self.config.shard_prompts * self.config.draws

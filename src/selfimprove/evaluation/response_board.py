@@ -1,7 +1,8 @@
 """What a run on open-ended prompts measures: every arm's responses, its judge, the gate, lineage.
 
-All arms answer the same held-out prompts, several draws each; differences are taken prompt by
-prompt. The truth that they are measured by (`true_scores`) reaches no training.
+All arms answer the same held-out prompts; differences are taken prompt by prompt. Who measures
+either gives points (`true_scores`), or, a pairwise judge, compares each arm with the one before it
+(`win_rates`). Neither reaches any training.
 """
 
 from __future__ import annotations
@@ -17,18 +18,12 @@ from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.evaluation.head_to_head import head_to_head, matches
+from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
 from selfimprove.evaluation.true_scores import oracle_scores, read_rated, responses_of
-from selfimprove.judges.judge import (
-    JudgeConfig,
-    compare,
-    judge,
-    judging_model,
-    mean_scores,
-    outcome,
-)
+from selfimprove.evaluation.win_rates import Comparing, mirrored, score_of_wins
+from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores, outcome
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import respond
@@ -59,7 +54,8 @@ class ResponsesConfig(Config):
     scorer: Literal["oracle", "judge"] = "judge"
     """oracle: the tiny world's own, for its prompts alone; judge: the judge below."""
     judge: JudgeConfig | None = None
-    """A judge that is no model of this run, e.g. a reward model or one behind a server."""
+    """A judge that is no model of this run, e.g. a reward model or one behind a server; where one is
+    named it measures, whatever `scorer` is. A pairwise one compares each arm with the one before it."""
     judging: Sources = ()
     """Held-out responses of known worth (rankings, or a tiny split) on which every judge of the
     run is measured."""
@@ -81,6 +77,11 @@ class ResponsesConfig(Config):
         return self.judge is not None and self.judge.model == "self" and self.judge.kind != "random"
 
     @property
+    def compares(self) -> bool:
+        """Whether arms are compared with each other, and none of them is worth any points."""
+        return self.judge is not None and self.judge.kind == "pairwise"
+
+    @property
     def sampling(self) -> SamplingConfig:
         """How measured responses are drawn."""
         return SamplingConfig(n=self.draws, temperature=self.temperature, top_p=self.top_p,
@@ -98,8 +99,8 @@ class Arm:
     parent: ModelRef | None
     data: Rows[Any] | None
     responses: Rows[Response]
-    truth: Rows[Verdict]
-    """What the responses are really worth."""
+    truth: tuple[Verdict, ...]
+    """What the responses are really worth; none where a pairwise judge compares them."""
 
     def by_prompt(self) -> Means:
         """Return the mean true score of each prompt's responses; without any, a prompt is absent."""
@@ -135,23 +136,32 @@ class ResponseBoard:
         data: Rows[Any] | None = None,
         round_number: int = 0,
     ) -> Arm:
-        """Let a model answer the held-out prompts, and score its responses by the truth."""
+        """Let a model answer the held-out prompts, and score its responses by the truth.
+
+        Raises:
+            DataError: a judge that compares decided no match with the arm before.
+            JudgeError: too many responses or matches of a shard got no score.
+        """
         responses = self.steps.sharded(f"{name}-responses", respond, self.held_out(), model,
                                        self.config.sampling, self.engine, self.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
         arm = Arm(name, kind, round_number, model, parent, data, responses,
                   self._true_scores(f"{name}-truth", responses, model))  # fmt: skip
         self.arms.append(arm)
+        if self.config.compares and (before := self.before(arm)):
+            self.against(arm, before)  # at once: a judge that decides nothing must not wait
         return arm
 
     def _true_scores(
         self, step: str, responses: Rows[Response], current: ModelRef
-    ) -> Rows[Verdict]:
+    ) -> tuple[Verdict, ...]:
+        if self.config.compares:
+            return ()
         if self.config.judge is None:
-            return self.steps.rows(step, oracle_scores, responses)
+            return self.steps.rows(step, oracle_scores, responses).items
         by = judging_model(self.config.judge, current)
         return self.steps.sharded(step, judge, responses, by, self.config.judge, self.engine,
-                                  self.seed, shard_items=self._shard)  # fmt: skip
+                                  self.seed, shard_items=self._shard).items  # fmt: skip
 
     @property
     def _shard(self) -> int:
@@ -208,31 +218,63 @@ class ResponseBoard:
                 return arm
         raise ConfigError(f"no arm {name!r} was measured; there are {[a.name for a in self.arms]}")
 
-    def against(self, first: Arm, second: Arm) -> dict[str, Any]:
-        """Compare two arms, draw by draw, on the held-out prompts."""
-        outcomes = self._outcomes(first, second)
-        told = head_to_head(outcomes, first=first.name, second=second.name,
+    def before(self, arm: Arm) -> Arm | None:
+        """Return what an arm is first compared with: a control's start, else the model before it."""
+        if arm.kind == "control":
+            return next((a for a in self.arms if a.model == arm.parent), None)
+        line = [a for a in self.arms if a.kind != "control"]
+        place = [a.name for a in line].index(arm.name)
+        return line[place - 1] if place else None
+
+    def against(self, first: Arm, second: Arm) -> HeadToHead:
+        """Compare two arms, draw by draw, on the held-out prompts.
+
+        Raises:
+            DataError: no match has a result.
+        """
+        return head_to_head(self._outcomes(first, second), first=first.name, second=second.name,
                             judge=self.truth_name, set=self.set_name)  # fmt: skip
-        return told.as_dict()
 
     def _outcomes(self, first: Arm, second: Arm) -> Sequence[Outcome]:
-        matched = matches(first.responses.items, second.responses.items)
-        if self.config.judge is not None and self.config.judge.kind == "pairwise":
-            step = f"{first.name}-against-{second.name}"
-            pairs = self.steps.rows(f"{step}-matches", matches, first.responses, second.responses)
-            by = judging_model(self.config.judge, first.model)
-            decided = self.steps.sharded(step, compare, pairs, by, self.config.judge, self.engine,
-                                      self.seed, shard_items=self._shard)  # fmt: skip
-            return decided.items
-        return outcomes_of(matched, mean_scores(first.truth), mean_scores(second.truth))
+        if self.config.judge is None or not self.config.compares:
+            matched = matches(first.responses.items, second.responses.items)
+            return outcomes_of(matched, mean_scores(first.truth), mean_scores(second.truth))
+        by = Comparing(self.steps, self.config.judge, self.engine, self.seed, self._shard)
+        if self.arms.index(first) > self.arms.index(second):
+            return by.outcomes(first, second, current=first.model).items
+        # Each two are judged once, the later against the earlier.
+        return mirrored(by.outcomes(second, first, current=second.model))
 
     @property
     def set_name(self) -> str:
         """The held-out prompts, in words."""
         return ", ".join(f"{s.format} {s.source.rsplit('/', 1)[-1]}" for s in self.config.prompts)
 
-    def scores_of(self, arm: Arm, base: Arm) -> dict[str, Any]:
-        """Return an arm's mean true score, and its difference from the base, prompt by prompt."""
+    def score_of(self, arm: Arm, base: Arm) -> dict[str, Any] | None:
+        """Return an arm's mean true score, or its win rate against the arm before it.
+
+        The first arm of all has nothing before it, and no win rate.
+
+        Raises:
+            DataError: none of its responses has a score, or none of its matches a result.
+        """
+        told = self._wins_of(arm, base) if self.config.compares else self.points_of(arm, base)
+        tokens = sum(r.new_tokens for r in arm.responses) / len(arm.responses)
+        return told and {**told, "mean_tokens": tokens}
+
+    def _wins_of(self, arm: Arm, base: Arm) -> dict[str, Any] | None:
+        before = self.before(arm)
+        if before is None:
+            return None
+        against_base = None if arm is base else self.against(arm, base)
+        return score_of_wins(self.against(arm, before), against_base)
+
+    def points_of(self, arm: Arm, base: Arm) -> dict[str, Any]:
+        """Return an arm's mean true score, and its difference from the base, prompt by prompt.
+
+        Raises:
+            DataError: none of its responses has a score.
+        """
         means = arm.by_prompt()
         if not means:
             raise DataError(
@@ -249,7 +291,6 @@ class ResponseBoard:
             "interval": [estimate.low, estimate.high],
             "n": estimate.n,
             "unanswered": sum(v.score is None for v in arm.truth),
-            "mean_tokens": sum(r.new_tokens for r in arm.responses) / len(arm.responses),
             "versus_base": None if arm is base else difference(base.by_prompt(), means),
         }
 

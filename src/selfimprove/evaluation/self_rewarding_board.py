@@ -14,6 +14,7 @@ from selfimprove.evaluation.collapse import collapse
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
+from selfimprove.evaluation.win_rates import headline_of_wins
 from selfimprove.judges.judge import mean_scores
 from selfimprove.rows import Rows
 from selfimprove.types import Demonstration, Response, UserPrompt, Verdict
@@ -110,7 +111,7 @@ class SelfRewardingBoard(ResponseBoard):
                 "seed": self.seed,
                 "headline": self._headline(base, self.arm(last)),
                 "arms": [self._figures(arm, base) for arm in self.arms],
-                "head_to_head": [self.against(a, b) for a, b in self._compared()],
+                "head_to_head": [self.against(a, b).as_dict() for a, b in self._compared()],
                 "judge_cards": self.cards,
                 "pairs": self.rounds,
                 "own_prompts": self.written,
@@ -130,7 +131,14 @@ class SelfRewardingBoard(ResponseBoard):
             yield next(a for a in self.arms if a.kind == "method"), control
 
     def _headline(self, base: Arm, last: Arm) -> dict[str, Any]:
-        before, after = self.scores_of(base, base), self.scores_of(last, base)
+        if self.config.compares:
+            told = None if last is base else self.against(last, base)
+            return headline_of_wins(told, base=base.name, on=self.set_name,
+                                    prompts=len(self.held_out()))  # fmt: skip
+        return self._headline_of_points(base, last)
+
+    def _headline_of_points(self, base: Arm, last: Arm) -> dict[str, Any]:
+        before, after = self.points_of(base, base), self.points_of(last, base)
         told = after["versus_base"] or {"difference": 0.0, "interval": [0.0, 0.0]}
         return {
             "metric": "mean score of responses",
@@ -151,7 +159,7 @@ class SelfRewardingBoard(ResponseBoard):
             "kind": arm.kind,
             "round": arm.round,
             "step": arm.responses.folder.name,
-            "scores": [self.scores_of(arm, base)],
+            "scores": [told] if (told := self.score_of(arm, base)) else [],
         }
 
     def _collapses(self) -> list[dict[str, Any]]:
@@ -160,7 +168,9 @@ class SelfRewardingBoard(ResponseBoard):
         before = None
         for arm in (arm for arm in self.arms if arm.kind != "control"):
             before = collapse(arm.name, arm.responses.items, mean_scores(arm.truth), before)
-            told.append(before.as_dict())
+            # A judge that compares tells no scores, so no ties of them either.
+            unknown = {"share_ties": None} if self.config.compares else {}
+            told.append({**before.as_dict(), **unknown})
         return told
 
     def _lineage(self, arm: Arm) -> dict[str, Any]:

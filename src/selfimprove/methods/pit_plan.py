@@ -84,7 +84,26 @@ def _measured(config: PitConfig, prompts: int) -> Iterator[Line]:
         0,
     )
     yield "pit-y1-responses", f"improve them, {steps} steps in all", steps * draws, 0
+    yield from _judged(config, prompts, systems=4 + steps)
     if n := config.baselines.best_of_n:
         yield f"best-of-{n}-responses", "draw and choose by R_P", n * draws, 0
     if rounds := config.baselines.self_refine:
         yield "self-refine-y1-responses", "feedback and refinement", 2 * rounds * draws, 0
+
+
+def _judged(config: PitConfig, prompts: int, systems: int) -> Iterator[Line]:
+    """A judge of pairs compares most systems with two others, each in both orders."""
+    judge = config.evaluation.judge
+    if judge is None or judge.kind in ("random", "reward_model"):
+        return
+    systems += bool(config.baselines.best_of_n) + (config.baselines.self_refine or 0)
+    said = systems * prompts * config.evaluation.draws * judge.votes * judge.max_tokens
+    if config.evaluation.compares:
+        yield (
+            f"pit-y1-against-policy-{config.start}",
+            "compare systems, in both orders",
+            4 * said,
+            0,
+        )
+    else:
+        yield "pit-y1-verdicts", f"judge {systems} systems", said, 0

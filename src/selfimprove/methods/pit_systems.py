@@ -73,7 +73,6 @@ def measure(
     bench = _Bench(config, steps, board, models, prompts)
     begins = {"sft": models.policy_sft, "rl": models.policy}
     drawn = {name: bench.original(name, model) for name, model in begins.items()}
-    board.compared.append(("policy-rl", "policy-sft"))
     # The chain that is told first, and the same M_PIT on what the other M_P responds.
     first = config.start
     other = "sft" if first == "rl" else "rl"
@@ -125,9 +124,10 @@ class _Bench:
         """Let M_P respond, and once more with another seed: the control that must show nothing."""
         first = self.drawn(f"policy-{name}", model, self.config.seed)
         again = self.drawn(f"policy-{name}-again", model, seed_of(self.config.seed, "again"))
-        parent = None if name == "sft" else self.models.policy_sft
+        trained = name == "rl"
         self.add(f"policy-{name}", "base" if name == self.config.start else "baseline", model, first,
-                 parent=parent)  # fmt: skip
+                 parent=self.models.policy_sft if trained else None,
+                 against=("policy-sft",) if trained else ())  # fmt: skip
         self.add(f"policy-{name}-again", "control", model, again, against=(f"policy-{name}",))
         return first
 
@@ -160,11 +160,11 @@ class _Bench:
     def chain(
         self, name: str, kind: Kind, model: ModelRef, start: Start, how: ImproveConfig
     ) -> list[Link]:
-        """Add every step of a chain, each against its start and the step before it."""
+        """Add every step of a chain, each against the step before it and against its start."""
         links = self.links(name, model, start.responses, how)
         before = start.name
         for number, link in enumerate(links, start=1):
-            against = dict.fromkeys((start.name, before))
+            against = dict.fromkeys((before, start.name))
             self.add(f"{name}-y{number}", kind, model, link.responses, against=tuple(against),
                      parent=self.models.pit_sft, round_number=number)  # fmt: skip
             before = f"{name}-y{number}"
@@ -189,7 +189,7 @@ class _Bench:
             self.chain(name, "baseline", model, start, once)
             table.append({"name": name, "system": f"{name}-y1"})
         self.board.told["ablations"] = [
-            {**row, **self.board.head_to_head(row["system"], start.name)} for row in table
+            {**row, **self.board.head_to_head(row["system"], start.name).as_dict()} for row in table
         ]
 
     def baselines(self, start: Start) -> None:
@@ -219,7 +219,7 @@ class _Bench:
             link = self.links(f"pit-at-{temperature:g}", self.models.pit, start.responses, how)[0]
             self.add(name, "method", self.models.pit, link.responses, aside=True)
             told = self.board.head_to_head(name, start.name)
-            tried.append({"temperature": temperature, **told})
+            tried.append({"temperature": temperature, **told.as_dict()})
         self.board.told["improvement_temperatures"] = tried
 
 

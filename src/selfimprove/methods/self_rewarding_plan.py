@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked, read_reviews
 from selfimprove.data.user_prompts import read_prompts
+from selfimprove.judges.judge import JudgeConfig
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line
 from selfimprove.methods.self_rewarding import SelfRewardingConfig
 
@@ -31,15 +32,15 @@ def lines(config: SelfRewardingConfig) -> Iterator[Line]:
         shown = sum(len(r.responses) for r in ranked)
         yield "ranked-verdicts", f"judge {shown} ranked responses", shown * _verdict(config), 0
     yield "m1-model", "fine-tune M1", 0, int((trained + reviews) * config.sft.epochs)
-    yield from measured.arm("sft", judged=True)
-    yield from measured.arm("m1", judged=True)
+    yield from measured.arm("sft")
+    yield from measured.arm("m1")
     for number in range(1, config.iterations + 1):
         yield from _round(config, number)
-        yield from measured.arm(f"m{number + 1}", judged=True)
+        yield from measured.arm(f"m{number + 1}")
         for control in config.controls if number == 1 else ():
             name = control.replace("_", "-")
             yield f"{name}-model", f"train the control arm '{control}'", 0, _pair_tokens(config)
-            yield from measured.arm(name, judged=False)
+            yield from measured.control(name, "sft" if control == "no_eft" else "m1")
 
 
 def _round(config: SelfRewardingConfig, number: int) -> Iterator[Line]:
@@ -54,9 +55,11 @@ def _round(config: SelfRewardingConfig, number: int) -> Iterator[Line]:
 
 def _verdict(config: SelfRewardingConfig) -> int:
     """Tokens that judging one response takes at most."""
-    return (
-        0 if config.judge.kind == "reward_model" else config.judge.votes * config.judge.max_tokens
-    )
+    if config.judge.kind == "reward_model":
+        return 0
+    # A pairwise judge compares every two responses in both orders: a prompt's n with n - 1 others.
+    asked = config.candidates.n - 1 if config.judge.kind == "pairwise" else 1
+    return asked * config.judge.votes * config.judge.max_tokens
 
 
 def _pair_tokens(config: SelfRewardingConfig) -> int:
@@ -71,18 +74,37 @@ def _tokens(characters: Iterator[int]) -> int:
 
 
 class _Measured:
-    """What measuring one arm costs."""
+    """What measuring the arms costs, in the order they are measured."""
 
     def __init__(self, config: SelfRewardingConfig) -> None:
         self._config = config
         self._prompts = len(read_prompts(config.evaluation.prompts))
+        self._line: list[str] = []
 
-    def arm(self, name: str, *, judged: bool) -> Iterator[Line]:
+    def arm(self, name: str) -> Iterator[Line]:
+        yield from self._answers(name)
+        yield from self._compared(name, self._line)
+        self._line.append(name)
+        if self._config.evaluation.judging:
+            yield f"{name}-judging", "judge held-out responses of known worth", 0, 0
+
+    def control(self, name: str, start: str) -> Iterator[Line]:
+        yield from self._answers(name)
+        yield from self._compared(name, dict.fromkeys((start, "m1", "m2")))
+
+    def _answers(self, name: str) -> Iterator[Line]:
         ask = self._config.evaluation
         tokens = self._prompts * ask.draws * ask.max_tokens
         yield f"{name}-responses", f"answer {self._prompts} held-out prompts", tokens, 0
-        if ask.judge:
-            said = self._prompts * ask.draws * ask.judge.votes * ask.judge.max_tokens
-            yield f"{name}-truth", "judge the answers for the report", said, 0
-        if judged and ask.judging:
-            yield f"{name}-judging", "judge held-out responses of known worth", 0, 0
+        if ask.judge and not ask.compares:
+            yield f"{name}-truth", "judge the answers for the report", self._said(ask.judge), 0
+
+    def _compared(self, name: str, others: Iterable[str]) -> Iterator[Line]:
+        """A judge that compares is asked about every two arms of the report, in both orders."""
+        ask = self._config.evaluation
+        if ask.judge and ask.compares:
+            for other in others:
+                yield f"{name}-against-{other}", "compare them", 2 * self._said(ask.judge), 0
+
+    def _said(self, judge: JudgeConfig) -> int:
+        return self._prompts * self._config.evaluation.draws * judge.votes * judge.max_tokens

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 __all__ = ["Arm", "ArmKind", "Calibration", "Decision", "Headline", "Score", "Summary", "Unit"]
 
 ArmKind: TypeAlias = Literal["base", "baseline", "method", "control"]
-Unit: TypeAlias = Literal["share", "points"]
+Unit: TypeAlias = Literal["share", "points", "wins"]
 Interval: TypeAlias = Annotated[tuple[FiniteFloat, FiniteFloat], "95%, low and high"]
 
 
@@ -33,7 +33,8 @@ class Headline(Stored):
     interval: Interval
     n: int
     unit: Unit = "share"
-    """share: fractions of questions; points: scores of responses."""
+    """share: fractions of questions; points: scores of responses; wins: fractions of comparisons, an
+    even match before."""
     highest: FiniteFloat | None = None
     """The best score, where the unit is points."""
 
@@ -55,6 +56,8 @@ class Score(Stored):
     domain: Literal["in", "out"] = "in"
     mode: str
     metric: str
+    against: str | None = None
+    """The opponent, where the value is a share of wins."""
     value: FiniteFloat
     interval: Interval | None = None
     n: int

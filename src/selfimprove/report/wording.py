@@ -41,16 +41,26 @@ def verdict(interval: tuple[float, float]) -> Verdict:
 def sentence(headline: Headline) -> str:
     """State the headline in one plain sentence."""
     unit = headline.unit
-    what = f"{headline.metric} on {headline.set}" if headline.set else headline.metric
-    course = f"{what} went from {amount(headline.before, unit)} to {amount(headline.after, unit)}"
-    if headline.highest is not None:
-        course += f" of {headline.highest:g}"
-    asked = f"{count(headline.n)} {'prompts' if unit == 'points' else 'questions'}"
+    asked = f"{count(headline.n)} {'questions' if unit == 'share' else 'prompts'}"
     change = f"{change_of(headline.difference, unit)} points"
     said, interval = verdict(headline.interval), f"95% interval {span(headline.interval, unit)}"
+    course = f"{_course(headline)}, {change}"
+    if unit == "wins":
+        course += " from an even match"
     if said == "no improvement shown":
-        return f"{said.capitalize()}: {course}, {change}; the {interval} contains zero ({asked})."
-    return f"{said.capitalize()}: {course}, {change} ({interval}, {asked})."
+        return f"{said.capitalize()}: {course}; the {interval} contains zero ({asked})."
+    return f"{said.capitalize()}: {course} ({interval}, {asked})."
+
+
+def _course(headline: Headline) -> str:
+    unit = headline.unit
+    what = f"{headline.metric} on {headline.set}" if headline.set else headline.metric
+    if unit == "wins":
+        return f"{what} is {amount(headline.after, unit)}"
+    scale = "" if headline.highest is None else f" of {headline.highest:g}"
+    return (
+        f"{what} went from {amount(headline.before, unit)} to {amount(headline.after, unit)}{scale}"
+    )
 
 
 def percent(value: float | None) -> str:
@@ -82,7 +92,7 @@ def amount(value: float | None, unit: Unit = "share") -> str:
     >>> amount(0.6149), amount(4.0825, "points")
     ('61.5%', '4.08')
     """
-    if unit == "share" or value is None:
+    if unit != "points" or value is None:
         return percent(value)
     return f"{value:.2f}"
 
@@ -93,7 +103,7 @@ def change_of(value: float | None, unit: Unit = "share") -> str:
     >>> change_of(0.12), change_of(-0.736, "points")
     ('+12.0', '−0.74')
     """
-    if unit == "share" or value is None:
+    if unit != "points" or value is None:
         return points(value)
     text = f"{value:+.2f}" if abs(value) >= 0.005 else f"{value:+.3f}"
     return "0.00" if float(text) == 0 else text.replace("-", _MINUS)

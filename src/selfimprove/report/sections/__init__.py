@@ -34,6 +34,7 @@ from selfimprove.report.sections import (
     samples,
     scores,
     temperature,
+    win_rates,
 )
 
 __all__ = ["SECTIONS", "Section"]
@@ -54,6 +55,7 @@ class Section:
 SECTIONS = (
     Section("headline", "Result", headline.figures),
     Section("scores", "Scores", scores.figures),
+    Section("win_rates", "Win rates", win_rates.figures),
     Section("head_to_head", "Head to head", head_to_head.figures),
     Section("improvement", "Improvement", improvement.figures),
     Section("ablations", "Ablations", ablations.figures),

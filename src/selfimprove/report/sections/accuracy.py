@@ -10,6 +10,8 @@ from selfimprove.report.summary import Arm, Score
 
 POINTS = "mean score"
 """A metric in points of a scale, which has a section of its own."""
+WIN_RATE = "win rate"
+"""A share of comparisons won, which has a section of its own."""
 
 _MODES = {
     "standard": "direct answer",
@@ -20,9 +22,7 @@ _MODES = {
 
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return a panel for each set, in-domain sets first; in it a group of arms for each measure."""
-    scores = [
-        (arm, score) for arm in run.summary.arms for score in arm.scores if score.metric != POINTS
-    ]
+    scores = [(arm, score) for arm in run.summary.arms for score in arm.scores if of_answers(score)]
     sets = dict.fromkeys(
         (score.domain, score.set) for _, score in sorted(scores, key=lambda s: s[1].domain != "in")
     )
@@ -30,6 +30,11 @@ def figures(run: RunFolder) -> list[dict[str, Any]] | None:
         {"set": name, "domain": domain, "groups": list(_groups(name, scores))}
         for domain, name in sets
     ] or None
+
+
+def of_answers(score: Score) -> bool:
+    """Tell whether answers were right or wrong, and not responses better or worse."""
+    return score.metric not in (POINTS, WIN_RATE)
 
 
 def measure(score: Score) -> str:

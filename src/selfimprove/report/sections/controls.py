@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from selfimprove.report.run_folder import RunFolder
-from selfimprove.report.sections.accuracy import POINTS, measure
+from selfimprove.report.sections.accuracy import measure, of_answers
 from selfimprove.report.summary import Arm
 from selfimprove.report.wording import verdict
 
@@ -13,7 +13,7 @@ from selfimprove.report.wording import verdict
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return, for every arm but the base, its paired differences to the base on one set."""
     arms = [arm for arm in run.summary.arms if arm.kind != "base"]
-    shares = [s for arm in arms for s in arm.scores if s.metric != POINTS]
+    shares = [s for arm in arms for s in arm.scores if of_answers(s)]
     if not any(arm.kind == "control" for arm in arms) or not shares:
         return None
     name = _set_of(run)

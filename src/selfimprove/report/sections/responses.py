@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from selfimprove.report.run_folder import RunFolder
-from selfimprove.report.sections.accuracy import POINTS
 from selfimprove.seeds import rng
 
 _SHOWN = 12
@@ -14,8 +13,8 @@ _MOST_CHARACTERS = 1500
 
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return a seeded choice of prompts with the first response of every arm."""
-    arms = [a for a in run.summary.arms if any(s.metric == POINTS for s in a.scores) and a.step]
-    held = {arm.name: _responses(run, str(arm.step)) for arm in arms}
+    steps = {arm.name: arm.step for arm in run.summary.arms if arm.step}
+    held = {name: _responses(run, s) for name, s in steps.items() if s.endswith("-responses")}
     held = {name: found for name, found in held.items() if found}
     if not held:
         return None
@@ -36,7 +35,7 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _responses(run: RunFolder, step: str) -> dict[str, dict[str, Any]]:
-    """Return the first response to each prompt, with what it is really worth."""
+    """Return the first response to each prompt, with its points where a scorer gave any."""
     if not any(s.name == step and s.done for s in run.steps):
         return {}
     rows = run.rows(step, ["prompt_id", "prompt", "index", "text"])

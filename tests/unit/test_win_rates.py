@@ -1,0 +1,219 @@
+"""Arms under a judge that compares and gives no points: win rates that can be counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfimprove.config import load
+from selfimprove.errors import ConfigError, DataError
+from selfimprove.evaluation import promotion, response_board
+from selfimprove.evaluation.promotion import Gate
+from selfimprove.evaluation.response_board import ResponsesConfig
+from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
+from selfimprove.evaluation.win_rates import mirrored
+from selfimprove.judges import pairwise
+from selfimprove.judges.judge import JudgeConfig
+from selfimprove.report.figures import figures
+from selfimprove.report.page import write
+from selfimprove.rows import Batch
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.store import Run
+from selfimprove.types import Draw, ModelRef, Outcome, Prompt, Response, UserPrompt
+
+PROMPTS = 6
+ENGINE = EngineConfig(chat=True)
+
+
+@dataclass
+class Judge:
+    """Prefers what holds more GOOD, as people would; `biased`: whatever it is shown first."""
+
+    biased: bool = False
+    asked: int = 0
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        for prompt in prompts:
+            self.asked += 1
+            text = prompt.content if isinstance(prompt.content, str) else prompt.content[0].content
+            yield Draw(prompt.key, 0, f"Better: {self._choice(text)}", "stop", 1, 1)
+
+    def _choice(self, text: str) -> str:
+        if self.biased:
+            return "A"
+        first, second = text.split("Response A: ")[1].split("Response B: ")
+        ahead = first.count("GOOD") - second.count("GOOD")
+        return "A" if ahead > 0 else "B" if ahead < 0 else "tie"
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def said(
+    chunks: Sequence[Sequence[UserPrompt]],
+    model: ModelRef,
+    sampling: SamplingConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Response]]:
+    """Answer as the model's name says: 'm2:4' is good on the first four prompts."""
+    good = int(model.name.partition(":")[2] or 0)
+    for chunk in chunks:
+        yield Batch([
+            Response(p.id, p.text, i, "GOOD" if int(p.id.rsplit("-", 1)[1]) < good else "so so",
+                     "stop", 2)
+            for p in chunk
+            for i in range(sampling.n)
+        ])  # fmt: skip
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
+    found = Judge()
+    monkeypatch.setattr(pairwise, "open_engine", lambda _folder, _config: found)
+    for module in (response_board, promotion):
+        monkeypatch.setattr(module, "respond", said)
+    return found
+
+
+def model(name: str) -> ModelRef:
+    return ModelRef(name, f"/{name}", name)
+
+
+def config(draws: int = 1, **further: Any) -> ResponsesConfig:
+    tree = {
+        "prompts": {"format": "tiny", "source": "test", "limit": PROMPTS}, "draws": draws,
+        "judge": {"kind": "pairwise", "model": "tiny", "votes": 1, "temperature": 0},
+        "shard_prompts": 4,
+    }  # fmt: skip
+    return load(ResponsesConfig, tree | further, "test")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    with closing(Run(tmp_path / "run")) as made:
+        yield made
+
+
+@pytest.fixture
+def board(run: Run, judge: Judge) -> Callable[[int], SelfRewardingBoard]:
+    """Measure sft and m1 (nothing good), m2 (good on 4 of 6), m3 (good on 3) and a control."""
+
+    def measured(draws: int) -> SelfRewardingBoard:
+        run.write("recipe.json", {"method": "self_rewarding", "model": "tiny", "seed": 0})
+        made = SelfRewardingBoard(run, config(draws), ENGINE, 0)
+        made.measure("sft", model("sft"), "baseline")
+        made.measure("m1", model("m1"), "base")
+        made.measure("m2", model("m2:4"), "method", parent=model("m1"), round_number=1)
+        made.measure("random-judge", model("random:1"), "control", parent=model("m1"))
+        made.measure("m3", model("m3:3"), "method", parent=model("m2:4"), round_number=2)
+        return made
+
+    return measured
+
+
+@pytest.mark.parametrize("draws", [1, 2, 3])
+def test_a_pairwise_judge_compares_each_arm_with_the_arm_before_it(
+    board: Callable[[int], SelfRewardingBoard], tmp_path: Path, draws: int
+) -> None:
+    board(draws).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    told = figures(tmp_path / "run")
+    rates = {row["arm"]: (row["against"], row["value"]) for row in told["win_rates"]}
+    assert rates == {
+        "m1": ("sft", 0.5),  # six ties
+        "m2": ("m1", pytest.approx((4 + 2 / 2) / 6)),
+        "random-judge": ("m1", pytest.approx((1 + 5 / 2) / 6)),
+        "m3": ("m2", pytest.approx((0 + 5 / 2) / 6)),  # worse on the fourth, a tie elsewhere
+    }
+    assert {row["n"] for row in told["win_rates"]} == {PROMPTS}
+    assert {h["n"] for h in told["head_to_head"]} == {PROMPTS * draws}
+
+
+def test_the_headline_is_the_win_rate_over_where_the_method_started(
+    board: Callable[[int], SelfRewardingBoard], tmp_path: Path
+) -> None:
+    board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    head = figures(tmp_path / "run")["headline"]
+    assert (head["metric"], head["unit"], head["arm"]) == ("win rate against m1", "wins", "m3")
+    assert head["after"] == pytest.approx((3 + 3 / 2) / 6)
+    assert head["difference"] == pytest.approx(0.25)
+    assert "is 75.0%, +25.0 points from an even match" in head["sentence"]
+    assert "6 prompts" in head["sentence"]
+
+
+def test_a_run_that_kept_its_base_is_an_even_match(
+    board: Callable[[int], SelfRewardingBoard], tmp_path: Path
+) -> None:
+    board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m1")
+    head = figures(tmp_path / "run")["headline"]
+    assert (head["after"], head["difference"], head["n"]) == (0.5, 0.0, PROMPTS)
+
+
+def test_a_win_that_one_order_alone_sees_is_a_tie(
+    board: Callable[[int], SelfRewardingBoard], tmp_path: Path, judge: Judge
+) -> None:
+    judge.biased = True
+    board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    assert {row["value"] for row in figures(tmp_path / "run")["win_rates"]} == {0.5}
+
+
+def test_each_two_arms_are_judged_once_and_in_both_orders(
+    board: Callable[[int], SelfRewardingBoard], judge: Judge
+) -> None:
+    board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    # Six pairs of sft, m1, m2, m3; the control against its start and against m2.
+    assert judge.asked == (6 + 2) * PROMPTS * 2
+
+
+def test_the_page_speaks_of_win_rates_and_of_no_points(
+    board: Callable[[int], SelfRewardingBoard], tmp_path: Path
+) -> None:
+    board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    told = figures(tmp_path / "run")
+    assert told["scores"] is None
+    assert told["accuracy"] is None
+    assert told["responses"]["total"] == PROMPTS
+    page = write([tmp_path / "run"], tmp_path / "report.html").read_text()
+    assert 'id="run-1-win_rates"' in page
+    assert "Mean score" not in page
+
+
+@pytest.mark.usefixtures("judge")
+def test_the_gate_of_a_pairwise_judge_compares_the_child_with_its_parent(run: Run) -> None:
+    asked = config(validation={"format": "tiny", "source": "dev", "limit": PROMPTS})
+    by = JudgeConfig(kind="pairwise", votes=1, temperature=0)
+    gate = Gate(run, asked, by, ENGINE, 0)
+    children = [("step-20", model("step:2")), ("m2", model("m2:5"))]
+    decision = gate.decide(("m1", model("m1:3")), children)
+    assert [t.win_rate for t in decision.tried] == pytest.approx([2.5 / 6, 4 / 6])
+    assert (decision.chosen, decision.promoted) == ("m2", True)
+    worse = gate.decide(("m2", model("m2:5")), [("m3", model("m3:4"))])
+    assert not worse.promoted
+
+
+def test_the_other_side_of_an_outcome_has_the_rest_of_the_win() -> None:
+    one = Outcome("a", "p", 1.0, None, 3, 8)
+    silent = Outcome("b", "p", None, "no choice", 3, 8)
+    assert mirrored([one, silent]) == [
+        Outcome("a", "p", 0.0, None, 8, 3), Outcome("b", "p", None, "no choice", 8, 3)
+    ]  # fmt: skip
+
+
+def test_a_judge_that_never_chooses_stops_the_run_at_the_first_comparison(
+    board: Callable[[int], SelfRewardingBoard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "_choice", lambda _self, _text: "neither")
+    with pytest.raises(DataError, match=r"m1 against sft: none of 6 matches was judged"):
+        board(1)
+
+
+def test_a_judge_that_takes_part_in_the_run_is_still_refused() -> None:
+    with pytest.raises(ConfigError, match="measures itself measures nothing"):
+        config(judge={"kind": "pairwise", "model": "self"})
