@@ -38,8 +38,10 @@ eval_app = typer.Typer(
     help="Measure a model (`eval MODEL --data ...`), compare two systems, or measure a judge.",
     no_args_is_help=True,
 )
+models_app = typer.Typer(help="List the models that are here, or fetch one.")
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
+app.add_typer(models_app, name="models")
 app.add_typer(tiny_app, name="tiny")
 
 
@@ -277,6 +279,32 @@ def check_data(
     terminal.show_check(file, found)
     if found.bad:
         raise typer.Exit(1)
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List the models that are here by name, with size and licence, and those that can be fetched."""
+    from selfimprove import terminal
+    from selfimprove.models.listing import listing
+
+    if context.invoked_subcommand is None:
+        terminal.show_models(listing())
+
+
+@models_app.command("get")
+def get_model(
+    name: Annotated[
+        str, typer.Argument(help="E.g. smollm2-135m; `selfimprove models` lists them.")
+    ],
+) -> None:
+    """Fetch a pretrained model by name, check it, and keep it in the cache; then no network is needed."""
+    from selfimprove import terminal
+    from selfimprove.models.known import get
+
+    folder = get(name, terminal.announce)
+    print(
+        f"{name}: {folder}\nnext: selfimprove eval {name} --data gsm8k:test.jsonl --limit 50 engine.chat=true"
+    )
 
 
 @tiny_app.command("pretrain")

@@ -6,12 +6,41 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from selfimprove.errors import CorruptShardError, DiskFullError
+from selfimprove.errors import CorruptShardError, DiskFullError, StoreError
 
-__all__ = ["read_json", "sha256_of", "write_json", "write_replacing"]
+__all__ = [
+    "read_json",
+    "require_room",
+    "sha256_of",
+    "sync",
+    "told",
+    "write_json",
+    "write_replacing",
+    "writing_to",
+]
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WAYS_OUT: Final = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOTDIR: "a file stands where a folder is needed: choose another place",
+    errno.EEXIST: "a file stands where a folder is needed: choose another place",
+    errno.EISDIR: "a folder stands where a file is needed: choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check the name",
+    errno.EIO: "the disk does not work as it should: choose another place",
+}
+# Libraries that write in Rust and C++ say it in words of their own.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed writing", "inline_container")
 
 
 def write_replacing(path: Path, content: bytes) -> None:
@@ -19,31 +48,100 @@ def write_replacing(path: Path, content: bytes) -> None:
 
     Raises:
         DiskFullError: there is no room; what stood at `path` before is untouched.
+        StoreError: the place cannot be written.
     """
     temporary = path.with_name(f"{path.name}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    with writing_to(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync(path.parent)
+        except OSError:
+            _remove(temporary)
             raise
-        raise DiskFullError(
-            f"no room left to write {path} ({len(content):,} bytes): free some space and run "
-            "again; all that was finished is kept"
-        ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _remove(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:  # where nothing could be written, nothing is to be removed
+        return
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Say what, where and what to do when something cannot be written inside the block.
+
+    Raises:
+        DiskFullError: there is no room left.
+        StoreError: a file stands where a folder is needed, permissions are missing, and the like.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL or error.errno in _WAYS_OUT:
+            raise _cannot_write(place, error.errno, error) from error
+        raise
+    except (RuntimeError, SafetensorError) as error:
+        number = _hidden_number(str(error))
+        if number is None:
+            raise
+        raise _cannot_write(place, number, error) from error
+
+
+def _hidden_number(text: str) -> int | None:
+    """Return the system's error number that a library's message stands for; None: none."""
+    if any(words in text for words in _TORCH_CANNOT_WRITE):
+        return errno.ENOSPC
+    found = _OS_ERROR.search(text)
+    return int(found.group(1)) if found else None
+
+
+def _cannot_write(place: Path, number: int | None, error: Exception) -> StoreError:
+    if number in _FULL:
+        return DiskFullError(
+            f"no room left to write {place}: free some space, or choose a place on another disk, and "
+            "run again; all that was finished is kept"
+        )
+    return StoreError(
+        told(error) if isinstance(error, OSError) else f"cannot write {place}: {error}"
+    )
+
+
+def told(error: OSError) -> str:
+    """Return a message about what the system refused: what, where, and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    way = _WAYS_OUT.get(error.errno or 0)
+    said = (error.strerror or str(error)).lower()
+    return f"{where}{said}{f'; {way}' if way else ''}"
+
+
+def require_room(folder: Path, count: int) -> None:
+    """Check that so many bytes can be written below a folder.
+
+    Raises:
+        DiskFullError: they cannot.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < count:
+        raise DiskFullError(
+            f"{folder} has room for {free / 1e6:,.0f} MB, and {count / 1e6:,.0f} MB are needed: free "
+            "some space, or choose a place on another disk, and run again"
+        )
 
 
 def write_json(path: Path, value: object) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from selfimprove.data.read import BadRow, Check
     from selfimprove.methods.launch import Plan
     from selfimprove.methods.pit_improve import Chain
+    from selfimprove.models.listing import Listed
     from selfimprove.rows import Funnel
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "show_funnels",
     "show_head_to_head",
     "show_judge",
+    "show_models",
     "show_outcome",
     "show_plan",
     "show_scores",
@@ -63,6 +65,13 @@ def show_plan(plan: Plan) -> None:
         return
     memory, disk = plan.needs.memory_bytes / _GIB, plan.needs.disk_bytes / _GIB
     print(f"memory: about {memory:.2f} GiB, and activations; disk: at most {disk:.2f} GiB")
+
+
+def show_models(models: Sequence[Listed]) -> None:
+    """Print the models that are here, and those that can be fetched; paths can be copied whole."""
+    width = max(len(m.name) for m in models)
+    for m in models:
+        print(f"{m.name:<{width}}  {m.size_bytes / 1e6:>8,.0f} MB  {m.licence:<12}  {m.where}")
 
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:

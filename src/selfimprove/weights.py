@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["weights_digest"]
+__all__ = ["file_digest", "weights_digest"]
 
 
 def weights_digest(folder: Path) -> str:
@@ -22,10 +22,14 @@ def weights_digest(folder: Path) -> str:
         raise FileNotFoundError(f"no *.safetensors in {folder}")
     total = hashlib.sha256()
     for file in files:
-        state = file.stat()
-        part = _file_digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
-        total.update(f"{file.name}\0{part}\n".encode())
+        total.update(f"{file.name}\0{file_digest(file)}\n".encode())
     return total.hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, read again only when its size or modification time changed."""
+    state = file.stat()
+    return _file_digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

@@ -99,10 +99,17 @@ def launch(
             run.write("recipe.json", config.model_dump(mode="json"))
         newest = run_method(config, run)
         run.write("recipe.json", config.model_dump(mode="json"))
-        run.write("finished.json", {"identity": identity, "model": newest.path})
+        run.write("finished.json", {"identity": identity, "model": _within(root, newest.path)})
     finally:
         run.close()
     return Finished(root, was_finished=False)
+
+
+def _within(root: Path, path: str) -> str:
+    """Return a path relative to the run's folder, which may be moved, if it lies there."""
+    place = Path(path).resolve()
+    inside = place.is_relative_to(root.resolve())
+    return str(place.relative_to(root.resolve()) if inside else place)
 
 
 def run_method(config: MethodConfig, run: Run) -> ModelRef:

@@ -208,4 +208,4 @@ class Improver:
 
 
 def _model(root: Path) -> Path:
-    return Path(read_json(root / "finished.json")["model"])
+    return root / str(read_json(root / "finished.json")["model"])
