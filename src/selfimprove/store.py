@@ -146,14 +146,35 @@ class Run:
             StaleStepError: the step exists and was made from other inputs.
             CorruptShardError: the stored weights do not match their digest.
         """
+        return self._model(name, make, base, inputs, self.elsewhere)
+
+    def model(
+        self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
+    ) -> ModelRef:
+        """Return a model as `train` does; in this process, as nothing is trained.
+
+        Raises:
+            StaleStepError: the step exists and was made from other inputs.
+            CorruptShardError: the stored weights do not match their digest.
+        """
+        return self._model(name, make, base, inputs, None)
+
+    def _model(
+        self,
+        name: str,
+        make: Callable[..., TrainingResult],
+        base: ModelRef,
+        inputs: tuple[object, ...],
+        elsewhere: Callable[[Path], dict[str, Any]] | None,
+    ) -> ModelRef:
         step: _Step[object] = _Step(self, name, make, (base, *inputs))
         if not step.is_done():
             started = time.monotonic()
             shutil.rmtree(places(step.folder)["out"], ignore_errors=True)
-            if self.elsewhere is None:
+            if elsewhere is None:
                 told = asdict(make(base, *inputs, **places(step.folder)))  # type: ignore[call-overload]
             else:
-                told = self.elsewhere(step.folder)
+                told = elsewhere(step.folder)
             step.finish_model(told, time.monotonic() - started)
         return step.read_model(base)
 

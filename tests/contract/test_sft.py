@@ -233,15 +233,6 @@ def test_a_resumed_training_ends_with_the_same_bits_even_past_a_broken_checkpoin
         assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
 
 
-def test_the_result_is_stored_in_the_precision_of_its_base(base: Path, tmp_path: Path) -> None:
-    half = tmp_path / "half"
-    shutil.copytree(base, half)
-    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
-    _train(half, _examples(8), tmp_path)
-    after = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto")
-    assert after.dtype == torch.bfloat16
-
-
 def test_adapters_are_merged_into_a_plain_folder(base: Path, tmp_path: Path) -> None:
     done = _train(base, _examples(32), tmp_path, lora=LoraConfig(r=4), epochs=4)
     assert done.final_loss < done.first_loss

@@ -18,6 +18,8 @@ class Measured(Protocol):
     @property
     def model(self) -> ModelRef: ...
     @property
+    def measured(self) -> ModelRef: ...
+    @property
     def parent(self) -> ModelRef | None: ...
     @property
     def data(self) -> Rows[Any] | None: ...
@@ -39,6 +41,7 @@ def ancestor(arm: Measured, role: str, verdict: Judged | None) -> dict[str, Any]
         "role": role,
         "name": arm.model.name,
         "digest": arm.model.digest,
+        "exported": arm.measured.digest,
         "parent": arm.parent.digest if arm.parent else None,
         "data_step": arm.data.folder.name if arm.data else None,
         "data_digest": arm.data.digest if arm.data else None,

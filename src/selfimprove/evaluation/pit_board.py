@@ -103,6 +103,7 @@ class System:
     kind: Kind
     round: int
     model: ModelRef
+    """As it leaves the run."""
     parent: ModelRef | None
     data: Rows[Any] | None
     responses: Rows[Response]
@@ -110,6 +111,11 @@ class System:
     """By who gives points: reward, oracle, judge."""
     before: str | None
     """The system that it came from; None where nothing was before it."""
+
+    @property
+    def measured(self) -> ModelRef:
+        """The model that was measured: the one that leaves the run."""
+        return self.model
 
     def by_prompt(self, scorer: str) -> dict[str, float]:
         """Return the mean score of each prompt's responses."""

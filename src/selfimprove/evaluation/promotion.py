@@ -20,6 +20,7 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
+from selfimprove.training.export import Exporter
 from selfimprove.types import ModelRef, Response, Verdict
 
 __all__ = ["Decision", "Gate"]
@@ -64,12 +65,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Compares models on the validation prompts."""
+    """Compares models, as they leave the run, on the validation prompts."""
 
     steps: Run
     config: ResponsesConfig
     judge: JudgeConfig
     engine: EngineConfig
+    export: Exporter
     seed: int
 
     def decide(
@@ -94,7 +96,7 @@ class Gate:
 
     def _answering(self, name: str, model: ModelRef) -> _Candidate:
         prompts = self.steps.rows("validation-prompts", read_prompts, self.config.validation)
-        responses = self.steps.sharded(f"{name}-validation", respond, prompts, model,
+        responses = self.steps.sharded(f"{name}-validation", respond, prompts, self.export(name, model),
                                        self.config.sampling, self.engine, self.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
         return _Candidate(name, model, responses)

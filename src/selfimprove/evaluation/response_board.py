@@ -28,6 +28,7 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
+from selfimprove.training.export import Exporter
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt, Verdict
 
 __all__ = ["Arm", "ResponseBoard", "ResponsesConfig"]
@@ -96,6 +97,8 @@ class Arm:
     kind: Kind
     round: int
     model: ModelRef
+    measured: ModelRef
+    """The model as it leaves the run."""
     parent: ModelRef | None
     data: Rows[Any] | None
     responses: Rows[Response]
@@ -118,6 +121,7 @@ class ResponseBoard:
     steps: Run
     config: ResponsesConfig
     engine: EngineConfig
+    export: Exporter
     seed: int
     arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)
@@ -136,17 +140,18 @@ class ResponseBoard:
         data: Rows[Any] | None = None,
         round_number: int = 0,
     ) -> Arm:
-        """Let a model answer the held-out prompts, and score its responses by the truth.
+        """Let a model, as it leaves the run, answer the held-out prompts; score its responses.
 
         Raises:
             DataError: a judge that compares decided no match with the arm before.
             JudgeError: too many responses or matches of a shard got no score.
         """
-        responses = self.steps.sharded(f"{name}-responses", respond, self.held_out(), model,
+        measured = self.export(name, model) if parent else model
+        responses = self.steps.sharded(f"{name}-responses", respond, self.held_out(), measured,
                                        self.config.sampling, self.engine, self.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
-        arm = Arm(name, kind, round_number, model, parent, data, responses,
-                  self._true_scores(f"{name}-truth", responses, model))  # fmt: skip
+        arm = Arm(name, kind, round_number, model, measured, parent, data, responses,
+                  self._true_scores(f"{name}-truth", responses, measured))  # fmt: skip
         self.arms.append(arm)
         if self.config.compares and (before := self.before(arm)):
             self.against(arm, before)  # at once: a judge that decides nothing must not wait
@@ -168,12 +173,13 @@ class ResponseBoard:
         return self.config.shard_prompts * self.config.draws
 
     def measure_judge(self, name: str, model: ModelRef, config: JudgeConfig) -> None:
-        """Measure an arm as a judge, on held-out responses of known worth."""
+        """Measure an arm, as it leaves the run, as a judge on held-out responses of known worth."""
         if not self.config.judging:
             return
         rated = self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
         shown = self.steps.rows("judging-responses", responses_of, rated)
-        said = self.steps.sharded(f"{name}-judging", judge, shown, judging_model(config, model),
+        measured = self.export(name, model)
+        said = self.steps.sharded(f"{name}-judging", judge, shown, judging_model(config, measured),
                                   config, self.engine, self.seed,
                                   shard_items=self._shard)  # fmt: skip
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
@@ -241,9 +247,9 @@ class ResponseBoard:
             return outcomes_of(matched, mean_scores(first.truth), mean_scores(second.truth))
         by = Comparing(self.steps, self.config.judge, self.engine, self.seed, self._shard)
         if self.arms.index(first) > self.arms.index(second):
-            return by.outcomes(first, second, current=first.model).items
+            return by.outcomes(first, second, current=first.measured).items
         # Each two are judged once, the later against the earlier.
-        return mirrored(by.outcomes(second, first, current=second.model))
+        return mirrored(by.outcomes(second, first, current=second.measured))
 
     @property
     def set_name(self) -> str:

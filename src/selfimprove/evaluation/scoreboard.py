@@ -27,6 +27,7 @@ from selfimprove.evaluation.lineage import ancestor
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
+from selfimprove.training.export import Exporter
 from selfimprove.types import Labelled, ModelRef, ReasoningPath
 
 __all__ = ["EvaluationConfig", "Scoreboard", "calibrations", "read_held_out", "score_figures"]
@@ -58,6 +59,8 @@ class Arm:
     kind: Kind
     round: int
     model: ModelRef
+    measured: ModelRef
+    """The model as it leaves the run."""
     parent: ModelRef | None
     data: Rows[Any] | None
     answers: Rows[Answered]
@@ -71,6 +74,7 @@ class Scoreboard:
     data: DataConfig
     config: EvaluationConfig
     engine: EngineConfig
+    export: Exporter
     seed: int
     _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -85,14 +89,15 @@ class Scoreboard:
         kind: Kind | None = None,
         round_number: int = 0,
     ) -> None:
-        """Ask `model` all held-out questions, test and out of domain, in every mode."""
+        """Ask `model`, as it leaves the run, all held-out questions, in every mode."""
         kind = kind or ("method" if parent else "base")
         sources = tuple(("in", s) for s in self.data.test) + tuple(
             ("out", s) for s in self.data.ood
         )
         held_out = self.steps.rows("held-out", read_held_out, sources)
-        answers = self._ask(f"eval-{name}", held_out, model, self.config.asking(kind))
-        self._arms.append(Arm(name, kind, round_number, model, parent, data, answers))
+        measured = self.export(name, model) if parent else model
+        answers = self._ask(f"eval-{name}", held_out, measured, self.config.asking(kind))
+        self._arms.append(Arm(name, kind, round_number, model, measured, parent, data, answers))
 
     def _ask(
         self, step: str, questions: Rows[HeldOut], model: ModelRef, ask: AskConfig
@@ -105,13 +110,18 @@ class Scoreboard:
         sources = tuple(("in", s) for s in self.data.dev or self.data.test)
         questions = self.steps.rows("gate-questions", read_held_out, sources)
         ask = self.config.asking("base").model_copy(update={"modes": ("cot",)})
-        before = self._ask(f"gate-{self._name_of(parent)}", questions, parent, ask)
-        after = self._ask(f"gate-{name}", questions, child, ask)
+        one, other = self._arm_of(parent), self._arm_of(child)
+        before = self._ask(f"gate-{one.name}", questions, one.measured, ask)
+        after = self._ask(f"gate-{other.name}", questions, other.measured, ask)
         self._verdicts[name] = compare(before.items, after.items)
         return child if self._verdicts[name].promoted else parent
 
-    def _name_of(self, model: ModelRef) -> str:
-        return next(a.name for a in self._arms if a.model == model)
+    def leaving(self, model: ModelRef) -> ModelRef:
+        """Return a measured model as it leaves the run."""
+        return self._arm_of(model).measured
+
+    def _arm_of(self, model: ModelRef) -> Arm:
+        return next(a for a in self._arms if a.model == model)
 
     def choose(self, control: Control, paths: Rows[ReasoningPath]) -> Rows[ReasoningPath]:
         """Choose the paths of a control arm."""

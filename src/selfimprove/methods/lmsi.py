@@ -40,6 +40,7 @@ from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_or
 from selfimprove.sampling.open import open_engine
 from selfimprove.seeds import rng
 from selfimprove.store import Run
+from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
 
@@ -122,6 +123,8 @@ class LmsiConfig(Config):
     """Control arms on the paths of the first round: unfiltered, gold."""
     engine: EngineConfig = EngineConfig()
     """Sampling engine."""
+    export: ExportConfig = ExportConfig()
+    """How trained models leave the run."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -138,14 +141,15 @@ class LmsiConfig(Config):
 
 # --8<-- [start:plot]
 def run(config: LmsiConfig, steps: Run) -> ModelRef:
-    """Run every round and return the newest promoted model.
+    """Run every round and return the newest promoted model, as it leaves the run.
 
     Raises:
         SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
     """
     teacher = locate(config.model)
     base = locate(config.student) if config.student else teacher
-    board = Scoreboard(steps, config.data, config.evaluation, config.engine, config.seed)
+    export = Exporter(steps, config.export, base)
+    board = Scoreboard(steps, config.data, config.evaluation, config.engine, export, config.seed)
     board.measure("base", base)
     if config.student:
         board.measure("teacher", teacher)
@@ -181,7 +185,7 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
             examples, arm = _learn(config, steps, control, start, (questions, chosen, sets))
             board.measure(control, arm, parent=start, data=examples, kind="control")
     board.summarise("lmsi", "LMSI: Large Language Models Can Self-Improve", config.model)
-    return newest
+    return board.leaving(newest)
 
 
 # --8<-- [end:plot]

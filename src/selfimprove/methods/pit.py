@@ -43,6 +43,7 @@ from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import answer
 from selfimprove.store import Run
+from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.policy_gradient import (
     PolicyGradientConfig,
@@ -107,6 +108,8 @@ class PitConfig(Config):
     engine: EngineConfig = _ENGINE
     """Sampling engine, and how prompts are laid out in every stage. A model in training is sampled by
     the built-in engine, which sees its newest weights, unless `server.adapters` says otherwise."""
+    export: ExportConfig = ExportConfig()
+    """How trained models leave the run, reward models too."""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,7 +137,7 @@ class PitConfig(Config):
 
 # --8<-- [start:plot]
 def run(config: PitConfig, steps: Run) -> ModelRef:
-    """Run every stage and return M_PIT.
+    """Run every stage and return M_PIT, as it leaves the run.
 
     Raises:
         SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
@@ -168,8 +171,9 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     if "gap_difference" in config.ablations:
         ablated["gap-difference"], _ = lines.run("pit-difference", config.rounds, r_p)
     models = Models(m_p, m_p_rl, m_pit, pit, r_p, r_pit, ablated)
+    models = models.leaving(Exporter(steps, config.export, base))
     measure(config, steps, told, folds, models)
-    return pit
+    return models.pit
 
 
 # --8<-- [end:plot]

@@ -24,6 +24,7 @@ from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
 from selfimprove.seeds import seed_of
+from selfimprove.training.export import left_the_run
 from selfimprove.types import Message, Prompt
 
 __all__ = ["Chain", "Improver", "Item", "read_items"]
@@ -133,10 +134,10 @@ class Improver:
         with ExitStack() as stack:
             policy, pit = (
                 stack.enter_context(closing(open_engine(path, config.engine)))
-                for path in (root / f"policy-{config.start}" / "model", _model(root))
+                for path in (left_the_run(root, f"policy-{config.start}"), _model(root))
             )
-            gaps = GapScorer(root / ("gap-reward-model" if trained else "reward-model") / "model",
-                             config.engine, by_difference=not trained)  # fmt: skip
+            reward = left_the_run(root, "gap-reward-model" if trained else "reward-model")
+            gaps = GapScorer(reward, config.engine, by_difference=not trained)
             return cls(config, how, policy, pit, gaps, stack.pop_all())
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
 from selfimprove.store import Run
+from selfimprove.training.export import Exporter
 from selfimprove.types import ModelRef, Request, Response
 
 if TYPE_CHECKING:
@@ -48,6 +49,18 @@ class Models:
     gap: ModelRef
     ablated: dict[str, ModelRef]
     """M_PIT as it would be without a part of the method, by name."""
+
+    def leaving(self, export: Exporter) -> Models:
+        """Return them as they leave the run."""
+        return Models(
+            policy_sft=export("policy-sft", self.policy_sft),
+            policy=export("policy-rl", self.policy),
+            pit_sft=export("pit-sft", self.pit_sft),
+            pit=export("pit", self.pit),
+            reward=export("reward-model", self.reward),
+            gap=export("gap-reward-model", self.gap),
+            ablated={name: export(name, model) for name, model in self.ablated.items()},
+        )
 
 
 def measure(

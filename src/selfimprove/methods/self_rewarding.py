@@ -51,6 +51,7 @@ from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
+from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.types import Demonstration, Example, ModelRef, Pair, Response, UserPrompt, Verdict
 from selfimprove.weights import weights_digest
@@ -124,6 +125,8 @@ class SelfRewardingConfig(Config):
     baseline, which never learned to judge."""
     engine: EngineConfig = _ENGINE
     """Sampling engine."""
+    export: ExportConfig = ExportConfig()
+    """How trained models leave the run."""
 
     @model_validator(mode="before")
     @classmethod
@@ -141,14 +144,15 @@ class SelfRewardingConfig(Config):
 
 # --8<-- [start:plot]
 def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
-    """Run every iteration and return the newest promoted model.
+    """Run every iteration and return the newest promoted model, as it leaves the run.
 
     Raises:
         SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
     """
     base = locate(config.model)
-    board = SelfRewardingBoard(steps, config.evaluation, config.engine, config.seed)
-    gate = Gate(steps, config.evaluation, config.judge, config.engine, config.seed)
+    export = Exporter(steps, config.export, base)
+    board = SelfRewardingBoard(steps, config.evaluation, config.engine, export, config.seed)
+    gate = Gate(steps, config.evaluation, config.judge, config.engine, export, config.seed)
 
     # M0 -> M1: learn to follow instructions, and to judge (Sec. 2.1, 2.3).
     ift = steps.rows("ift", read_demonstrations, config.seeds.ift, config.seed)
@@ -183,7 +187,7 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
         if decision.promoted:
             newest, model, known_as = f"m{number + 1}", child, decision.chosen
     board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=newest)
-    return model
+    return export(newest, model)
 
 
 # --8<-- [end:plot]

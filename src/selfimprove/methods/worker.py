@@ -83,6 +83,13 @@ class Replay(Run):
         self._must_be_done(name)
         return trained_model(folder, base)
 
+    def model(
+        self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
+    ) -> ModelRef:
+        """Return the model of a step that is done."""
+        self._must_be_done(name)
+        return trained_model(self.root / name, base)
+
     def write(self, name: str, value: object) -> Path:
         """Write nothing."""
         return self.root / name

@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     TrainingArguments,
     set_seed,
@@ -32,7 +31,7 @@ from selfimprove.sampling.scalar_model import (
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.checkpoints import newest_readable
-from selfimprove.training.model_folder import adapted, computes_in_bfloat16
+from selfimprove.training.model_folder import adapted, computes_in_bfloat16, merged, save
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
@@ -145,20 +144,26 @@ def _rows(
 def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
     # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
     frozen = config.lora is not None and computes_in_bfloat16(config)
-    with quietly():
-        try:
-            model, about = AutoModelForSequenceClassification.from_pretrained(
-                base, dtype=torch.bfloat16 if frozen else torch.float32, num_labels=1,
-                use_safetensors=True, local_files_only=True, output_loading_info=True,
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise EngineError(f"cannot put a head on the model of {base}: {error}") from error
+    model, missing = _read(base, torch.bfloat16 if frozen else torch.float32)
     # A new head starts at zero: nothing is preferred at first, whatever the seed.
     for name, weights in model.named_parameters():
-        if name in about["missing_keys"]:
+        if name in missing:
             weights.data = torch.zeros_like(weights, dtype=torch.float32)
     set_seed(seed % 2**32)
     return adapted(model, config.lora, "SEQ_CLS") if config.lora else model
+
+
+def _read(base: Path, dtype: torch.dtype) -> tuple[Any, set[str]]:
+    """Return a classifier on the model of `base`, and the names of its weights that are new."""
+    with quietly():
+        try:
+            model, about = AutoModelForSequenceClassification.from_pretrained(
+                base, dtype=dtype, num_labels=1, use_safetensors=True, local_files_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EngineError(f"cannot put a head on the model of {base}: {error}") from error
+    return model, set(about["missing_keys"])
 
 
 def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -> TrainingArguments:
@@ -199,13 +204,12 @@ def _piece_tokens(config: RewardConfig) -> int:
 
 
 def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401
-    """Write the classifier in the precision that the base is stored in; adapters are merged."""
+    """Write the classifier with float32 weights; adapters are merged."""
     if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+        model = merged(model, _read(base, torch.float32)[0].state_dict())
     model.config.use_cache = True
     model.config.selfimprove = dict(settings)
-    stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype
-    model.to(stored or torch.float32).save_pretrained(out)
+    save(model, out)
 
 
 def _write_tokenizer(tokenizer: Any, pad: int, out: Path) -> None:  # noqa: ANN401

@@ -1,20 +1,28 @@
-"""The model that is trained: loaded with its precision stated, written as a plain folder."""
+"""The model that is trained: loaded with its precision stated, written as a plain folder.
+
+Every folder holds float32 weights, whatever the arithmetic: the next stage goes on from what this one
+learned, to the last bit. Weights are rounded once, by `export`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+from transformers import AutoModelForCausalLM, set_seed
 
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.sampling.loading import load_tokenizer, stop_tokens
 from selfimprove.training.quiet import quietly
 from selfimprove.training.sft import LoraConfig, SftConfig
 
-__all__ = ["adapted", "computes_in_bfloat16", "load", "load_frozen", "write", "write_once"]
+__all__ = ["adapted", "computes_in_bfloat16", "load", "load_frozen", "merged", "save", "write",
+           "write_once"]  # fmt: skip
+
+_SHARD: Final = "4GB"  # a file of weights, which `export` reads at once
 
 _CARD = """\
 ---
@@ -106,19 +114,36 @@ def write_once(trainer: Any, base: Path, out: Path, card: str) -> None:  # noqa:
 
 
 def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
-    """Write weights, tokenizer, chat template, generation config and card; adapters are merged.
-
-    The weights get the precision that the base is stored in: the two are compared with each other.
-    """
+    """Write float32 weights, tokenizer, chat template, generation config and card."""
     if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+        model = merged(model, _read(base, torch.float32).state_dict())
     model.config.use_cache = True
-    with quietly():
-        stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype
-        model = model.to(stored or torch.float32)
-        model.save_pretrained(out)
+    save(model, out)
     # Read anew: the trainer may have given its copy a padding token.
     load_tokenizer(base).save_pretrained(out)
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers", "trl"))
     text = _CARD.format(base=base.name, card=f"{card}\n" if card else "", versions=versions)
     (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def merged(model: Any, base: Mapping[str, torch.Tensor]) -> Any:  # noqa: ANN401
+    """Return the model with its adapters merged into the base's own weights, in float32.
+
+    The frozen weights it was trained around may be a bfloat16 copy of those.
+
+    Args:
+        model: with adapters.
+        base: the weights of its base, by name.
+    """
+    model = model.to("cpu", torch.float32)
+    for name, weights in model.get_base_model().named_parameters():
+        own = base.get(name.replace(".base_layer.", "."))
+        if own is not None:
+            weights.data = own.to(torch.float32)
+    return model.merge_and_unload()
+
+
+def save(model: Any, out: Path) -> None:  # noqa: ANN401
+    """Write weights, in float32, and config."""
+    with quietly():
+        model.to(torch.float32).save_pretrained(out, max_shard_size=_SHARD)
