@@ -11,6 +11,8 @@ import pytest
 from tests.smoke.killing import differences, run_killed, run_whole
 
 from selfimprove.methods.launch import launch, plan_recipe
+from selfimprove.training.export import stored_dtype
+from selfimprove.weights import weights_digest
 
 _SMALL = Path(__file__).parent / "small.yaml"
 
@@ -36,6 +38,27 @@ def test_a_run_leaves_scores_of_every_arm_lineage_and_gate(finished: Path) -> No
     lineage = json.loads((finished / "lineage.json").read_text())
     assert lineage[1]["parent"] == lineage[0]["digest"] != lineage[1]["digest"]
     assert summary["gate"][0]["set"] == "dev"
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_what_leaves_the_run(finished: Path) -> None:
+    """Rounded to the tiny model's bfloat16 once; the control arm likewise."""
+    leaving = {}
+    for name in ("round-1", "gold"):
+        rounded = finished / f"{name}-export"
+        assert stored_dtype(finished / f"{name}-model" / "model") == "float32"
+        assert stored_dtype(rounded / "model") == "bfloat16"
+        leaving[name] = weights_digest(rounded / "model")
+    for step, name in (
+        ("eval-round-1", "round-1"),
+        ("gate-round-1", "round-1"),
+        ("eval-gold", "gold"),
+    ):
+        made = json.loads((finished / step / "step.json").read_text())
+        assert made["inputs"]["model"]["weights"] == leaving[name]
+    assert json.loads((finished / "finished.json").read_text())["model"] == str(
+        finished / "round-1-export" / "model"
+    )
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from tests.smoke.random_model import random_qwen2
 from selfimprove.errors import ConfigError, DataError, EngineError
 from selfimprove.methods.launch import launch, plan_recipe, read_config
 from selfimprove.report.page import write
+from selfimprove.training.export import stored_dtype
+from selfimprove.weights import weights_digest
 
 Find = Callable[[str], Path]
 
@@ -196,6 +198,25 @@ def test_improve_refuses_what_is_no_finished_pit_run(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text('{"method": "lmsi"}')
     with pytest.raises(ConfigError, match="only PIT learns to improve"):
         Improver.of_run(tmp_path, {})
+
+
+@pytest.mark.slow
+def test_policies_and_reward_models_leave_the_run_rounded_once(finished: Path) -> None:
+    trained = ("policy-sft", "policy-rl", "pit-sft", "pit-rl-1", "pit-rl-2", "reward-model",
+               "gap-reward-model")  # fmt: skip
+    assert {stored_dtype(finished / step / "model") for step in trained} == {"float32"}
+    rounded = finished.glob("*-export/model")
+    assert {f.parent.name: stored_dtype(f) for f in rounded} == dict.fromkeys(
+        ("policy-sft-export", "policy-rl-export", "pit-sft-export", "pit-export",
+         "first-round-only-export", "second-round-only-export", "gap-difference-export",
+         "reward-model-export", "gap-reward-model-export"), "bfloat16",
+    )  # fmt: skip
+    found = json.loads((finished / "pit-y1-gaps" / "step.json").read_text())
+    gap_model = finished / "gap-reward-model-export" / "model"
+    assert found["inputs"]["model"]["weights"] == weights_digest(gap_model)
+    learned = json.loads((finished / "pit-rl-1" / "step.json").read_text())
+    exact = finished / "gap-reward-model" / "model"
+    assert learned["inputs"]["reward"]["weights"] == weights_digest(exact)
 
 
 @pytest.mark.slow
