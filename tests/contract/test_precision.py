@@ -159,7 +159,7 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _exported(base: Path, trained: Path, root: Path, dtype: str) -> ModelRef:
     steps = Run(root)
     try:
-        export = Exporter(steps, ExportConfig(dtype=dtype), locate(str(base)))  # type: ignore[arg-type]
+        export = Exporter(steps, ExportConfig(dtype=dtype), locate(str(base)))
         return export("m1", locate(str(trained)))
     finally:
         steps.close()

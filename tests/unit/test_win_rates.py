@@ -87,6 +87,11 @@ def model(name: str) -> ModelRef:
     return ModelRef(name, f"/{name}", name)
 
 
+def as_it_is(_name: str, trained: ModelRef) -> ModelRef:
+    """Round nothing."""
+    return trained
+
+
 def config(draws: int = 1, **further: Any) -> ResponsesConfig:
     tree = {
         "prompts": {"format": "tiny", "source": "test", "limit": PROMPTS}, "draws": draws,
@@ -108,7 +113,7 @@ def board(run: Run, judge: Judge) -> Callable[[int], SelfRewardingBoard]:
 
     def measured(draws: int) -> SelfRewardingBoard:
         run.write("recipe.json", {"method": "self_rewarding", "model": "tiny", "seed": 0})
-        made = SelfRewardingBoard(run, config(draws), ENGINE, 0)
+        made = SelfRewardingBoard(run, config(draws), ENGINE, as_it_is, 0)
         made.measure("sft", model("sft"), "baseline")
         made.measure("m1", model("m1"), "base")
         made.measure("m2", model("m2:4"), "method", parent=model("m1"), round_number=1)
@@ -189,7 +194,7 @@ def test_the_page_speaks_of_win_rates_and_of_no_points(
 def test_the_gate_of_a_pairwise_judge_compares_the_child_with_its_parent(run: Run) -> None:
     asked = config(validation={"format": "tiny", "source": "dev", "limit": PROMPTS})
     by = JudgeConfig(kind="pairwise", votes=1, temperature=0)
-    gate = Gate(run, asked, by, ENGINE, 0)
+    gate = Gate(run, asked, by, ENGINE, as_it_is, 0)
     children = [("step-20", model("step:2")), ("m2", model("m2:5"))]
     decision = gate.decide(("m1", model("m1:3")), children)
     assert [t.win_rate for t in decision.tried] == pytest.approx([2.5 / 6, 4 / 6])

@@ -20,7 +20,7 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
-from selfimprove.training.export import Exporter
+from selfimprove.training.export import Export
 from selfimprove.types import ModelRef, Response, Verdict
 
 __all__ = ["Decision", "Gate"]
@@ -71,7 +71,7 @@ class Gate:
     config: ResponsesConfig
     judge: JudgeConfig
     engine: EngineConfig
-    export: Exporter
+    export: Export
     seed: int
 
     def decide(

@@ -28,7 +28,7 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
-from selfimprove.training.export import Exporter
+from selfimprove.training.export import Export
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt, Verdict
 
 __all__ = ["Arm", "ResponseBoard", "ResponsesConfig"]
@@ -121,7 +121,7 @@ class ResponseBoard:
     steps: Run
     config: ResponsesConfig
     engine: EngineConfig
-    export: Exporter
+    export: Export
     seed: int
     arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)

@@ -27,7 +27,7 @@ from selfimprove.evaluation.lineage import ancestor
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
-from selfimprove.training.export import Exporter
+from selfimprove.training.export import Export
 from selfimprove.types import Labelled, ModelRef, ReasoningPath
 
 __all__ = ["EvaluationConfig", "Scoreboard", "calibrations", "read_held_out", "score_figures"]
@@ -74,7 +74,7 @@ class Scoreboard:
     data: DataConfig
     config: EvaluationConfig
     engine: EngineConfig
-    export: Exporter
+    export: Export
     seed: int
     _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)

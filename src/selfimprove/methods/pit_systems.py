@@ -26,7 +26,7 @@ from selfimprove.rows import Rows
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
 from selfimprove.store import Run
-from selfimprove.training.export import Exporter
+from selfimprove.training.export import Export
 from selfimprove.types import ModelRef, Request, Response
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Models:
     ablated: dict[str, ModelRef]
     """M_PIT as it would be without a part of the method, by name."""
 
-    def leaving(self, export: Exporter) -> Models:
+    def leaving(self, export: Export) -> Models:
         """Return them as they leave the run."""
         return Models(
             policy_sft=export("policy-sft", self.policy_sft),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,20 @@ from selfimprove.types import ModelRef
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ExportConfig", "Exported", "Exporter", "left_the_run", "round_weights", "stored_dtype"]
+__all__ = [
+    "Export",
+    "ExportConfig",
+    "Exported",
+    "Exporter",
+    "left_the_run",
+    "round_weights",
+    "stored_dtype",
+]
 
 _log = logging.getLogger(__name__)
+
+Export: TypeAlias = Callable[[str, ModelRef], ModelRef]
+"""From a step's name and the model it trained to that model as it leaves the run."""
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
