@@ -50,7 +50,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=2, max_position_embeddings=64,
         bos_token_id=None, eos_token_id=1, pad_token_id=1, initializer_range=0.3,
     )  # fmt: skip
-    LlamaForCausalLM(config).to(_HALF).save_pretrained(folder)
+    made: Any = LlamaForCausalLM(config)
+    made.to(_HALF).save_pretrained(folder)
     return folder
 
 
