@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import pytest
 
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.judges.ballots import vote_each
+from selfimprove.methods import lmsi_low_resource
 from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, agreeing_paths, mixed_formats
-from selfimprove.methods.lmsi_low_resource import Written, new_questions
-from selfimprove.types import Question, ReasoningPath
+from selfimprove.methods.lmsi_low_resource import (
+    QuestionsConfig,
+    Written,
+    draw_questions,
+    new_questions,
+    seed_questions,
+)
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.types import AnswerType, Draw, ModelRef, Prompt, Question, ReasoningPath
 
 QUESTION = Question("q", "d", "How many?", "number")
 SETS = (ExemplarSet("d", (Exemplar("Two and two?", "2 + 2 = 4.", "4"),)),)
@@ -90,10 +102,10 @@ def test_a_question_without_any_answer_keeps_nothing() -> None:
 
 def test_own_questions_are_new_and_are_questions() -> None:
     written = [
-        Written("own-0", " How many cats?"),
-        Written("own-1", " how many CATS?"),
-        Written("own-2", " How many?"),
-        Written("own-3", " There are cats."),
+        Written("own-0", " How many cats?", "d", "number"),
+        Written("own-1", " how many CATS?", "d", "number"),
+        Written("own-2", " How many?", "d", "number"),
+        Written("own-3", " There are cats.", "d", "number"),
     ]
     made = new_questions(written, (QUESTION,))
     assert [q.text for q in made.rows] == ["How many cats?"]
@@ -101,3 +113,48 @@ def test_own_questions_are_new_and_are_questions() -> None:
         "asked before": 2,
         "not a question": 1,
     }
+
+
+_KINDS: tuple[tuple[str, AnswerType], ...] = (
+    ("gsm8k", "number"), ("drop", "number"), ("drop", "span"), ("arc", "choice"),
+)  # fmt: skip
+_KNOWN = [
+    Question(f"{dataset}-{kind}-{i}", dataset, f"Which {dataset} {kind} {i}?", kind)
+    for dataset, kind in _KINDS
+    for i in range(5)
+]
+
+
+def test_every_dataset_that_a_model_can_write_for_gives_its_own_seeds() -> None:
+    made = seed_questions(_KNOWN, 2, 0)
+    assert Counter((q.dataset, q.answer_type) for q in made.rows) == {
+        ("gsm8k", "number"): 2, ("drop", "number"): 2, ("drop", "span"): 2,
+    }  # fmt: skip
+    assert {d.why: d.count for d in made.funnels[0].dropped} == {
+        "comes with choices": 5,
+        "not drawn": 9,
+    }
+
+
+class _Echo:
+    """An engine that writes the first question it was shown, with a word before it."""
+
+    def draw(self, prompts: Sequence[Prompt], *_: Any, **__: Any) -> Iterator[Draw]:
+        for p in prompts:
+            first = str(p.content).split("\n\n")[0].removeprefix("Q: ")
+            yield Draw(p.key, 0, f"Again: {first}", "stop", 1, 1)
+
+    def close(self) -> None: ...
+
+
+def test_own_questions_belong_to_the_dataset_whose_questions_they_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lmsi_low_resource, "open_engine", lambda *_: _Echo())
+    seeds = seed_questions(_KNOWN, 3, 0).rows
+    model = ModelRef("m", "m", "")
+    (batch,) = draw_questions([range(9)], model, seeds, QuestionsConfig(), EngineConfig(), 0)
+    made = new_questions(batch.rows, seeds).rows
+    assert made
+    assert all(q.text.startswith(f"Again: Which {q.dataset} {q.answer_type} ") for q in made)
+    assert {(q.dataset, q.answer_type) for q in made} == set(_KINDS[:3])

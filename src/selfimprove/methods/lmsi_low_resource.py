@@ -1,7 +1,7 @@
 """LMSI with fewer resources (Sec. 5.3): the model writes the questions, or the exemplars, itself.
 
-questions: show a few real questions in random order, let the model go on with new ones; keep
-those whose own vote is confident
+questions: show a few real questions of one dataset in random order, let the model go on with new
+ones, which belong to that dataset; keep those whose own vote is confident
 exemplars: answer with 'Let's think step by step.', use the paths as few-shot exemplars
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, dr
 from selfimprove.sampling.open import open_engine
 from selfimprove.seeds import rng
 from selfimprove.store import Run
-from selfimprove.types import ModelRef, Question
+from selfimprove.types import AnswerType, ModelRef, Question
 
 __all__ = ["ExemplarsConfig", "QuestionsConfig", "write_exemplars", "write_questions"]
 
@@ -35,9 +35,9 @@ class QuestionsConfig(Config):
     """Questions of the model's own making."""
 
     count: int = Field(default=1_000, ge=1)
-    """New questions to ask for; fewer remain after the filters."""
+    """New questions to ask for, as many of each dataset; fewer remain after the filters."""
     seeds: int = Field(default=10, ge=1)
-    """Real questions that are known. Paper: 10 for GSM8K."""
+    """Real questions of each dataset that are known. Paper: 10 for GSM8K."""
     shown: int = Field(default=4, ge=1)
     """Of these, so many are shown at a time, in random order."""
     temperature: float = Field(default=0.7, gt=0)
@@ -63,6 +63,9 @@ class ExemplarsConfig(Config):
 
 _OPEN_ENDED = ("number", "span")
 
+Kind: TypeAlias = tuple[str, AnswerType]
+"""A dataset, and how answers to its questions are read."""
+
 
 class NeedsLess(Protocol):
     """The part of a recipe that this file reads."""
@@ -79,10 +82,12 @@ class NeedsLess(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text that the model wrote from the prompt called `key`."""
+    """A text that the model wrote from the prompt called `key`, after questions of one kind."""
 
     key: str
     text: str
+    dataset: str
+    answer_type: AnswerType
 
 
 def write_questions(
@@ -95,14 +100,12 @@ def write_questions(
         EngineError: nothing that the model wrote is a new question.
     """
     wanted = config.questions or QuestionsConfig()
-    open_ended = [q for q in known if q.answer_type in _OPEN_ENDED]
-    if not open_ended:
+    seeds = steps.rows("seed-questions", seed_questions, known, wanted.seeds, config.seed)
+    if not seeds:
         raise ConfigError(
             "questions: the training questions all come with choices, and a model can only write "
             "open-ended ones; leave `questions` out, or give data.train such as gsm8k"
         )
-    count = min(wanted.seeds, len(open_ended))
-    seeds = tuple(rng(config.seed, "seed questions").sample(open_ended, k=count))
     written = steps.sharded("written-questions", draw_questions, range(wanted.count), model, seeds,
                             wanted, config.engine, config.seed, shard_items=256)  # fmt: skip
     made = steps.rows("own-questions", new_questions, written, seeds)
@@ -114,37 +117,64 @@ def write_questions(
     return made
 
 
+def seed_questions(known: Sequence[Question], count: int, seed: int) -> Filtered[Question]:
+    """Choose `count` open-ended questions of each dataset, and of each answer type within it."""
+    open_ended = [q for q in known if q.answer_type in _OPEN_ENDED]
+    chosen = [
+        q
+        for kind, some in _by_kind(open_ended).items()
+        for q in rng(seed, "seed questions", *kind).sample(some, k=min(count, len(some)))
+    ]
+    drops = (
+        Drop("comes with choices", len(known) - len(open_ended)),
+        Drop("not drawn", len(open_ended) - len(chosen)),
+    )
+    return Filtered(chosen, (Funnel("seed questions", len(known), len(chosen), drops),))
+
+
+def _by_kind(questions: Sequence[Question]) -> dict[Kind, list[Question]]:
+    found: dict[Kind, list[Question]] = {}
+    for q in questions:
+        found.setdefault((q.dataset, q.answer_type), []).append(q)
+    return found
+
+
 def draw_questions(
     chunks: Sequence[Sequence[int]],
     model: ModelRef,
-    seeds: tuple[Question, ...],
+    seeds: Sequence[Question],
     config: QuestionsConfig,
     engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Written]]:
-    """Show a few seed questions in random order and let the model write the next."""
+    """Show a few seed questions of one kind in random order and let the model write the next.
+
+    The kinds take turns: what follows questions of one dataset is a question of that dataset.
+    """
     sampling = SamplingConfig(
         temperature=config.temperature,
         max_tokens=config.max_tokens,
         stop=("\nQ:", "\nA:", "\n\n"),
     )
+    kinds = list(_by_kind(seeds).items())
     with closing(open_engine(Path(model.path), engine)) as sampler:
         for chunk in chunks:
+            asked = {f"own-{i}": (i, *kinds[i % len(kinds)]) for i in chunk}
             prompts = [
-                layouts.as_prompt(f"own-{i}", _list_of(seeds, config, seed, i), chat=engine.chat)
-                for i in chunk
+                layouts.as_prompt(key, _list_of(some, config, seed, i), chat=engine.chat)
+                for key, (i, _, some) in asked.items()
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = [Written(d.key, d.text) for d in draws if d.finish == "stop"]
+            rows = [Written(d.key, d.text, *asked[d.key][1]) for d in draws if d.finish == "stop"]
             yield Batch(rows, sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
 
 
-def _list_of(seeds: tuple[Question, ...], config: QuestionsConfig, seed: int, number: int) -> str:
+def _list_of(seeds: Sequence[Question], config: QuestionsConfig, seed: int, number: int) -> str:
     shown = rng(seed, "shown questions", number).sample(seeds, k=min(config.shown, len(seeds)))
     return "\n\n".join([*(f"Q: {q.text}" for q in shown), "Q:"])
 
 
-def new_questions(written: Sequence[Written], seeds: tuple[Question, ...]) -> Filtered[Question]:
+def new_questions(written: Sequence[Written], seeds: Sequence[Question]) -> Filtered[Question]:
     """Keep what is a question and was not asked before, upper and lower case taken as equal."""
     seen = {q.text.casefold() for q in seeds}
     kept: list[Question] = []
@@ -157,7 +187,7 @@ def new_questions(written: Sequence[Written], seeds: tuple[Question, ...]) -> Fi
             dropped["asked before"] += 1
         else:
             seen.add(text.casefold())
-            kept.append(Question(row.key, seeds[0].dataset, text, seeds[0].answer_type))
+            kept.append(Question(row.key, row.dataset, text, row.answer_type))
     drops = tuple(Drop(why, count) for why, count in dropped.most_common())
     return Filtered(kept, (Funnel("own questions", len(written), len(kept), drops),))
 
