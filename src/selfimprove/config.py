@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
+from typing import Any, ClassVar, Final, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -21,7 +21,11 @@ from pydantic.fields import FieldInfo
 
 from selfimprove.errors import ConfigError
 
-__all__ = ["Config", "apply_override", "fingerprint", "load", "over", "read_recipe"]
+__all__ = ["IDENTITY", "Config", "apply_override", "fingerprint", "load", "over", "read_recipe"]
+
+
+IDENTITY: Final = "identity"
+"""The context in which a config is written as a part of what a result was made from."""
 
 
 class Config(BaseModel):
@@ -174,6 +178,8 @@ def fingerprint(value: object) -> str:
     Raises:
         TypeError: the value has no stable serialisation (a function, an open file, an object).
     """
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    plain = (
+        value.model_dump(mode="json", context=IDENTITY) if isinstance(value, BaseModel) else value
+    )
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

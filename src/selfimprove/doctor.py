@@ -28,11 +28,39 @@ def examine(model: str | None) -> dict[str, str]:
         for i in range(torch.cuda.device_count()):
             device = torch.cuda.get_device_properties(i)
             facts[f"cuda:{i}"] = f"{device.name}, {device.total_memory / _GIB:.0f} GiB"
-        facts["bfloat16"] = "yes" if torch.cuda.is_bf16_supported() else "no"
     else:
         facts["gpu"] = "none found; the torch engine samples on the CPU"
-        facts["bfloat16"] = "fast" if torch.cpu._is_amx_tile_supported() else "slow on this CPU"
+    facts |= _computing()
     return facts | (_needs(model) if model else {})
+
+
+def _computing() -> dict[str, str]:
+    """Tell what `dtype: auto` and `threads: null` pick on this machine, and why."""
+    import torch
+
+    from selfimprove.sampling.arithmetic import WIDE, arithmetic_of
+    from selfimprove.sampling.loading import pick_device
+    from selfimprove.sampling.threads import cores
+
+    device = pick_device("auto")
+    wide, narrow = (arithmetic_of("auto", device, width) for width in (WIDE, WIDE - 1))
+    picked = str(wide) if wide == narrow else f"{wide}, from a hidden size of {WIDE}; else float32"
+    threads = min(torch.get_num_threads(), cores())
+    return {
+        "cpu": f"{torch.backends.cpu.get_cpu_capability()}, as torch uses it",
+        "dtype auto": picked,
+        "threads": f"{threads} of {cores()} cores; {_waiting()}",
+    }
+
+
+def _waiting() -> str:
+    """Tell how threads wait for each other, which decides what a busy machine costs."""
+    policy, spins = os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")
+    if policy is not None:
+        return f"they wait as OMP_WAIT_POLICY={policy} says"
+    if spins is None:
+        return "they spin while they wait, as torch was loaded before selfimprove: slow when busy"
+    return f"one that waits gives up its core after {spins} rounds (GOMP_SPINCOUNT)"
 
 
 def _version(package: str) -> str:
@@ -48,14 +76,19 @@ def _needs(model: str) -> dict[str, str]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from selfimprove.models import locate
+    from selfimprove.sampling.arithmetic import arithmetic_of
+    from selfimprove.sampling.loading import pick_device
 
     config = AutoConfig.from_pretrained(locate(model).path)
     with torch.device("meta"):
         shape = AutoModelForCausalLM.from_config(config)
     count = sum(p.numel() for p in shape.parameters())
+    width = getattr(config.get_text_config(), "hidden_size", None)
+    use = arithmetic_of("auto", pick_device("auto"), width)
     return {
-        "model": f"{model}: {count / 1e6:,.1f} million parameters",
-        "to sample": f"{2 * count / _GIB:.1f} GiB in bfloat16, and the cache of the rows",
+        "model": f"{model}: {count / 1e6:,.1f} million parameters, hidden size {width}",
+        "computed in": str(use),
+        "to sample": f"{use.torch_dtype.itemsize * count / _GIB:.1f} GiB in {use.dtype}, and the cache of the rows",
         "to fine-tune": f"{_ADAM_BYTES * count / _GIB:.1f} GiB (all weights, Adam), and activations",
         "with LoRA": f"about {2.2 * count / _GIB:.1f} GiB, and activations",
     }

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from selfimprove.config import Config, fingerprint
+from selfimprove.config import IDENTITY, Config, fingerprint
 from selfimprove.rows import Rows
 from selfimprove.types import ModelRef
 
@@ -42,7 +42,7 @@ def _identity_of(value: object) -> Any:  # noqa: ANN401  plain JSON data
 def plain(value: object) -> Any:  # noqa: ANN401  plain JSON data
     """Return `value` as JSON data; refuse what has no stable form."""
     if isinstance(value, Config):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", context=IDENTITY)
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from selfimprove.config import fingerprint, load, read_recipe
+from selfimprove.config import IDENTITY, fingerprint, load, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.files import read_json
 from selfimprove.methods import (
@@ -21,6 +21,7 @@ from selfimprove.methods import (
 from selfimprove.methods.plan import Line, Needs, PlannedStep, needs, planned
 from selfimprove.methods.processes import Processes, check
 from selfimprove.models import locate
+from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
@@ -89,7 +90,8 @@ def launch(
     root = out or default_folder(path, config)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     models = [locate(name).digest for name in _models(config)]
-    identity = fingerprint({"recipe": config.model_dump(mode="json"), "models": models})
+    recipe = config.model_dump(mode="json", context=IDENTITY)
+    identity = fingerprint({"recipe": recipe, "models": models})
     finished = root / "finished.json"
     if finished.exists() and read_json(finished)["identity"] == identity:
         return Finished(root, was_finished=True)
@@ -118,6 +120,7 @@ def run_method(config: MethodConfig, run: Run) -> ModelRef:
     Raises:
         SelfImproveError: with what happened, where, and what to do.
     """
+    use_threads(config.engine.threads)
     if isinstance(config, lmsi.LmsiConfig):
         return lmsi.run(config, run)
     if isinstance(config, pit.PitConfig):

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from selfimprove.config import Config
+from selfimprove.config import IDENTITY, Config
 from selfimprove.types import Draw, Prompt
 
 __all__ = ["Engine", "EngineConfig", "Sampler", "SamplingConfig", "ServerConfig", "draw_in_order"]
@@ -83,11 +89,24 @@ class EngineConfig(Config):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 on a GPU that has it; on a CPU the precision the weights are stored in."""
+    """Of the arithmetic, however the weights are stored; auto: bfloat16 where the GPU has it, and on a
+    CPU that multiplies it itself, from a hidden size of 256; else float32. `doctor` tells."""
     chat: bool = False
     """Put plain prompts into a user turn of the model's chat template (instruct models)."""
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Cache entries (rows x length) held at once; halved by itself when memory runs out."""
+    threads: int | None = Field(default=None, ge=1)
+    """That compute on a CPU, in training as well; None: one a core. No step is made anew for it."""
+
+    @model_serializer(mode="wrap")
+    def _without_speed(
+        self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Leave out of a step's identity what says how fast it is made, not what."""
+        tree: dict[str, Any] = serialised(self)
+        if info.context == IDENTITY:
+            del tree["threads"]
+        return tree
 
     @model_validator(mode="after")
     def _names_its_server(self) -> Self:

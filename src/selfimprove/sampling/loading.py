@@ -11,14 +11,20 @@ from typing import Any
 import torch
 
 from selfimprove.errors import EngineError
-from selfimprove.sampling.engine import EngineConfig
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-__all__ = ["context_length", "load_model", "load_tokenizer", "pick_device", "stop_tokens"]
+__all__ = [
+    "check_folder",
+    "context_length",
+    "load_model",
+    "load_tokenizer",
+    "pick_device",
+    "stop_tokens",
+]
 
 
 _hf_logging: Any = transformers_logging  # its functions carry no types
@@ -46,11 +52,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_model(folder: Path, config: EngineConfig, device: torch.device) -> Any:  # noqa: ANN401
-    """Return the model of `folder` in evaluation mode on `device`.
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no model, or one in another format.
 
     Raises:
-        EngineError: the folder holds no causal language model with safetensors weights.
+        EngineError: what is missing.
     """
     if not (folder / "config.json").is_file():
         raise EngineError(f"{folder} is no model folder: it has no config.json")
@@ -59,11 +65,19 @@ def load_model(folder: Path, config: EngineConfig, device: torch.device) -> Any:
             f"{folder} has no *.safetensors; only safetensors weights are read: "
             "save the model again with safe_serialization=True"
         )
+
+
+def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:  # noqa: ANN401
+    """Return the model of `folder` in evaluation mode on `device`, its weights as `dtype`.
+
+    Raises:
+        EngineError: the folder holds no causal language model.
+    """
     model: Any
     with _quiet():
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=_dtype(config, device), use_safetensors=True, local_files_only=True
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EngineError(f"cannot load a causal model from {folder}: {error}") from error
@@ -97,15 +111,6 @@ def context_length(model: Any) -> int | None:  # noqa: ANN401
     """Return how many tokens the model can attend to, or None when its config sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
-
-
-def _dtype(config: EngineConfig, device: torch.device) -> torch.dtype | str:
-    if config.dtype != "auto":
-        named: torch.dtype = getattr(torch, config.dtype)
-        return named
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return "auto"
 
 
 @contextmanager

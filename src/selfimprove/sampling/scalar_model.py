@@ -13,8 +13,10 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.loading import _quiet, context_length, load_tokenizer, pick_device
+from selfimprove.sampling.threads import use_threads
 from selfimprove.sampling.token_tree import (
     Tree,
     grown,
@@ -177,16 +179,13 @@ def load_scalar_model(folder: Path, engine: EngineConfig) -> ScalarModel:
     """
     from transformers import AutoModelForSequenceClassification
 
+    use_threads(engine.threads)
     device = pick_device(engine.device)
-    dtype = (
-        ("bfloat16" if device.type == "cuda" else "float32")
-        if engine.dtype == "auto"
-        else engine.dtype
-    )
+    use = arithmetic_of(engine.dtype, device, width_of(folder))
     with _quiet():
         try:
             model, about = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True,
+                folder, dtype=use.torch_dtype, use_safetensors=True, local_files_only=True,
                 output_loading_info=True,
             )  # fmt: skip
         except (OSError, ValueError, KeyError, RuntimeError) as error:

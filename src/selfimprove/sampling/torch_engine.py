@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, final
 import torch
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
+    check_folder,
     context_length,
     load_model,
     load_tokenizer,
@@ -28,6 +30,7 @@ from selfimprove.sampling.rows import Job, Rows, Rules
 from selfimprove.sampling.scoring import continuation_logprobs
 from selfimprove.sampling.support import cascade_reach
 from selfimprove.sampling.texts import Texts
+from selfimprove.sampling.threads import use_threads
 from selfimprove.types import Draw, Prompt
 from selfimprove.weights import weights_digest
 
@@ -59,8 +62,13 @@ class TorchEngine:
     """One model, held in memory until `close`."""
 
     def __init__(self, folder: Path, config: EngineConfig) -> None:
-        model = load_model(folder, config, pick_device(config.device))
+        use_threads(config.threads)
+        device = pick_device(config.device)
+        check_folder(folder)
+        use = arithmetic_of(config.dtype, device, width_of(folder))
+        model = load_model(folder, use.torch_dtype, device)
         self._set_up(model, load_tokenizer(folder), config, weights_digest(folder))
+        self._identity["dtype_because"] = use.why
 
     @classmethod
     def of_model(cls, model: Any, tokenizer: Any, config: EngineConfig) -> TorchEngine:  # noqa: ANN401

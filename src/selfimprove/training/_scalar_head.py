@@ -21,6 +21,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from selfimprove.errors import EngineError, TrainingError
+from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.scalar_model import (
     Spoken,
@@ -31,7 +32,7 @@ from selfimprove.sampling.scalar_model import (
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.checkpoints import newest_readable
-from selfimprove.training.model_folder import adapted, computes_in_bfloat16, merged, save
+from selfimprove.training.model_folder import adapted, arithmetic, merged, save
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
@@ -80,7 +81,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     tokenizer = load_tokenizer(base)
     rows, truncated = _rows(compared.replies, tokenizer, config.max_length)
     pad = padding_token(tokenizer, {row[-1] for comparison in rows for row in comparison})
-    model = _load(base, config, seed)
+    model, use = _load(base, config, seed), arithmetic(config, base)
     model.config.get_text_config().pad_token_id = pad
     share = processes() == 1 and may_branch(model)
     order, steps = in_order(len(rows), config, seed, "reward order")
@@ -89,7 +90,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     with quietly():
         trainer = HeadTrainer(
             model=model,
-            args=_arguments(config, steps, checkpoints, seed),
+            args=_arguments(config, use, steps, checkpoints, seed),
             train_dataset=Dataset.from_dict({"row": list(order)}),
             data_collator=Collator(rows, _piece_tokens(config), pad, share=share),
             callbacks=[LogFile(out.parent / "train_log.jsonl"), Bar()],
@@ -113,6 +114,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
         first_loss=logged[0]["loss"],
         final_loss=logged[-1]["loss"],
         final_accuracy=logged[-1]["accuracy"],
+        arithmetic=str(use),
         seconds=time.monotonic() - started,
     )
 
@@ -143,8 +145,8 @@ def _rows(
 
 def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
     # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
-    frozen = config.lora is not None and computes_in_bfloat16(config)
-    model, missing = _read(base, torch.bfloat16 if frozen else torch.float32)
+    dtype = arithmetic(config, base).torch_dtype if config.lora else torch.float32
+    model, missing = _read(base, dtype)
     # A new head starts at zero: nothing is preferred at first, whatever the seed.
     for name, weights in model.named_parameters():
         if name in missing:
@@ -166,7 +168,9 @@ def _read(base: Path, dtype: torch.dtype) -> tuple[Any, set[str]]:
     return model, set(about["missing_keys"])
 
 
-def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -> TrainingArguments:
+def _arguments(
+    config: RewardConfig, use: Arithmetic, steps: int, checkpoints: Path, seed: int
+) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=share_of(config.batch_size),
@@ -177,7 +181,7 @@ def _arguments(config: RewardConfig, steps: int, checkpoints: Path, seed: int) -
         max_steps=steps,
         train_sampling_strategy="sequential",
         use_cpu=not torch.cuda.is_available(),
-        bf16=computes_in_bfloat16(config),
+        bf16=use.dtype == "bfloat16",
         gradient_checkpointing=config.gradient_checkpointing,
         ddp_find_unused_parameters=False,
         save_strategy="steps",

@@ -75,6 +75,8 @@ class TrainedDpo:
     chosen_change: float
     """Mean log-probability of the chosen responses at the end, less that under the reference, in
     nats; far below zero means that both responses lost probability."""
+    arithmetic: str
+    """The precision that was computed in, and why."""
     seconds: float
     """Of this call: after a resume, the part since then."""
 
@@ -121,6 +123,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     from selfimprove.training.quiet import quietly
 
     model, tokenizer, stop = model_folder.load(policy, config, seed)
+    use = model_folder.arithmetic(config, policy)
     rows, truncated = _rows(pairs, tokenizer, stop, config.max_length)
     order, steps = in_order(len(rows), config, seed, "dpo order")
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -136,6 +139,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
             collate,
             checkpoints=checkpoints,
             log=out.parent / "train_log.jsonl",
+            use=use,
             seed=seed,
         )
         trainer.beta, trainer.nll_alpha = config.beta, config.nll_alpha
@@ -147,8 +151,13 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         model_folder.write_once(trainer, policy, out, card)
     tokens = sum(len(r.ids) for i in order for r in (rows[i].chosen, rows[i].rejected))
-    counts = {"steps": steps, "pairs": len(rows), "tokens": tokens, "truncated": truncated}
-    counts["dropped"] = len(pairs) - len(rows)
+    counts: dict[str, Any] = {
+        "steps": steps,
+        "pairs": len(rows),
+        "tokens": tokens,
+        "truncated": truncated,
+    }
+    counts |= {"dropped": len(pairs) - len(rows), "arithmetic": str(use)}
     return _summary(counts, trainer.state.log_history, known, started)
 
 
@@ -251,7 +260,7 @@ def _log_probs(
 
 
 def _summary(
-    counts: Mapping[str, int], history: Sequence[Mapping[str, float]], known: Tensor, started: float
+    counts: Mapping[str, Any], history: Sequence[Mapping[str, float]], known: Tensor, started: float
 ) -> TrainedDpo:
     logged = [entry for entry in history if "loss" in entry and "rewards/margins" in entry]
     change = logged[-1]["logps/chosen"] - float(known[:, 0].mean())

@@ -15,11 +15,12 @@ import torch
 from transformers import AutoModelForCausalLM, set_seed
 
 from selfimprove.errors import EngineError, TrainingError
-from selfimprove.sampling.loading import load_tokenizer, stop_tokens
+from selfimprove.sampling.arithmetic import Arithmetic, arithmetic_of, width_of
+from selfimprove.sampling.loading import load_tokenizer, pick_device, stop_tokens
 from selfimprove.training.quiet import quietly
 from selfimprove.training.sft import LoraConfig, SftConfig
 
-__all__ = ["adapted", "computes_in_bfloat16", "load", "load_frozen", "merged", "save", "write",
+__all__ = ["adapted", "arithmetic", "load", "load_frozen", "merged", "save", "write",
            "write_once"]  # fmt: skip
 
 _SHARD: Final = "4GB"  # a file of weights, which `export` reads at once
@@ -37,11 +38,13 @@ Base: `{base}`. The loss was taken on completions alone. Made with {versions}.
 """
 
 
-def computes_in_bfloat16(config: SftConfig) -> bool:
-    """Whether the arithmetic is bfloat16; on a CPU only when asked for."""
-    if config.dtype == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return config.dtype == "bfloat16"
+def arithmetic(config: SftConfig, base: Path) -> Arithmetic:
+    """Return the precision that a training of `base` computes in, and why.
+
+    Raises:
+        EngineError: the folder holds no model.
+    """
+    return arithmetic_of(config.dtype, pick_device("auto"), width_of(base))
 
 
 def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: ANN401
@@ -50,8 +53,7 @@ def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: AN
     Raises:
         EngineError: the folder holds no causal language model or no tokenizer.
     """
-    dtype = torch.bfloat16 if computes_in_bfloat16(config) else torch.float32
-    model = _read(base, dtype)
+    model = _read(base, arithmetic(config, base).torch_dtype)
     trainer.watch_head(model)
     return model.to(trainer.accelerator.device).eval().requires_grad_(False)
 
@@ -65,8 +67,7 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
     """
     tokenizer = load_tokenizer(base)
     # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
-    frozen = config.lora is not None and computes_in_bfloat16(config)
-    model = _read(base, torch.bfloat16 if frozen else torch.float32)
+    model = _read(base, arithmetic(config, base).torch_dtype if config.lora else torch.float32)
     stop = stop_tokens(model, tokenizer)
     if not stop:
         raise TrainingError(

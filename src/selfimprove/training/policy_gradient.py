@@ -92,6 +92,8 @@ class TrainedPolicy:
     """That of the start."""
     stopped: str
     """Why the training ended before its last step; empty where it did not."""
+    arithmetic: str
+    """The precision that was computed in, and why."""
     seconds: float
     """Of this call: after a resume, the part since then."""
 
@@ -148,6 +150,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     from selfimprove.training.quiet import quietly
 
     model, tokenizer, _ = model_folder.load(policy, config, seed)
+    use = model_folder.arithmetic(config, policy)
     order, steps = in_order(len(prompts), config, seed, "rl order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +163,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
             numbered,
             checkpoints=checkpoints,
             log=out.parent / "train_log.jsonl",
+            use=use,
             seed=seed,
             log_every=1,
         )
@@ -177,10 +181,16 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         model_folder.write_once(trainer, policy, out, card)
     if trainer.stopped:
         _log.warning("%s; kept the policy of step %d", trainer.stopped, tries.best)
-    return _summary(trainer, tries, len(prompts), started)
+    return _summary(trainer, tries, len(prompts), str(use), started)
 
 
-def _summary(trainer: PolicyTrainer, tries: Any, prompts: int, started: float) -> TrainedPolicy:  # noqa: ANN401
+def _summary(
+    trainer: PolicyTrainer,
+    tries: Any,  # noqa: ANN401
+    prompts: int,
+    arithmetic: str,
+    started: float,
+) -> TrainedPolicy:
     logged = [entry for entry in trainer.state.log_history if "reward" in entry]
     last = logged[-1]
     if not math.isfinite(last["reward"]):
@@ -197,5 +207,6 @@ def _summary(trainer: PolicyTrainer, tries: Any, prompts: int, started: float) -
         best_reward=tries.rewards[tries.best],
         start_reward=tries.rewards[0],
         stopped=trainer.stopped,
+        arithmetic=arithmetic,
         seconds=time.monotonic() - started,
     )

@@ -50,6 +50,8 @@ class TrainedReward:
     """Mean over the last logged steps."""
     final_accuracy: float
     """Share of preferences, over the last logged steps, whose responses were told apart rightly."""
+    arithmetic: str
+    """The precision that was computed in, and why."""
     seconds: float
     """Of this call: after a resume, the part since then."""
 

@@ -62,7 +62,8 @@ class SftConfig(Config):
     warmup_frac: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate goes up."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic; auto: bfloat16 on a GPU that has it. Full weights are trained in float32."""
+    """Of the arithmetic; auto: bfloat16 where the GPU has it, and on a CPU that multiplies it itself,
+    from a hidden size of 256. The weights themselves are float32 all the same."""
     gradient_checkpointing: bool = False
     """Compute activations twice to keep fewer of them: for models that fill the memory."""
     save_every: int = Field(default=200, ge=1)
@@ -90,6 +91,8 @@ class Trained:
     """Of the first step, before any change of the weights."""
     final_loss: float
     """Mean over the last logged steps."""
+    arithmetic: str
+    """The precision that was computed in, and why."""
     seconds: float
     """Of this call: after a resume, the part since then."""
 
@@ -141,6 +144,7 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     from selfimprove.training.quiet import quietly
 
     model, tokenizer, stop = model_folder.load(base, config, seed)
+    use = model_folder.arithmetic(config, base)
     tokenised = tokenise(examples, tokenizer, stop, config.max_length)
     plan = _plan(tokenised, config, seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -155,12 +159,13 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
             Collator(plan.rows, piece_tokens, share=share),
             checkpoints=checkpoints,
             log=out.parent / "train_log.jsonl",
+            use=use,
             seed=seed,
         )
         newest = newest_readable(checkpoints, trainer.accelerator)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         model_folder.write_once(trainer, base, out, card)
-    return _summary(plan, tokenised, config, trainer.state.log_history, started)
+    return _summary(plan, tokenised, trainer.state.log_history, str(use), started)
 
 
 def _plan(tokenised: Tokenised, config: SftConfig, seed: int) -> Plan:
@@ -200,8 +205,8 @@ def _report_length(tokenised: Tokenised, max_length: int) -> None:
 def _summary(
     plan: Plan,
     tokenised: Tokenised,
-    config: SftConfig,
     history: list[dict[str, float]],
+    arithmetic: str,
     started: float,
 ) -> Trained:
     rows = [plan.rows[i] for i in plan.order]
@@ -216,5 +221,6 @@ def _summary(
         dropped=tokenised.dropped,
         first_loss=losses[0],
         final_loss=losses[-1],
+        arithmetic=arithmetic,
         seconds=time.monotonic() - started,
     )

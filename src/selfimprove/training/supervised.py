@@ -12,8 +12,8 @@ from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
 
+from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
-from selfimprove.training.model_folder import computes_in_bfloat16
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.sft import Plan, SftConfig
 from selfimprove.training.watch import Bar, LogFile
@@ -36,6 +36,7 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     *,
     checkpoints: Path,
     log: Path,
+    use: Arithmetic,
     seed: int,
     log_every: int | None = None,
 ) -> T:
@@ -50,7 +51,7 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     model, tokenizer = loaded
     trainer = kind(
         model=model,
-        args=_arguments(plan, config, checkpoints, seed, log_every),
+        args=_arguments(plan, config, use, checkpoints, seed, log_every),
         train_dataset=Dataset.from_dict({"row": list(plan.order)}),
         data_collator=collate,
         processing_class=tokenizer,
@@ -73,6 +74,7 @@ def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: AN
 def _arguments(
     plan: Plan,
     config: SftConfig,
+    use: Arithmetic,
     checkpoints: Path,
     seed: int,
     log_every: int | None,
@@ -87,7 +89,7 @@ def _arguments(
         max_steps=plan.steps,
         train_sampling_strategy="sequential",
         use_cpu=not torch.cuda.is_available(),
-        bf16=computes_in_bfloat16(config),
+        bf16=use.dtype == "bfloat16",
         gradient_checkpointing=config.gradient_checkpointing,
         ddp_find_unused_parameters=False,
         save_strategy="steps",
