@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -71,6 +72,27 @@ def test_the_first_loss_is_ln_2_and_the_last_is_lower(trained):
     assert (told.steps, told.pairs, told.dropped) == (12, 96, 0)
 
 
+@pytest.mark.parametrize("lora", [None, LoraConfig(r=2, dropout=0.5)], ids=["full", "lora"])
+@pytest.mark.parametrize("own", [False, True], ids=["itself", "a-folder"])
+def test_dropout_and_rounding_are_no_distance_from_the_reference(tmp_path, lora, own):
+    policy, frozen = (_with_dropout(tmp_path / name) for name in ("policy", "frozen"))
+    config = _CONFIG.model_copy(update={"max_steps": 1, "dtype": "bfloat16", "lora": lora})
+    told = train_dpo(
+        policy, _TRAIN[:8], config, out=tmp_path / "model", checkpoints=tmp_path / "checkpoints",
+        seed=0, reference=frozen if own else None,
+    )  # fmt: skip
+    assert told.first_loss == pytest.approx(math.log(2), abs=1e-6)
+    assert told.final_margin == 0.0
+
+
+def _with_dropout(to: Path) -> Path:
+    """Copy the shipped model, with dropout of a half in its attention."""
+    shutil.copytree(folder(), to)
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    return to
+
+
 def test_held_out_pairs_are_told_apart_better_than_before(trained):
     root, _ = trained
     gain = _log_probs(root / "model", _HELD_OUT) - _log_probs(folder(), _HELD_OUT)
@@ -115,6 +137,20 @@ def test_a_killed_training_ends_with_the_same_weights(trained, tmp_path, monkeyp
     monkeypatch.setattr("selfimprove.training.dpo._log_probs", lambda *_: 1 / 0)  # kept, not redone
     _train(tmp_path)
     assert weights_digest(tmp_path / "model") == weights_digest(root / "model")
+
+
+def test_a_rejected_response_that_was_cut_off_is_not_taught_to_end_there():
+    from selfimprove.sampling.loading import load_tokenizer
+    from selfimprove.training.dpo import _rows
+
+    tokenizer = load_tokenizer(folder())
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    asked = (Message("user", "Name a fruit."),)
+    for finished in (True, False):
+        ((row,), _) = _rows([Pair(asked, "An apple.", "An app", finished)], tokenizer, [end], 64)
+        assert row.chosen.ids.count(end) == 2  # behind the user and behind the response
+        assert row.rejected.ids.count(end) == 1 + finished
+        assert (row.rejected.ids[-1] == end) == finished
 
 
 def test_two_equal_responses_are_refused_by_name(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,11 +72,27 @@ def test_the_first_step_has_no_kl_as_the_policy_is_its_own_reference(trained):
     assert first["entropy"] > 0
 
 
-def test_held_out_rewards_are_logged_from_the_start_on(trained):
+def test_the_policy_of_the_highest_reward_less_beta_kl_is_kept(trained):
     root, told = trained
-    held_out = {e["step"]: e["held_out_reward"] for e in _log(root) if "held_out_reward" in e}
-    assert sorted(held_out) == list(range(0, 22, 2))
-    assert held_out[told.best_step] == max(held_out.values()) == told.best_reward
+    tried = {e["step"]: e for e in _log(root) if "held_out_reward" in e}
+    assert sorted(tried) == list(range(0, 22, 2))
+    for entry in tried.values():
+        penalised = entry["held_out_reward"] - 0.02 * entry["held_out_kl"]
+        assert entry["held_out_objective"] == pytest.approx(penalised)
+    best = max(tried, key=lambda step: tried[step]["held_out_objective"])
+    assert told.best_step == best
+    assert (told.best_reward, told.best_kl) == (
+        tried[best]["held_out_reward"],
+        tried[best]["held_out_kl"],
+    )
+    assert tried[0]["held_out_kl"] == pytest.approx(0, abs=1e-4)
+    assert told.best_kl > 0.05
+
+
+def test_a_reward_that_is_not_worth_its_kl_is_not_chosen(tmp_path):
+    # No reward of a few words is worth 1,000 times its KL: the start has none, and is kept.
+    told = _train(tmp_path, _CONFIG.model_copy(update={"beta": 1000.0, "learning_rate": 1e-3}))
+    assert told.best_step == 0
 
 
 def test_killed_at_any_step_it_ends_with_the_same_weights(tmp_path, monkeypatch):
@@ -112,18 +129,127 @@ def test_the_best_policy_is_kept_and_not_the_last_one(tmp_path):
 
     told = _train(tmp_path, reward=worse_later)
     assert (told.best_step, told.best_reward, told.start_reward) == (0, -1.0, -1.0)
-    from safetensors.torch import load_file
-
-    before, after = (load_file(f / "model.safetensors") for f in (folder(), tmp_path / "model"))
-    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
+    assert _same_weights(folder(), tmp_path / "model")
 
 
-def test_a_kl_that_runs_away_ends_the_training_with_a_message(tmp_path, caplog):
-    config = _CONFIG.model_copy(update={"max_kl": 1e-3, "learning_rate": 3e-3})
-    told = _train(tmp_path, config)
+def _runaway(folder: Path) -> TrainedPolicy:
+    """Train so fast that the first step leaves the bound, by a reward that rises all the while."""
+    calls: list[int] = []
+
+    def rising(keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+        if keys[0].startswith("dev"):
+            calls.append(len(keys))
+            return [float(len(calls)) for _ in texts]
+        return _short(keys, texts)
+
+    update = {"max_kl": 1e-3, "learning_rate": 3e-3, "try_every": 1, "save_every": 1}
+    return _train(folder, _CONFIG.model_copy(update=update), reward=rising)
+
+
+def test_a_policy_beyond_max_kl_ends_the_training_and_is_never_kept(tmp_path, caplog):
+    told = _runaway(tmp_path)
     assert told.steps < 6
     assert "lower the learning rate or raise beta" in told.stopped
     assert "kept the policy of step" in caplog.text
+    tried = {e["step"]: e for e in _log(tmp_path) if "held_out_reward" in e}
+    last = max(tried)  # the runaway policy, with the highest reward of all
+    assert tried[last]["held_out_reward"] > told.best_reward
+    assert told.best_step < last
+    assert told.best_kl == tried[told.best_step]["held_out_kl"] <= 1e-3
+
+
+def test_a_training_stopped_for_its_kl_stays_stopped_when_it_is_resumed(tmp_path, monkeypatch):
+    from selfimprove.training import model_folder
+
+    whole = _runaway(tmp_path / "whole")
+    write = model_folder.write_once
+    monkeypatch.setattr(model_folder, "write_once", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        _runaway(tmp_path / "killed")
+    monkeypatch.setattr(model_folder, "write_once", write)
+    told = _runaway(tmp_path / "killed")
+    assert (told.best_step, told.steps) == (whole.best_step, whole.steps)
+    assert told.stopped == whole.stopped
+
+
+def _killed(*_args: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_where_not_even_the_start_is_inside_the_bound_it_comes_out_as_it_went_in(
+    tmp_path, monkeypatch
+):
+    from selfimprove.training import _policy_trainer
+
+    def far(self, rows):
+        return [50.0 for _ in rows]
+
+    monkeypatch.setattr(_policy_trainer.PolicyTrainer, "_kls", far)
+    told = _train(tmp_path, _CONFIG.model_copy(update={"max_steps": 2}))
+    assert (told.best_step, told.best_kl) == (0, 50.0)
+    assert _same_weights(folder(), tmp_path / "model")
+
+
+def _same_weights(before: Path, after: Path) -> bool:
+    from safetensors.torch import load_file
+
+    old, new = (load_file(f / "model.safetensors") for f in (before, after))
+    return all(torch.equal(old[name].float(), new[name].float()) for name in old)
+
+
+def test_an_unfinished_draw_is_worth_no_more_than_the_least_of_the_finished(tmp_path):
+    """Long responses get more, and those that never end would get the most."""
+
+    def longer(_keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+        return [float(len(text)) for text in texts]
+
+    told = train_policy(
+        folder(), _prompts("train", 24), longer, _CONFIG.model_copy(update={"max_steps": 1}),
+        _ENGINE, reference=folder(), held_out=_prompts("dev", 24), max_tokens=14,
+        out=tmp_path / "model", checkpoints=tmp_path / "checkpoints", seed=0,
+    )  # fmt: skip
+    expected, share = _by_the_rule(_prompts("dev", 24), max_tokens=14)
+    assert 0 < share < 1
+    assert (told.start_reward, told.start_unfinished) == pytest.approx((expected, share))
+
+
+def _by_the_rule(held_out: list[Prompt], max_tokens: int) -> tuple[float, float]:
+    """Return the mean length of draws, where an unfinished one counts as the shortest finished one."""
+    from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+    from selfimprove.sampling.torch_engine import TorchEngine
+    from selfimprove.seeds import seed_of
+
+    engine = TorchEngine(folder(), _ENGINE.model_copy(update={"dtype": "float32"}))
+    sampling = SamplingConfig(n=1, temperature=1.0, max_tokens=max_tokens)
+    draws = draw_in_order(engine, held_out, sampling, seed=seed_of(0, "held out"))
+    shortest = min(len(d.text.strip()) for d in draws if d.finish == "stop")
+    counted = [
+        len(d.text.strip()) if d.finish == "stop" else min(len(d.text.strip()), shortest)
+        for d in draws
+    ]
+    unfinished = [d.finish != "stop" for d in draws]
+    return sum(counted) / len(counted), sum(unfinished) / len(unfinished)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(r=2, dropout=0.5)], ids=["full", "lora"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_and_rounding_are_no_distance_from_the_reference(tmp_path, dtype, lora):
+    base = _with_dropout(tmp_path / "base")
+    update = {"max_steps": 1, "dtype": dtype, "lora": lora}
+    told = train_policy(
+        base, _prompts("train", 6), _short, _CONFIG.model_copy(update=update), _ENGINE,
+        reference=base, held_out=_prompts("dev", 4), max_tokens=12, out=tmp_path / "model",
+        checkpoints=tmp_path / "checkpoints", seed=0,
+    )  # fmt: skip
+    assert (told.final_kl, told.start_kl) == (0.0, 0.0)
+
+
+def _with_dropout(to: Path) -> Path:
+    """Copy the shipped model, with dropout of a half in its attention."""
+    shutil.copytree(folder(), to)
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    return to
 
 
 def test_a_draw_without_a_reward_gets_the_least_of_its_batch(tmp_path):

@@ -101,3 +101,73 @@ def test_limits_on_gap_and_number():
 def test_positives_are_the_responses_of_the_perfect_score_alone():
     made = perfect_responses(_candidates(1, 1, 1), _verdicts(5.0, 4.9, None), 5)
     assert [d.response for d in made.rows] == ["response 0"]
+
+
+def _cut(*scored: tuple[float, str], config: PairsConfig | None = None):
+    """Pair responses of these scores, each finished by `stop` or cut by `length`."""
+    rows = [
+        Response("p", "Ask.", i, f"response {i}", finish, 10 + i)  # type: ignore[arg-type]
+        for i, (_, finish) in enumerate(scored)
+    ]
+    return best_against_worst(rows, _verdicts(*(s for s, _ in scored)), config or PairsConfig())
+
+
+def test_a_response_that_was_cut_off_is_never_chosen_however_high_its_score():
+    (pair,) = _cut((5.0, "length"), (3.0, "stop"), (1.0, "stop")).rows
+    assert (pair.chosen, pair.rejected) == ("response 1", "response 2")
+    assert pair.rejected_finished
+
+
+def test_a_cut_response_may_be_rejected_and_says_that_it_did_not_end():
+    (pair,) = _cut((4.0, "stop"), (1.0, "length")).rows
+    assert (pair.chosen, pair.rejected) == ("response 0", "response 1")
+    assert not pair.rejected_finished
+
+
+def test_being_cut_off_alone_tells_no_two_responses_apart():
+    # It is worth the least of the finished ones: 4, as much as the one beside it.
+    assert list(_cut((4.0, "stop"), (5.0, "length")).rows) == []
+
+
+def test_of_equally_bad_responses_a_finished_one_is_rejected():
+    (pair,) = _cut((4.0, "stop"), (4.5, "length"), (2.0, "stop")).rows
+    assert pair.rejected == "response 2"
+
+
+def test_every_pair_of_a_prompt_has_a_finished_chosen_response():
+    config = PairsConfig(per_prompt=2)
+    found = _cut((5.0, "length"), (4.0, "stop"), (3.0, "length"), (1.0, "stop"), config=config)
+    assert [p.chosen for p in found.rows] == ["response 1"]
+
+
+def test_under_length_control_too_the_chosen_response_is_finished():
+    config = PairsConfig(length_control=1.0)
+    (pair,) = _cut((5.0, "length"), (4.0, "stop"), (1.0, "stop"), config=config).rows
+    assert pair.chosen == "response 1"
+
+
+def test_a_prompt_whose_responses_were_all_cut_off_makes_no_pair():
+    made = _cut((5.0, "length"), (1.0, "length"))
+    assert list(made.rows) == []
+    assert [d.why for d in made.funnels[0].dropped] == ["every response was cut off"]
+
+
+def test_cut_candidates_are_counted_with_what_became_of_them():
+    made = _cut((4.0, "stop"), (1.0, "length"), (2.0, "length"), (0.0, "error"))
+    (funnel,) = (f for f in made.funnels if f.name == "finished candidates")
+    assert (funnel.given, funnel.kept) == (4, 1)
+    assert {d.why: d.count for d in funnel.dropped} == {
+        "cut off: the rejected one of a pair, without an end token": 1,
+        "cut off: in no pair": 1,
+        "no response from the server": 1,
+    }
+
+
+def test_a_perfect_response_that_was_cut_off_is_not_imitated():
+    rows = [
+        Response("p", "Ask.", i, "text", finish, 5)  # type: ignore[arg-type]
+        for i, finish in enumerate(("stop", "length"))
+    ]
+    made = perfect_responses(rows, _verdicts(5.0, 5.0), 5.0)
+    assert [d.id for d in made.rows] == ["p#0"]
+    assert [(d.why, d.count) for d in made.funnels[0].dropped if d.count] == [("not finished", 1)]

@@ -10,7 +10,9 @@
 
 Deviations, and choices where the paper is silent:
 - RL is policy gradient with leave-one-out advantages; the paper does not name its algorithm.
-- In every RL the policy that did best on held-out prompts is kept, not the last one.
+- In every RL the policy of the highest E[r] - beta KL on held-out prompts is kept, not the last one,
+  and none beyond `max_kl`.
+- An unfinished response is worth the least, and is nobody's reference: the rule of `unfinished`.
 - References of the second round are drawn once, before it, from M_P after RL.
 - One optimiser step takes prompts with their references as they come; y_l and y_w of a prompt
   need not meet in one batch.
@@ -126,11 +128,10 @@ class PitConfig(Config):
             raise ValueError("ablations: gap_difference is the run itself where gap is difference")
         if self.engine.server is not None and self.engine.server.adapters:
             for name in ("policy_rl", "first_round", "second_round"):
-                lora = getattr(self, name).lora
-                if lora is None or lora.dropout:
+                if getattr(self, name).lora is None:
                     raise ValueError(
-                        f"engine.server.adapters: {name}.lora must be set, without dropout: the "
-                        "server is given adapters and draws from nothing else"
+                        f"engine.server.adapters: {name}.lora must be set: the server is given "
+                        "adapters and draws from nothing else"
                     )
         return self
 

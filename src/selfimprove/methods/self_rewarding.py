@@ -12,6 +12,7 @@ Deviations, and choices where the paper is silent:
 - A verdict that cannot be read is no score: the mean is over those that can, a response without
   any takes no part, and too many of them stop the run.
 - Of equally good or bad responses, the one drawn first is taken.
+- A response that was cut off is never chosen; where it is rejected, DPO puts no end token behind it.
 - Prompts are written by the newest model (`prompts.writer: self`; the paper's Appendix A.5) unless
   the recipe names a fixed one, as in the paper's main runs.
 - The gate lets a child take its parent's place only if the parent's own judgement does not prefer
@@ -338,5 +339,8 @@ def prefer(  # noqa: PLR0913  the inputs of the step, and where the store wants 
     checkpoints: Path,
 ) -> TrainedDpo:
     """Train by DPO from M_t, with M_t as the reference (Sec. 2.3)."""
-    told = [Pair(as_content(p.prompt, chat=chat), p.chosen, p.rejected) for p in pairs]
+    told = [
+        Pair(as_content(p.prompt, chat=chat), p.chosen, p.rejected, p.rejected_finished)
+        for p in pairs
+    ]
     return train_dpo(Path(policy.path), told, config, out=out, checkpoints=checkpoints, seed=seed)

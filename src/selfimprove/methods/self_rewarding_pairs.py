@@ -13,8 +13,13 @@ from selfimprove.config import Config
 from selfimprove.judges.judge import mean_scores
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.types import Demonstration, Response, Verdict
+from selfimprove.unfinished import least, worth
 
 __all__ = ["PairsConfig", "ScoredPair", "best_against_worst", "perfect_responses"]
+
+
+Scores = dict[tuple[str, int], float]
+_Scored = tuple[float, Response]
 
 
 class PairsConfig(Config):
@@ -44,6 +49,7 @@ class ScoredPair:
     rejected_score: float
     chosen_tokens: int
     rejected_tokens: int
+    rejected_finished: bool = True
 
 
 def best_against_worst(
@@ -52,7 +58,8 @@ def best_against_worst(
     """Set the response of highest mean score against that of the lowest, prompt by prompt.
 
     A response without any score takes no part: it is not the worst one. Of equals, the one drawn
-    first is taken.
+    first is taken. One that was cut off is worth the least that a finished one of its prompt is, or
+    its own score where that is lower: never chosen, and rejected only where nothing finished is as bad.
     """
     scores = mean_scores(verdicts)
     pairs: list[ScoredPair] = []
@@ -60,12 +67,7 @@ def best_against_worst(
     prompts = 0
     for _, group in groupby(candidates, key=lambda response: response.prompt_id):
         prompts += 1
-        scored = [
-            (scores[r.prompt_id, r.index], r)
-            for r in group
-            if (r.prompt_id, r.index) in scores and r.finish != "error"
-        ]
-        found, why = _pairs_of(scored, config)
+        found, why = _pairs_of(_by_the_rule(scores, list(group)), config)
         pairs += found
         if why:
             dropped[why] += 1
@@ -73,10 +75,44 @@ def best_against_worst(
     drops = tuple(Drop(why, count) for why, count in dropped.most_common())
     told_apart = Funnel("prompts with a pair", prompts, prompts - dropped.total(), drops)
     above = (Drop("above max_pairs", len(pairs) - len(used)),)
-    return Filtered(used, (told_apart, Funnel("pairs", len(pairs), len(used), above)))
+    return Filtered(
+        used,
+        (
+            told_apart,
+            Funnel("pairs", len(pairs), len(used), above),
+            _endings(candidates, used),
+        ),
+    )
 
 
-_Scored = tuple[float, Response]
+def _endings(candidates: Sequence[Response], used: Sequence[ScoredPair]) -> Funnel:
+    """Count the candidates that may be chosen, and what became of the others."""
+    rejected = sum(not pair.rejected_finished for pair in used)
+    cut = sum(r.finish == "length" for r in candidates)
+    drops = (
+        Drop("cut off: the rejected one of a pair, without an end token", rejected),
+        Drop("cut off: in no pair", cut - rejected),
+        Drop("no response from the server", sum(r.finish == "error" for r in candidates)),
+    )
+    kept = sum(r.is_finished for r in candidates)
+    return Funnel("finished candidates", len(candidates), kept, tuple(d for d in drops if d.count))
+
+
+def _by_the_rule(scores: Scores, responses: Sequence[Response]) -> list[_Scored]:
+    """Return the responses that have a text and a score, with what they are worth."""
+    told = [
+        (scores[r.prompt_id, r.index], r)
+        for r in responses
+        if (r.prompt_id, r.index) in scores and (r.is_finished or r.text) and r.finish != "error"
+    ]
+    lowest = least([score for score, _ in told], [r.is_finished for _, r in told])
+    # Of equals the first is taken: a finished one, wherever there is one.
+    ended_first = sorted(told, key=lambda one: not one[1].is_finished)
+    return [
+        (value, r)
+        for score, r in ended_first
+        if (value := worth(score, r.is_finished, lowest)) is not None
+    ]
 
 
 def _pairs_of(
@@ -85,6 +121,8 @@ def _pairs_of(
     """Return one prompt's pairs, or why it has none."""
     if len(scored) < 2:
         return [], "fewer than two responses with a score"
+    if not scored[0][1].is_finished:
+        return [], "every response was cut off"
     if config.length_control is not None:
         matched = [_length_controlled(scored, config.length_control)]
     else:
@@ -103,7 +141,8 @@ def _pairs_of(
 
 def _outside_in(scored: Sequence[_Scored]) -> Iterator[tuple[_Scored, _Scored]]:
     """Yield best and worst, then second best and second worst, as long as there are two."""
-    best_first = sorted(scored, key=lambda one: -one[0])  # stable: of equals, the first drawn
+    finished = [one for one in scored if one[1].is_finished]
+    best_first = sorted(finished, key=lambda one: -one[0])  # stable: of equals, the first drawn
     worst_first = sorted(scored, key=lambda one: one[0])
     yield from zip(best_first[: len(scored) // 2], worst_first, strict=False)
 
@@ -112,7 +151,7 @@ def _length_controlled(scored: Sequence[_Scored], rho: float) -> tuple[_Scored, 
     """Return the shortest of the near-best and the longest of the near-worst (Meta-Rewarding)."""
     highest, lowest = max(s for s, _ in scored), min(s for s, _ in scored)
     tolerance = rho * (highest - lowest)  # exact where all scores are equal
-    near_best = [one for one in scored if one[0] >= highest - tolerance]
+    near_best = [one for one in scored if one[0] >= highest - tolerance and one[1].is_finished]
     near_worst = [one for one in scored if one[0] <= lowest + tolerance]
     shortest = min(near_best, key=lambda one: one[1].new_tokens)
     return shortest, max(near_worst, key=lambda one: one[1].new_tokens)
@@ -121,21 +160,26 @@ def _length_controlled(scored: Sequence[_Scored], rho: float) -> tuple[_Scored, 
 def _pair(best: _Scored, worst: _Scored) -> ScoredPair:
     (high, chosen), (low, rejected) = best, worst
     return ScoredPair(chosen.prompt_id, chosen.prompt, chosen.text, rejected.text, high, low,
-                      chosen.new_tokens, rejected.new_tokens)  # fmt: skip
+                      chosen.new_tokens, rejected.new_tokens,
+                      rejected.is_finished)  # fmt: skip
 
 
 def perfect_responses(
     candidates: Iterable[Response], verdicts: Sequence[Verdict], perfect: float
 ) -> Filtered[Demonstration]:
-    """Return the responses whose mean score is perfect, as demonstrations (the paper's ablation)."""
+    """Return the finished responses of perfect mean score, as demonstrations (the paper's ablation)."""
     scores = mean_scores(verdicts)
     given = list(candidates)
+    good = [r for r in given if scores.get((r.prompt_id, r.index), float("-inf")) >= perfect]
     kept = [
         Demonstration(f"{r.prompt_id}#{r.index}", "own responses", r.prompt, r.text)
-        for r in given
-        if scores.get((r.prompt_id, r.index), float("-inf")) >= perfect
+        for r in good
+        if r.is_finished
     ]
-    dropped = (Drop("below the perfect score", len(given) - len(kept)),)
+    dropped = (
+        Drop("below the perfect score", len(given) - len(good)),
+        Drop("not finished", len(good) - len(kept)),
+    )
     return Filtered(
         kept, (Funnel("responses with the perfect score", len(given), len(kept), dropped),)
     )

@@ -55,7 +55,10 @@ def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -
     if query.device.type == "cpu":
         # The public function runs this same kernel, but keeps the log-sum-exp to itself.
         kernel = getattr(torch.ops.aten, _CPU_KERNEL)
-        return Partial(*kernel(query, part.keys, part.values, attn_mask=bias, scale=scale))
+        # Under autocast, which does not know the kernel, rotated queries are float32.
+        query = query.to(part.values.dtype)
+        bias = None if bias is None else bias.to(query.dtype)
+        return Partial(*kernel(query, *part, attn_mask=bias, scale=scale))
     return attend_by_products(query, part, bias, scale)
 
 

@@ -113,6 +113,8 @@ class CascadeLanes:
         self, key: Tensor, value: Tensor, layer: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
         """Store new keys and values of a layer; return all own ones that queries attend to."""
+        # Under autocast keys are rotated in float32: they are kept like the values.
+        key = key.to(value.dtype)
         if self._reading is not None:
             self._reading.append(KeysValues(key, value))
             return key, value

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from selfimprove.training.processes import mean_of_everyone
@@ -41,6 +42,9 @@ class CompletionTrainer(SFTTrainer):
     - No entropy and accuracy of each token, no model card with each checkpoint, no telemetry.
     """
 
+    dropout = True
+    """Off where log-probabilities are held against those of a reference, or of the draw itself."""
+
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
@@ -59,6 +63,15 @@ class CompletionTrainer(SFTTrainer):
             return inputs
         return (inputs[0][self._scored][None],)
 
+    def begin(self, model: torch.nn.Module) -> None:
+        """Put a model into the mode in which it learns."""
+        model.train()
+        if not self.dropout:
+            for module in model.modules():
+                # A layer that is computed twice looks here whether it is to be.
+                twice = isinstance(module, GradientCheckpointingLayer)
+                module.training = twice and bool(module.gradient_checkpointing)
+
     def training_step(
         self,
         model: torch.nn.Module,
@@ -66,7 +79,7 @@ class CompletionTrainer(SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Add up the gradients of the pieces; return the mean loss of a scored token."""
-        model.train()
+        self.begin(model)
         inputs = self._prepare_inputs(inputs)
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"] != -100).sum()

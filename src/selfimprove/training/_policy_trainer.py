@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from transformers import Trainer
@@ -15,13 +16,14 @@ from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
 from selfimprove.sampling.prompts import encode
 from selfimprove.seeds import seed_of
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
-from selfimprove.training._tries import Tries
+from selfimprove.training._tries import Tried, Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
 from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
 from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
 from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.types import Draw, Prompt
+from selfimprove.unfinished import least, worth
 
 __all__ = ["Draws", "PolicyTrainer", "numbered"]
 
@@ -47,9 +49,26 @@ class Draws:
     seed: int
 
 
+class Rewarded(NamedTuple):
+    """What the reward model says of draws, as they stand."""
+
+    rewards: list[float | None]
+    ended: list[bool]
+    lowest: float | None
+    """What one that did not end is worth at most, by the draws of all processes."""
+
+    def by_the_rule(self, lowest: float) -> list[float]:
+        """Return what each draw counts."""
+        pairs = zip(self.rewards, self.ended, strict=True)
+        told = [worth(reward, done, lowest) for reward, done in pairs]
+        return [lowest if reward is None else reward for reward in told]
+
+
 @final
 class PolicyTrainer(CompletionTrainer):
     """Every step: K draws a prompt, their rewards, and one step on their advantages."""
+
+    dropout = False
 
     def set_up(
         self,
@@ -73,8 +92,7 @@ class PolicyTrainer(CompletionTrainer):
     ) -> torch.Tensor:
         """Draw from the policy as it is, and add up the gradients; return the mean penalised loss."""
         step, config = self.state.global_step, self._draws.config
-        if step % config.try_every == 0:
-            self.try_policy()
+        tried = self._tried() if step % config.try_every == 0 else None
         prompts = [self._draws.prompts[number] for number in inputs["numbers"]]
         # A prompt that comes twice in a batch is drawn anew: its key is its place in the batch, of
         # which every process has the next part.
@@ -83,13 +101,13 @@ class PolicyTrainer(CompletionTrainer):
         # One batch of draws a step, number 0.
         draws = self._draw(asked, config.n, seed_of(self._draws.seed, "rl", step, 0))
         rewards = self._rewards([p.key for p in prompts for _ in range(config.n)], draws)
-        encoded = encode(asked, self.processing_class)
-        rows = [
-            TokenisedExample((*encoded[i // config.n].ids, *d.tokens), d.prompt_tokens)
-            for i, d in enumerate(draws)
-        ]
+        rows = self._rows(asked, draws)
         self.tokens += sum(len(row.ids) for row in rows)
-        return self._learn(model, rows, rewards, [d.logprobs for d in draws])
+        loss = self._learn(model, rows, rewards, [d.logprobs for d in draws])
+        if tried is not None:
+            # Noted now that the batch, too, has told how far this policy is from the reference.
+            self._note_try(replace(tried, inside=tried.inside and not self.stopped))
+        return loss
 
     @property
     def _policy(self) -> Any:  # noqa: ANN401
@@ -99,21 +117,28 @@ class PolicyTrainer(CompletionTrainer):
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
         self._policy.eval()
         asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
-        with self.compute_loss_context_manager():
+        with self.accelerator.autocast():
             draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
         self.tokens_sampled += sum(d.new_tokens for d in draws)
         return draws
 
+    def _rows(self, prompts: Sequence[Prompt], draws: Sequence[Draw]) -> list[TokenisedExample]:
+        """Return draws behind their prompts, token by token as they were sampled."""
+        ids = {p.key: p.ids for p in encode(prompts, self.processing_class)}
+        return [TokenisedExample((*ids[d.key], *d.tokens), d.prompt_tokens) for d in draws]
+
+    def _told(self, keys: Sequence[str], draws: Sequence[Draw]) -> Rewarded:
+        """Reward draws, and say which of them count; one that cannot be rewarded never ended either."""
+        rewards = list(self._draws.reward(keys, [d.text.strip() for d in draws]))
+        pairs = zip(draws, rewards, strict=True)
+        ended = [d.is_finished and reward is not None for d, reward in pairs]
+        return Rewarded(rewards, ended, least(everyones(rewards), everyones(ended)))
+
     def _rewards(self, keys: Sequence[str], draws: Sequence[Draw]) -> torch.Tensor:
-        """Reward draws; one that did not end, or cannot be rewarded, gets the least of the batch."""
-        told = list(self._draws.reward(keys, [d.text.strip() for d in draws]))
-        pairs = zip(draws, told, strict=True)
-        known = [None if d.finish != "stop" else reward for d, reward in pairs]
-        ended = [reward for reward in known if reward is not None]
-        self._note("unfinished", [float(reward is None) for reward in known])
-        told_by_all = [reward for reward in everyones(told) if reward is not None]
-        least = min(everyones(ended), default=min(told_by_all, default=0.0))
-        return torch.tensor([least if reward is None else reward for reward in known])
+        """Reward draws, (draws,); one that did not end gets the least of the batch."""
+        told = self._told(keys, draws)
+        self._note("unfinished", [float(not done) for done in told.ended])
+        return torch.tensor(told.by_the_rule(told.lowest or 0.0))
 
     def _learn(
         self,
@@ -128,12 +153,12 @@ class PolicyTrainer(CompletionTrainer):
         is enough; their standard deviation over the batch, a common factor, comes in at the end.
         """
         config = self._draws.config
-        model.train()
+        self.begin(model)
         losses, advantages, kls = [], [], []
-        pieces = list(self._pieces(rows))
+        pieces = list(self._pieces(rows, config.n))
         for number, places in enumerate(pieces, start=1):
-            piece = self._prepare_inputs(self._piece([rows[i] for i in places]))
-            with torch.no_grad(), self.compute_loss_context_manager():
+            piece = self._prepare_inputs(self._piece([rows[i] for i in places], config.n))
+            with torch.no_grad(), self.accelerator.autocast():
                 anchor = self.row_log_probs(self._reference, piece)
             last = number == len(pieces)
             with self.accelerator.no_sync(model) if not last else torch.enable_grad():
@@ -173,9 +198,9 @@ class PolicyTrainer(CompletionTrainer):
             if weights.grad is not None:
                 weights.grad.div_(spread)
 
-    def _pieces(self, rows: Sequence[TokenisedExample]) -> list[list[int]]:
-        """Cut a batch into passes of few enough tokens; the draws of a prompt are never parted."""
-        n, limit = self._draws.config.n, self._piece_tokens
+    def _pieces(self, rows: Sequence[TokenisedExample], n: int) -> list[list[int]]:
+        """Cut a batch into passes of few enough tokens; the n draws of a prompt are never parted."""
+        limit = self._piece_tokens
         starts = sorted(
             range(0, len(rows), n), key=lambda s: max(len(r.ids) for r in rows[s : s + n])
         )
@@ -187,10 +212,9 @@ class PolicyTrainer(CompletionTrainer):
             pieces[-1] += range(start, start + n)
         return pieces
 
-    def _piece(self, rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
-        n = self._draws.config.n
+    def _piece(self, rows: Sequence[TokenisedExample], n: int) -> dict[str, torch.Tensor]:
         shortest = min(row.prompt_tokens for row in rows) - 1
-        if self._share and shortest >= MIN_PREFIX:
+        if self._share and n > 1 and shortest >= MIN_PREFIX:
             groups = [Group(tuple(rows[i : i + n]), rows[i].prompt_tokens - 1)
                       for i in range(0, len(rows), n)]  # fmt: skip
             piece = shared_piece(groups)
@@ -211,16 +235,54 @@ class PolicyTrainer(CompletionTrainer):
 
     def try_policy(self) -> None:
         """Measure the policy as it is on the held-out prompts; the best one is kept."""
-        step, here = self.state.global_step, self.accelerator
+        self._note_try(self._tried())
+
+    def _tried(self) -> Tried:
+        """Draw once from every held-out prompt: E[r] - beta KL as the policy now is.
+
+        An unfinished draw is worth no more here than at the start: a policy whose few finished draws
+        are good does not raise what the others count.
+        """
+        here, config = self.accelerator, self._draws.config
         held_out = self._draws.held_out[here.process_index :: here.num_processes]
         draws = self._draw(held_out, 1, seed_of(self._draws.seed, "held out"))
-        told = self._draws.reward([p.key for p in held_out], [d.text.strip() for d in draws])
-        known = [reward for reward in everyones(told) if reward is not None]
+        told = self._told([p.key for p in held_out], draws)
+        start = self._tries.all.get(0)
+        known = [x for x in (told.lowest, start.lowest if start else None) if x is not None]
         if not known:
             raise TrainingError("no draw of a held-out prompt could be rewarded: lower max_tokens")
-        self._tries.note(step, fmean(known), self._policy, writes=self.is_world_process_zero())
+        lowest = min(known)
+        reward = fmean(everyones(told.by_the_rule(lowest)))
+        kl = fmean(everyones(self._kls(self._rows(held_out, draws))))
+        objective = reward - config.beta * kl
+        unfinished = fmean(not done for done in everyones(told.ended))
+        inside = kl <= config.max_kl and math.isfinite(objective)
+        return Tried(reward, kl, objective, unfinished, lowest, inside)
+
+    def _kls(self, rows: Sequence[TokenisedExample]) -> list[float]:
+        """Return log pi - log pi_ref of draws of the policy: in the mean, the KL between the two."""
+        self.begin(self._policy)
+        found = []
+        with torch.no_grad(), self.accelerator.autocast():
+            for places in self._pieces(rows, 1):
+                piece = self._prepare_inputs(self._piece([rows[i] for i in places], 1))
+                policy = self.row_log_probs(self._policy, piece)
+                found += (policy - self.row_log_probs(self._reference, piece)).tolist()
+        return found
+
+    def _note_try(self, tried: Tried) -> None:
+        self._tries.note(
+            self.state.global_step, tried, self._policy, writes=self.is_world_process_zero()
+        )
+        told = {"reward": tried.reward, "kl": tried.kl, "objective": tried.objective,
+                "unfinished": tried.unfinished}  # fmt: skip
         # The usual trainer's own: TRL's would end the means of the step that is to come.
-        Trainer.log(self, {"held_out_reward": fmean(known)})
+        Trainer.log(self, {f"held_out_{name}": value for name, value in told.items()})
+
+    def _save_checkpoint(self, *args: Any) -> None:  # noqa: ANN401
+        """Keep a checkpoint, but none of a policy that ran away: nothing goes on from there."""
+        if not self.stopped:
+            super()._save_checkpoint(*args)  # type: ignore[no-untyped-call]
 
     def _note(self, name: str, values: Sequence[float]) -> None:
         self._metrics["train"][name] += values

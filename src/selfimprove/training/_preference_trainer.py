@@ -119,6 +119,7 @@ class Milestones(TrainerCallback):
 class PreferenceTrainer(CompletionTrainer):
     """TRL's supervised loop around the DPO loss; rows 2k and 2k + 1 of a piece are a pair."""
 
+    dropout = False
     beta = 0.1
     nll_alpha = 0.0
 

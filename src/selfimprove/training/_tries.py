@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -11,14 +13,32 @@ from safetensors.torch import load_file, save_file
 from selfimprove.files import read_json, write_json
 from selfimprove.training.checkpoints import step_of
 
-__all__ = ["Tries"]
+__all__ = ["Tried", "Tries"]
 
 _KEPT: Final = "tried"
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How one policy did on the held-out prompts: means over its draws there."""
+
+    reward: float
+    """E[r], unfinished draws by the rule of `unfinished`."""
+    kl: float
+    """KL(policy || reference), in nats a response."""
+    objective: float
+    """E[r] - beta KL: what the training maximises, and by what a policy is chosen."""
+    unfinished: float
+    """Share of draws that did not end, or could not be rewarded."""
+    lowest: float
+    """What such a draw is worth at most."""
+    inside: bool
+    """Whether its KL is within the bound; otherwise it is never chosen."""
+
+
 @final
 class Tries:
-    """Held-out rewards by step, and the trained weights of the best step so far, on disk.
+    """Held-out figures by step, and the trained weights of the best step so far, on disk.
 
     What a resumed training may need stays: beside the best policy of all, the best one before each
     checkpoint.
@@ -29,23 +49,26 @@ class Tries:
         self._file = folder / f"{_KEPT}.json"
         told = read_json(self._file) if self._file.exists() else {}
         # What was tried from the checkpoint on will be tried again, with the same result.
-        self.rewards = {int(k): v for k, v in told.items() if int(k) < resumed_at}
+        self.all = {int(k): Tried(**v) for k, v in told.items() if int(k) < resumed_at}
 
     @property
     def best(self) -> int:
-        """The step whose policy did best; of equals, the first."""
-        return max(self.rewards, key=lambda step: (self.rewards[step], -step))
+        """The step, among those inside the bound, whose policy did best; of equals, the first.
 
-    def note(self, step: int, reward: float, model: Any, *, writes: bool) -> None:  # noqa: ANN401
-        """Note the reward of a step; the process that writes keeps the weights if none was better."""
-        self.rewards[step] = reward
+        Where none is inside, that is the start: nothing is gained, and nothing runs away.
+        """
+        return _best(self.all)
+
+    def note(self, step: int, tried: Tried, model: Any, *, writes: bool) -> None:  # noqa: ANN401
+        """Note a step; the process that writes keeps the weights if none was better."""
+        self.all[step] = tried
         if not writes:
             return
         if self.best == step:
             new = self._weights(step).with_suffix(".new")
             save_file({k: v.detach().contiguous() for k, v in _trained(model)}, new)
             new.replace(self._weights(step))
-        write_json(self._file, {str(k): v for k, v in self.rewards.items()})
+        write_json(self._file, {str(k): asdict(v) for k, v in self.all.items()})
         self._prune()
 
     def load_best(self, model: Any, now: int) -> None:  # noqa: ANN401
@@ -63,11 +86,15 @@ class Tries:
     def _prune(self) -> None:
         needed = {self.best}
         for checkpoint in self._folder.glob("checkpoint-*"):
-            before = {k: v for k, v in self.rewards.items() if k < step_of(checkpoint)}
-            needed |= {max(before, key=lambda s: (before[s], -s))} if before else set()
+            needed.add(_best({k: v for k, v in self.all.items() if k < step_of(checkpoint)}))
         for file in self._folder.glob(f"{_KEPT}-*.safetensors"):
             if int(file.stem.rpartition("-")[2]) not in needed:
                 file.unlink()
+
+
+def _best(tried: Mapping[int, Tried]) -> int:
+    inside = [step for step in tried if tried[step].inside]
+    return max(inside, key=lambda step: (tried[step].objective, -step), default=0)
 
 
 def _trained(model: Any) -> list[tuple[str, torch.Tensor]]:  # noqa: ANN401

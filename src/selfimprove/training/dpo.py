@@ -186,7 +186,11 @@ def _rows(
     """Return the pairs of which both rows fit, and how many rows lost the beginning of the prompt."""
     from selfimprove.training._preference_trainer import PairRows
 
-    sides = [Example(p.prompt, text) for p in pairs for text in (p.chosen, p.rejected)]
+    sides = [
+        Example(p.prompt, text, finished)
+        for p in pairs
+        for text, finished in ((p.chosen, True), (p.rejected, p.rejected_finished))
+    ]
     told, truncated = tokenise_each(sides, tokenizer, stop, max_length)
     rows = [
         PairRows(chosen, rejected)
@@ -252,7 +256,7 @@ def _log_probs(
             numbers = range(start, min(start + _PAIRS_AT_ONCE, count))
             for piece in collate([{"row": n} for n in numbers])["pieces"]:
                 here = {k: v.to(accelerator.device) for k, v in piece.items()}
-                with trainer.compute_loss_context_manager():
+                with trainer.accelerator.autocast():
                     found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
     # What a process did not compute is zero there.
     whole: Tensor = accelerator.reduce(found.to(accelerator.device), "sum").cpu()

@@ -50,10 +50,14 @@ def arithmetic(config: SftConfig, base: Path) -> Arithmetic:
 def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: ANN401
     """Return the model of `base`, which `trainer` will read and never change.
 
+    Its weights have the precision of those that are trained: rounded ones would be another model, and
+    its distance from the policy that of the rounding.
+
     Raises:
         EngineError: the folder holds no causal language model or no tokenizer.
     """
-    model = _read(base, arithmetic(config, base).torch_dtype)
+    computes = torch.bfloat16 if trainer.args.bf16 else torch.float32
+    model = _read(base, _stored(config, computes))
     trainer.watch_head(model)
     return model.to(trainer.accelerator.device).eval().requires_grad_(False)
 
@@ -66,8 +70,7 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
         TrainingError: the model has no stop token.
     """
     tokenizer = load_tokenizer(base)
-    # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
-    model = _read(base, arithmetic(config, base).torch_dtype if config.lora else torch.float32)
+    model = _read(base, _stored(config, arithmetic(config, base).torch_dtype))
     stop = stop_tokens(model, tokenizer)
     if not stop:
         raise TrainingError(
@@ -77,6 +80,11 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
         stop = [tokenizer.eos_token_id, *(t for t in stop if t != tokenizer.eos_token_id)]
     set_seed(seed % 2**32)
     return (adapted(model, config.lora, "CAUSAL_LM") if config.lora else model), tokenizer, stop
+
+
+def _stored(config: SftConfig, computes: torch.dtype) -> torch.dtype:
+    """Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be."""
+    return computes if config.lora else torch.float32
 
 
 def _read(base: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401

@@ -8,8 +8,10 @@ the very policy that learns. The paper does not name its algorithm. The built-in
 the model in memory, at temperature 1; or a vLLM server does, which is given the adapters as they
 change, and then each token counts by how likely the policy itself finds it.
 
-Held-out prompts are drawn and rewarded at intervals, the start included: the policy that does best
-there is the result, not the last one; and a KL that runs away ends the training. A killed training
+Held-out prompts are drawn and rewarded at intervals, the start included: the policy whose E[r] - beta
+KL is the highest there is the result, not the last one. A KL that runs away ends the training, and
+only policies inside the bound may be chosen. Unfinished draws count by the one rule of `unfinished`.
+The policy learns without dropout, as it draws, and in the reference's precision. A killed training
 goes on from its newest readable checkpoint and, where the built-in engine draws, ends with the very
 weights of one that was never interrupted, on the same machine with as many threads.
 """
@@ -24,7 +26,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import Field
 
@@ -36,6 +38,7 @@ from selfimprove.types import Prompt
 
 if TYPE_CHECKING:
     from selfimprove.training._policy_trainer import PolicyTrainer
+    from selfimprove.training._tries import Tries
 
 __all__ = ["PolicyGradientConfig", "Reward", "TrainedPolicy", "train_policy"]
 
@@ -59,9 +62,10 @@ class PolicyGradientConfig(SftConfig):
     normalize_advantages: bool = True
     """Divide advantages by their standard deviation over the batch."""
     max_kl: float = Field(default=20.0, gt=0)
-    """Nats a response, mean of a batch; beyond, the training ends with the best policy so far."""
+    """Nats a response, mean of a batch; beyond, the training ends with the best policy so far. No
+    policy that is beyond it, in its batch or on held-out prompts, is ever kept."""
     try_every: int = Field(default=10, ge=1)
-    """Steps between measurements on held-out prompts; the best policy is kept."""
+    """Steps between measurements on held-out prompts; the policy of highest E[r] - beta KL is kept."""
     save_every: int = Field(default=10, ge=1)
     """Steps between checkpoints, of which two are kept."""
 
@@ -85,11 +89,20 @@ class TrainedPolicy:
     final_kl: float
     """Mean of log pi - log pi_ref over the last batch, in nats a response."""
     best_step: int
-    """Steps after which the policy that was kept did best; 0: no policy was better than the start."""
+    """Steps after which the policy that was kept did best; 0: no policy inside the bound was better
+    than the start."""
     best_reward: float
     """Its mean reward on held-out prompts."""
+    best_kl: float
+    """Its KL there, in nats a response."""
+    best_unfinished: float
+    """Share of its draws there that did not end."""
     start_reward: float
-    """That of the start."""
+    """Mean reward of the start on held-out prompts."""
+    start_kl: float
+    """Its KL there: 0 where the start is the reference."""
+    start_unfinished: float
+    """Share of its draws there that did not end."""
     stopped: str
     """Why the training ended before its last step; empty where it did not."""
     arithmetic: str
@@ -124,7 +137,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
             or a server that takes adapters.
         reference: the folder of the model that the policy is held to, by `beta`.
         held_out: prompts that decide which policy is kept.
-        max_tokens: of one draw; one that does not end by then gets the least reward of its batch.
+        max_tokens: of one draw; one that does not end by then is worth the least of its batch.
         out: becomes a Hugging Face folder; the log is written beside it.
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the prompts, of the draws, of adapters and dropout.
@@ -175,7 +188,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
             frozen = model_folder.load_frozen(reference, config, trainer)
             trainer.set_up(draws, tries, sampler, frozen, supervised.piece_limits(model, config))
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-            trainer.try_policy()
+            if not trainer.stopped:
+                trainer.try_policy()
         trainer.accelerator.wait_for_everyone()
         tries.load_best(trainer.model, trainer.state.global_step)
         model_folder.write_once(trainer, policy, out, card)
@@ -186,13 +200,13 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
 
 def _summary(
     trainer: PolicyTrainer,
-    tries: Any,  # noqa: ANN401
+    tries: Tries,
     prompts: int,
     arithmetic: str,
     started: float,
 ) -> TrainedPolicy:
     logged = [entry for entry in trainer.state.log_history if "reward" in entry]
-    last = logged[-1]
+    last, best, start = logged[-1], tries.all[tries.best], tries.all[0]
     if not math.isfinite(last["reward"]):
         raise TrainingError(f"the reward is {last['reward']}: look at the reward model")
     return TrainedPolicy(
@@ -204,8 +218,12 @@ def _summary(
         final_reward=last["reward"],
         final_kl=last["kl"],
         best_step=tries.best,
-        best_reward=tries.rewards[tries.best],
-        start_reward=tries.rewards[0],
+        best_reward=best.reward,
+        best_kl=best.kl,
+        best_unfinished=best.unfinished,
+        start_reward=start.reward,
+        start_kl=start.kl,
+        start_unfinished=start.unfinished,
         stopped=trainer.stopped,
         arithmetic=arithmetic,
         seconds=time.monotonic() - started,

@@ -37,7 +37,8 @@ class LoraConfig(Config):
     alpha: int = Field(default=32, ge=1)
     """The adapter counts alpha / r times."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the adapter's inputs that is dropped."""
+    """Share of the adapter's inputs that is dropped, in SFT and of reward models. Preference training
+    and RL compare probabilities with a reference's, and drop nothing."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Which layers get one; all-linear: every one but the output layer."""
 

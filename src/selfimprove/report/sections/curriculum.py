@@ -15,6 +15,10 @@ _CURVES: Final = (
     ("completion_length", "Length, tokens"),
 )
 _HELD_OUT: Final = "held_out_reward"
+_KEPT: Final = (
+    "best_step", "best_reward", "best_kl", "best_unfinished",
+    "start_reward", "start_kl", "start_unfinished", "stopped",
+)  # fmt: skip
 
 
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
@@ -50,4 +54,4 @@ def _curve(name: str, title: str, logged: list[dict[str, Any]]) -> dict[str, Any
 def _kept(run: RunFolder, step: str) -> dict[str, Any]:
     record = next((s.record for s in run.steps if s.name == step), {})
     told = record.get("training") or record
-    return {key: told.get(key) for key in ("best_step", "best_reward", "start_reward", "stopped")}
+    return {key: told.get(key) for key in _KEPT}
