@@ -38,7 +38,7 @@ from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
 from selfimprove.types import ModelRef, Outcome, Response
 
-__all__ = ["ImprovementsConfig", "PitBoard", "System"]
+__all__ = ["ImprovementsConfig", "PitBoard", "System", "held_out_preferences"]
 
 Scores = dict[tuple[str, int], float]
 
@@ -95,6 +95,23 @@ class ImprovementsConfig(Config):
                               max_tokens=max_tokens)  # fmt: skip
 
 
+def held_out_preferences(
+    config: ImprovementsConfig,
+    steps: Run,
+    told: Rows[Preference],
+    folds: Rows[InFold],
+    seed: int,
+) -> Rows[Preference]:
+    """Return the preferences that are measured on: nothing learns from them.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    if config.preferences:
+        return steps.rows("held-out", read_preferences, config.preferences, seed)
+    return steps.rows("held-out", of_fold, told, folds, "test")
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """One way to a response, measured."""
@@ -141,12 +158,6 @@ class PitBoard:
     compared: list[tuple[str, str]] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
     """Further figures of the summary."""
-
-    def held_out(self, told: Rows[Preference], folds: Rows[InFold]) -> Rows[Preference]:
-        """Return the preferences that are measured on: nothing learns from them."""
-        if self.config.preferences:
-            return self.steps.rows("held-out", read_preferences, self.config.preferences, self.seed)
-        return self.steps.rows("held-out", of_fold, told, folds, "test")
 
     def measure_gaps(self, gap_model: ModelRef, held_out: Rows[Preference]) -> None:
         """Measure R_PIT, and the difference of plain rewards beside it, on held-out preferences."""

@@ -21,7 +21,7 @@ from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
-from selfimprove.evaluation.true_scores import oracle_scores, read_rated, responses_of
+from selfimprove.evaluation.true_scores import Rated, oracle_scores, read_rated, responses_of
 from selfimprove.evaluation.win_rates import Comparing, mirrored, score_of_wins
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores, outcome
 from selfimprove.rows import Rows
@@ -126,6 +126,20 @@ class ResponseBoard:
     arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)
 
+    def prepare(self) -> None:
+        """Read all that is measured on before anything is trained: a missing file costs nothing yet.
+
+        Raises:
+            DataError: a file cannot be read, or holds nothing to measure on.
+        """
+        asked = self.held_out()
+        if not asked:
+            raise DataError(f"evaluation.prompts: {self.set_name} holds no prompt to measure on")
+        if self.config.validation:
+            self.steps.rows("validation-prompts", read_prompts, self.config.validation)
+        if self.config.judging:
+            self._judging_set()
+
     def held_out(self) -> Rows[UserPrompt]:
         """Return the prompts that arms are measured on: not to be learned from."""
         return self.steps.rows("held-out-prompts", read_prompts, self.config.prompts)
@@ -176,7 +190,7 @@ class ResponseBoard:
         """Measure an arm, as it leaves the run, as a judge on held-out responses of known worth."""
         if not self.config.judging:
             return
-        rated = self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
+        rated = self._judging_set()
         shown = self.steps.rows("judging-responses", responses_of, rated)
         measured = self.export(name, model)
         said = self.steps.sharded(f"{name}-judging", judge, shown, judging_model(config, measured),
@@ -184,6 +198,9 @@ class ResponseBoard:
                                   shard_items=self._shard)  # fmt: skip
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
         self._add_card(name, "held-out responses of known worth", shown.items, said.items, truth)
+
+    def _judging_set(self) -> Rows[Rated]:
+        return self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
 
     def watch_judge(self, name: str, candidates: Rows[Response], verdicts: Rows[Verdict]) -> None:
         """Describe how a judge judged candidates of its own; beside the truth where there is one."""

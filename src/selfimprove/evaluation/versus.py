@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic import model_validator
 
@@ -25,7 +26,7 @@ from selfimprove.models import locate
 from selfimprove.progress import track
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import respond
-from selfimprove.types import Match, ModelRef, Outcome, Response
+from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt
 
 __all__ = ["compare_systems", "recount"]
 
@@ -98,21 +99,35 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     config = load(_Versus, {**tree, "judge": by}, "overrides")
     if config.judge.model == "self":
         raise ConfigError("--judge self: there is no run whose model it could be; name a model")
-    ours, theirs = (_system(name, prompts, limit, config, seed) for name in (first, second))
+    # Whatever can fail for the files and names that were given fails before the first token.
+    by = judging_model(config.judge, ModelRef("", "", ""))
+    systems = [_system(name, prompts, limit) for name in (first, second)]
+    _refuse_different_prompts(*systems, draws=config.sampling.n)
+    ours, theirs = (_outputs(system, config, seed) for system in systems)
     if outputs is not None:
         for name, rows in (("first", ours), ("second", theirs)):
             first_draws = list({o.instruction: o for o in reversed(rows)}.values())[::-1]
             write_outputs(outputs / f"{name}.json", first_draws)
     matched = _matches(ours, theirs)
-    told = head_to_head(_decide(matched, config, seed), first=_name(ours, first),
+    told = head_to_head(_decide(matched, by, config, seed), first=_name(ours, first),
                         second=_name(theirs, second), judge=f"{config.judge.kind} {judge}",
                         set=f"{len({m.prompt_id for m in matched})} prompts")  # fmt: skip
     return told.as_dict()
 
 
-def _system(
-    name: str, prompts: str | None, limit: int | None, config: _Versus, seed: int
-) -> list[ModelOutput]:
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """A model that is to answer prompts."""
+
+    model: ModelRef
+    source: Source
+    prompts: list[UserPrompt]
+
+
+_System: TypeAlias = "list[ModelOutput] | _Answering"
+
+
+def _system(name: str, prompts: str | None, limit: int | None) -> _System:
     if name.endswith(".json"):
         return read_outputs(Path(name))[:limit]
     if prompts is None:
@@ -121,19 +136,35 @@ def _system(
         )
     kind, colon, file = prompts.partition(":")
     source = Source(source=file if colon else prompts, format=kind if colon else "", limit=limit)
-    asked = read_prompts((source,))
+    return _Answering(locate(name), source, read_prompts((source,)))
+
+
+def _refuse_different_prompts(first: _System, second: _System, *, draws: int) -> None:
+    ours, theirs = (
+        [p.text for p in system.prompts for _ in range(draws)]
+        if isinstance(system, _Answering)
+        else [o.instruction for o in system]
+        for system in (first, second)
+    )
+    if not ours or ours != theirs:
+        raise DataError(
+            f"the two systems ({len(ours)} and {len(theirs)} responses) did not answer the same "
+            "prompts in the same order: compare files made from one prompt set; a file holds one "
+            "response a prompt, so against it a model draws one (sampling.n=1)"
+        )
+
+
+def _outputs(system: _System, config: _Versus, seed: int) -> list[ModelOutput]:
+    if not isinstance(system, _Answering):
+        return system
+    asked, name = system.prompts, system.model.name
     chunks = [asked[i : i + _CHUNK] for i in range(0, len(asked), _CHUNK)]
-    batches = respond(chunks, locate(name), config.sampling, config.engine, seed)
+    batches = respond(chunks, system.model, config.sampling, config.engine, seed)
     rows: list[Response] = [r for b in track(batches, name, len(chunks)) for r in b.rows]
-    return [ModelOutput(source.format, r.prompt, r.text, name) for r in rows]
+    return [ModelOutput(system.source.format, r.prompt, r.text, name) for r in rows]
 
 
 def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list[Match]:
-    if [o.instruction for o in ours] != [o.instruction for o in theirs]:
-        raise DataError(
-            "the two systems did not answer the same prompts in the same order: "
-            "compare files made from one prompt set"
-        )
     prompts: dict[str, str] = {}  # several draws of one prompt are resampled together
     return [
         Match(str(number), prompts.setdefault(one.instruction, str(number)), one.instruction,
@@ -142,9 +173,8 @@ def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list
     ]  # fmt: skip
 
 
-def _decide(matched: Sequence[Match], config: _Versus, seed: int) -> list[Outcome]:
+def _decide(matched: Sequence[Match], by: ModelRef, config: _Versus, seed: int) -> list[Outcome]:
     chunks = [matched[i : i + _CHUNK] for i in range(0, len(matched), _CHUNK)]
-    by = judging_model(config.judge, ModelRef("", "", ""))
     batches = compare(chunks, by, config.judge, config.engine, seed)
     return [o for batch in track(batches, "matches", len(chunks)) for o in batch.rows]
 

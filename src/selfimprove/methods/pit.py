@@ -37,7 +37,7 @@ from selfimprove.judges.gap import GapScorer, RewardScorer, reads_gaps
 from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.methods import pit_baselines, pit_tasks
 from selfimprove.methods.pit_inference import ImproveConfig
-from selfimprove.methods.pit_systems import Models, measure
+from selfimprove.methods.pit_systems import Models, held_out, measure
 from selfimprove.methods.pit_tasks import Task
 from selfimprove.models import locate
 from selfimprove.rows import Rows
@@ -150,6 +150,7 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     sft_fold, reward_fold, rl_fold = (
         steps.rows(f"{fold}-fold", of_fold, told, folds, fold) for fold in ("sft", "reward", "rl")
     )
+    measured_on = held_out(config, steps, told, folds)
     # Supervised: M_P imitates y_w, M_PIT turns y_l into y_w.
     m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, config.engine.chat,
                       config.seed)  # fmt: skip
@@ -173,7 +174,7 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
         ablated["gap-difference"], _ = lines.run("pit-difference", config.rounds, r_p)
     models = Models(m_p, m_p_rl, m_pit, pit, r_p, r_pit, ablated)
     models = models.leaving(Exporter(steps, config.export, base))
-    measure(config, steps, told, folds, models)
+    measure(config, steps, measured_on, models)
     return models.pit
 
 

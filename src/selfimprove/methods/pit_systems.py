@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfimprove.data.preferences import InFold, Preference
+from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import mean
-from selfimprove.evaluation.pit_board import PitBoard
+from selfimprove.evaluation.pit_board import PitBoard, held_out_preferences
 from selfimprove.evaluation.response_board import Kind
 from selfimprove.methods import pit_tasks
 from selfimprove.methods.pit_baselines import best_of_n, candidates, self_refine
@@ -32,7 +33,7 @@ from selfimprove.types import ModelRef, Request, Response
 if TYPE_CHECKING:
     from selfimprove.methods.pit import PitConfig
 
-__all__ = ["Models", "measure"]
+__all__ = ["HeldOut", "Models", "held_out", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +64,45 @@ class Models:
         )
 
 
-def measure(
-    config: PitConfig,
-    steps: Run,
-    preferences: Rows[Preference],
-    folds: Rows[InFold],
-    models: Models,
-) -> None:
+class HeldOut(NamedTuple):
+    """What is measured on."""
+
+    preferences: Rows[Preference]
+    prompts: Rows[Conversation]
+
+
+def held_out(
+    config: PitConfig, steps: Run, preferences: Rows[Preference], folds: Rows[InFold]
+) -> HeldOut:
+    """Read what is measured on, before anything is trained: a missing file costs nothing yet.
+
+    Raises:
+        DataError: a file cannot be read, or nothing in it fits the windows.
+    """
+    told = held_out_preferences(config.evaluation, steps, preferences, folds, config.seed)
+    fit = steps.rows("held-out-preferences", pit_tasks.fitting, told, locate(config.model),
+                     config.engine.chat, config.max_prompt_tokens,
+                     config.max_response_tokens)  # fmt: skip
+    if not fit:
+        raise DataError(
+            f"none of the {len(told)} held-out preferences fits max_prompt_tokens and "
+            "max_response_tokens: there is nothing to measure on; raise these, or give other "
+            "evaluation.preferences"
+        )
+    prompts = steps.rows("held-out-prompts", pit_tasks.conversations, fit,
+                         config.evaluation.prompts, config.seed)  # fmt: skip
+    return HeldOut(fit, prompts)
+
+
+def measure(config: PitConfig, steps: Run, held_out: HeldOut, models: Models) -> None:
     """Let every system respond to the held-out prompts, and write what the report is made from.
 
     Raises:
         EngineError: a prompt does not fit a model's context.
     """
     board = PitBoard(steps, config.evaluation, config.engine, config.seed, models.reward)
-    told = board.held_out(preferences, folds)
-    held_out = steps.rows("held-out-preferences", pit_tasks.fitting, told, locate(config.model),
-                          config.engine.chat, config.max_prompt_tokens,
-                          config.max_response_tokens)  # fmt: skip
-    board.measure_gaps(models.gap, held_out)
-    prompts = steps.rows("held-out-prompts", pit_tasks.conversations, held_out,
-                         config.evaluation.prompts, config.seed)  # fmt: skip
-    bench = _Bench(config, steps, board, models, prompts)
+    board.measure_gaps(models.gap, held_out.preferences)
+    bench = _Bench(config, steps, board, models, held_out.prompts)
     begins = {"sft": models.policy_sft, "rl": models.policy}
     drawn = {name: bench.original(name, model) for name, model in begins.items()}
     # The chain that is told first, and the same M_PIT on what the other M_P responds.

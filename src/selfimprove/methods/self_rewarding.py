@@ -154,6 +154,7 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
     export = Exporter(steps, config.export, base)
     board = SelfRewardingBoard(steps, config.evaluation, config.engine, export, config.seed)
     gate = Gate(steps, config.evaluation, config.judge, config.engine, export, config.seed)
+    board.prepare()
 
     # M0 -> M1: learn to follow instructions, and to judge (Sec. 2.1, 2.3).
     ift = steps.rows("ift", read_demonstrations, config.seeds.ift, config.seed)
