@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ import pytest
 from selfimprove.config import load
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation import promotion, response_board
+from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.promotion import Gate
-from selfimprove.evaluation.response_board import ResponsesConfig
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.evaluation.win_rates import mirrored
 from selfimprove.judges import pairwise
@@ -222,3 +223,23 @@ def test_a_judge_that_never_chooses_stops_the_run_at_the_first_comparison(
 def test_a_judge_that_takes_part_in_the_run_is_still_refused() -> None:
     with pytest.raises(ConfigError, match="measures itself measures nothing"):
         config(judge={"kind": "pairwise", "model": "self"})
+
+
+def test_what_is_missing_for_measuring_ends_a_run_before_the_first_token(run: Run) -> None:
+    for missing in ("validation", "judging"):
+        asked = config(**{missing: "oasst:missing.jsonl"})
+        with pytest.raises(DataError, match=r"missing\.jsonl"):
+            SelfRewardingBoard(run, asked, ENGINE, 0).prepare()
+
+
+def test_validation_prompts_that_are_reported_choose_no_model(run: Run) -> None:
+    same = config(validation={"format": "tiny", "source": "test", "limit": PROMPTS})
+    with pytest.raises(DataError, match=r"each of its 6 prompts is one of evaluation\.prompts"):
+        SelfRewardingBoard(run, same, ENGINE, 0).prepare()
+
+
+def test_half_reported_validation_prompts_leave_the_other_half(tmp_path: Path, run: Run) -> None:
+    more = config(validation={"format": "tiny", "source": "test", "limit": 2 * PROMPTS})
+    SelfRewardingBoard(run, more, ENGINE, 0).prepare()
+    funnels = json.loads((tmp_path / "run" / "validation-prompts" / "done.json").read_text())
+    assert (funnels["funnels"][0]["given"], funnels["funnels"][0]["kept"]) == (12, 6)

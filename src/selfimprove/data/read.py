@@ -62,6 +62,7 @@ def read_labelled(
     limit: int | None = None,
     seed: int = 0,
     shuffle: bool = False,
+    need_gold: bool = True,
 ) -> list[Labelled]:
     """Read questions with their answers, in the order of the file.
 
@@ -71,11 +72,12 @@ def read_labelled(
         limit: take only the first so many; rows behind them are not looked at.
         seed: names the order when `shuffle` is set.
         shuffle: put all rows in a random order before `limit` is applied.
+        need_gold: a row without an answer is an error; else its `gold` is empty.
 
     Raises:
-        DataError: the source cannot be read, or a row is broken or has no answer.
+        DataError: the source cannot be read, or a row is broken or has no answer that it needs.
     """
-    return list(_taken(source, format, limit, seed if shuffle else None, need_gold=True))
+    return list(_taken(source, format, limit, seed if shuffle else None, need_gold=need_gold))
 
 
 def read_questions(

@@ -35,6 +35,7 @@ __all__ = [
     "answer_questions",
     "calibration",
     "greedy_hits",
+    "majorities",
     "pass_at_k",
     "scores",
 ]
@@ -227,9 +228,22 @@ def _by_question(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
 
 
 def _majority_is_right(answers: Sequence[Answered]) -> bool:
-    kind: AnswerType = answers[0].answer_type  # type: ignore[assignment]  # stored as its name
+    kind = _type_of(answers)
     winner = vote([a.answer for a in answers], kind).answer
     return winner is not None and matches(winner, answers[0].gold, kind)
+
+
+def majorities(answers: Sequence[Answered]) -> dict[str, str | None]:
+    """Return question id -> the majority of its sampled answers; None where none states one."""
+    voted = _by_question([a for a in answers if a.mode == "self_consistency"])
+    return {
+        question: vote([a.answer for a in found], _type_of(found)).answer
+        for question, found in voted.items()
+    }
+
+
+def _type_of(answers: Sequence[Answered]) -> AnswerType:
+    return answers[0].answer_type  # type: ignore[return-value]  # stored as its name
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -265,8 +279,7 @@ def calibration(rows: Sequence[Answered], bins: int = 5) -> list[Bin]:
     held: dict[int, list[tuple[float, bool]]] = defaultdict(list)
     voted = [r for r in rows if r.mode == "self_consistency"]
     for answers in _by_question(voted).values():
-        kind: AnswerType = answers[0].answer_type  # type: ignore[assignment]  # stored as its name
-        share = vote([a.answer for a in answers], kind).confidence
+        share = vote([a.answer for a in answers], _type_of(answers)).confidence
         held[min(int(share * bins), bins - 1)].append((share, _majority_is_right(answers)))
     return [
         Bin(

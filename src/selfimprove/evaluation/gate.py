@@ -1,26 +1,52 @@
-"""The gate: a new model is promoted only when it is not worse than its parent on held-out data."""
+"""The gate: a new model is promoted only when it is not worse than its parent, by greedy answers.
+
+Its questions are never those that are reported. They are `data.dev`; without it a part of the training
+questions, held back from training: with their gold answers where the data holds them, else with the
+majority answer of the model that draws the paths. Where there are too few to hold any back there is
+no gate, and the report says so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
-from selfimprove.evaluation.accuracy import Answered, greedy_hits
+from selfimprove.data.sources import Source
+from selfimprove.evaluation.accuracy import Answered, HeldOut, greedy_hits, majorities
 from selfimprove.evaluation.intervals import paired
+from selfimprove.evaluation.labels import read_labels_there_are
+from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.seeds import rng
+from selfimprove.types import Question
 
-__all__ = ["Verdict", "compare"]
+__all__ = [
+    "Verdict",
+    "compare",
+    "held_back",
+    "needs_votes",
+    "not_reported",
+    "to_learn_from",
+    "with_majorities",
+]
+
+_SHARE: Final = 0.1  # of the training questions
+_USUAL: Final = 16  # however few those are
+_MOST: Final = 500  # tells a difference of 3 points; more would be taken from training for little
+_LEFT: Final = 4  # of so many questions no more than one is held back
+_FEWEST: Final = 8  # fewer say nothing of a model
+_SET: Final = "held back"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a model took its parent's place, and on what evidence."""
+    """Whether a model took its parent's place, and on what evidence; without a gate there is none."""
 
     promoted: bool
-    difference: float
-    low: float
-    high: float
-    n: int
     reason: str
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
 
 
 def compare(parent: Sequence[Answered], child: Sequence[Answered]) -> Verdict:
@@ -34,4 +60,71 @@ def compare(parent: Sequence[Answered], child: Sequence[Answered]) -> Verdict:
     promoted = against.difference >= 0
     word = "not worse than" if promoted else "worse than"
     reason = f"{word} its parent: {against.wins} questions won, {against.losses} lost"
-    return Verdict(promoted, against.difference, against.low, against.high, len(after), reason)
+    return Verdict(promoted, reason, against.difference, (against.low, against.high), len(after))
+
+
+def held_back(
+    questions: Sequence[Question],
+    sources: Sequence[Source],
+    reported: Sequence[HeldOut],
+    seed: int,
+) -> list[HeldOut]:
+    """Return the training questions that the gate holds back: a tenth, 16 to 500; none of under 32.
+
+    They carry their gold answers, or none at all where too few training questions have one.
+
+    Args:
+        questions: those to learn from.
+        sources: where they come from; their answers are read there.
+        reported: held-out questions; the gate asks none of them.
+        seed: of the draw.
+    """
+    tested = {_words(item.labelled.question) for item in reported}
+    pool = [q for q in questions if _words(q) not in tested]
+    count = min(max(int(_SHARE * len(pool)), _USUAL), _MOST, len(pool) // _LEFT)
+    if count < _FEWEST:
+        return []
+    of = {x.question.id: x for x in read_labels_there_are(sources)}
+    known = [q for q in pool if of[q.id].gold]
+    by_gold = len(known) >= count
+    drawn = rng(seed, "gate questions").sample(known if by_gold else pool, count)
+    return [HeldOut(_SET, "in", of[q.id] if by_gold else replace(of[q.id], gold=())) for q in drawn]
+
+
+def not_reported(questions: Sequence[HeldOut], reported: Sequence[HeldOut]) -> Filtered[HeldOut]:
+    """Leave out gate questions that are reported, too: a model must not be chosen by those."""
+    tested = {_words(item.labelled.question) for item in reported}
+    kept = [item for item in questions if _words(item.labelled.question) not in tested]
+    dropped = (Drop("is a reported question", len(questions) - len(kept)),)
+    return Filtered(kept, (Funnel("gate questions", len(questions), len(kept), dropped),))
+
+
+def to_learn_from(questions: Sequence[Question], apart: Sequence[HeldOut]) -> Filtered[Question]:
+    """Leave out what the gate holds back, by its words: a set may hold a question twice."""
+    asked = {_words(item.labelled.question) for item in apart}
+    kept = [q for q in questions if _words(q) not in asked]
+    dropped = (Drop("held back for the gate", len(questions) - len(kept)),)
+    return Filtered(kept, (Funnel("training questions", len(questions), len(kept), dropped),))
+
+
+def with_majorities(questions: Sequence[HeldOut], answers: Sequence[Answered]) -> Filtered[HeldOut]:
+    """Label questions that have no gold answer by the majority of a model's sampled answers."""
+    winner = majorities(answers)
+    kept = [
+        replace(item, labelled=replace(item.labelled, gold=(found,)))
+        for item in questions
+        if (found := winner.get(item.labelled.question.id)) is not None
+    ]
+    dropped = (Drop("no sampled path states an answer", len(questions) - len(kept)),)
+    return Filtered(
+        kept, (Funnel("gate questions with a vote", len(questions), len(kept), dropped),)
+    )
+
+
+def needs_votes(questions: Sequence[HeldOut]) -> bool:
+    """Tell whether gate questions are without gold answers, so that a vote has to label them."""
+    return any(not item.labelled.gold for item in questions)
+
+
+def _words(question: Question) -> str:
+    return " ".join(question.text.casefold().split())

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfimprove.data.user_prompts import read_prompts
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
-from selfimprove.evaluation.response_board import ResponsesConfig, outcomes_of
+from selfimprove.evaluation.open_prompts import ResponsesConfig, validation_prompts
+from selfimprove.evaluation.response_board import outcomes_of
 from selfimprove.evaluation.win_rates import Comparing, from_even
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.rows import Rows
@@ -82,7 +82,12 @@ class Gate:
         Without validation prompts the last child is chosen and promoted unseen.
         """
         if not self.config.validation:
-            return Decision(*children[-1], promoted=True, reason="no validation prompts", tried=())
+            return Decision(
+                *children[-1],
+                promoted=True,
+                reason="no gate: there are no evaluation.validation prompts",
+                tried=(),
+            )
         before = self._answering(*parent)
         tried = tuple(self._compare(self._answering(*child), before) for child in children)
         best = max(tried, key=lambda told: told.win_rate)
@@ -95,7 +100,7 @@ class Gate:
         return Decision(best.first, dict(children)[best.first], promoted, reason, tried)
 
     def _answering(self, name: str, model: ModelRef) -> _Candidate:
-        prompts = self.steps.rows("validation-prompts", read_prompts, self.config.validation)
+        prompts = validation_prompts(self.steps, self.config)
         responses = self.steps.sharded(f"{name}-validation", respond, prompts, self.export(name, model),
                                        self.config.sampling, self.engine, self.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip

@@ -9,84 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
-
-from selfimprove.config import Config
-from selfimprove.data.read import TINY
-from selfimprove.data.sources import Sources
-from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
+from selfimprove.evaluation.open_prompts import (
+    ResponsesConfig,
+    held_out_prompts,
+    validation_prompts,
+)
 from selfimprove.evaluation.true_scores import Rated, oracle_scores, read_rated, responses_of
 from selfimprove.evaluation.win_rates import Comparing, mirrored, score_of_wins
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores, outcome
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
 from selfimprove.training.export import Export
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt, Verdict
 
-__all__ = ["Arm", "ResponseBoard", "ResponsesConfig"]
+__all__ = ["Arm", "ResponseBoard"]
 
 Kind = Literal["baseline", "base", "method", "control"]
 Means = dict[str, float]
-
-
-class ResponsesConfig(Config):
-    """How arms that answer open-ended prompts are measured."""
-
-    prompts: Sources
-    """Held-out prompts; none of them may be learned from."""
-    validation: Sources = ()
-    """Held-out prompts on which the gate and early stopping decide, by the model's own judge."""
-    draws: int = Field(default=4, ge=1)
-    """Responses a prompt and arm."""
-    temperature: float = Field(default=0.7, ge=0)
-    """Of the measured responses."""
-    top_p: float = Field(default=0.9, gt=0, le=1)
-    """Of the measured responses."""
-    max_tokens: int = Field(default=512, ge=1)
-    """Of one measured response."""
-    scorer: Literal["oracle", "judge"] = "judge"
-    """oracle: the tiny world's own, for its prompts alone; judge: the judge below."""
-    judge: JudgeConfig | None = None
-    """A judge that is no model of this run, e.g. a reward model or one behind a server; where one is
-    named it measures, whatever `scorer` is. A pairwise one compares each arm with the one before it."""
-    judging: Sources = ()
-    """Held-out responses of known worth (rankings, or a tiny split) on which every judge of the
-    run is measured."""
-    shard_prompts: int = Field(default=128, ge=1)
-    """Prompts a shard; a kill loses at most one shard."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.scorer == "judge" and (self.judge is None or self._judges_itself()):
-            raise ValueError(
-                "evaluation.judge must name a model that takes no part in the run (`model`), or a "
-                "reward model: a model that measures itself measures nothing"
-            )
-        if self.scorer == "oracle" and any(s.format != TINY for s in self.prompts):
-            raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")
-        return self
-
-    def _judges_itself(self) -> bool:
-        return self.judge is not None and self.judge.model == "self" and self.judge.kind != "random"
-
-    @property
-    def compares(self) -> bool:
-        """Whether arms are compared with each other, and none of them is worth any points."""
-        return self.judge is not None and self.judge.kind == "pairwise"
-
-    @property
-    def sampling(self) -> SamplingConfig:
-        """How measured responses are drawn."""
-        return SamplingConfig(n=self.draws, temperature=self.temperature, top_p=self.top_p,
-                              max_tokens=self.max_tokens)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +83,13 @@ class ResponseBoard:
         if not asked:
             raise DataError(f"evaluation.prompts: {self.set_name} holds no prompt to measure on")
         if self.config.validation:
-            self.steps.rows("validation-prompts", read_prompts, self.config.validation)
+            validation_prompts(self.steps, self.config)
         if self.config.judging:
             self._judging_set()
 
     def held_out(self) -> Rows[UserPrompt]:
         """Return the prompts that arms are measured on: not to be learned from."""
-        return self.steps.rows("held-out-prompts", read_prompts, self.config.prompts)
+        return held_out_prompts(self.steps, self.config)
 
     def measure(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from selfimprove.data.read import read_labelled
 from selfimprove.data.sources import DataConfig, Source, distinct
+from selfimprove.errors import DataError
 from selfimprove.evaluation.accuracy import (
     Answered,
     AskConfig,
@@ -21,18 +22,31 @@ from selfimprove.evaluation.accuracy import (
     scores,
 )
 from selfimprove.evaluation.controls import Control, kept_by_gold, unfiltered
-from selfimprove.evaluation.gate import Verdict, compare
+from selfimprove.evaluation.gate import (
+    Verdict,
+    compare,
+    held_back,
+    needs_votes,
+    not_reported,
+    to_learn_from,
+    with_majorities,
+)
 from selfimprove.evaluation.intervals import mean, paired
+from selfimprove.evaluation.labels import read_labels
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
 from selfimprove.training.export import Export
-from selfimprove.types import Labelled, ModelRef, ReasoningPath
+from selfimprove.types import Labelled, ModelRef, Question, ReasoningPath
 
 __all__ = ["EvaluationConfig", "Scoreboard", "calibrations", "read_held_out", "score_figures"]
 
 Kind = Literal["base", "method", "control"]
+
+_NO_GATE: Final = (
+    "no gate: there is no data.dev, and too few training questions to hold some of them back"
+)
 
 
 class EvaluationConfig(AskConfig):
@@ -78,6 +92,70 @@ class Scoreboard:
     seed: int
     _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
+    _gate_set: Rows[HeldOut] | None = None
+    """The questions on which the gate decides; None: there is no gate."""
+    _gate_name: str = ""
+
+    def prepare(self, controls: Sequence[Control]) -> None:
+        """Read all that is measured on before a token is sampled: a missing file costs nothing yet.
+
+        Raises:
+            DataError: a file cannot be read, an answer is missing where one is needed, or there is
+                nothing to measure on.
+        """
+        if not any(item.domain == "in" for item in self._held_out()):
+            raise DataError("data.test holds no question: the run's result is measured on it")
+        if "gold" in controls:
+            self._labels()
+
+    def hold_back(self, questions: Rows[Question], sampler: ModelRef) -> Rows[Question]:
+        """Set the gate's questions apart, and return the training questions that remain.
+
+        Args:
+            questions: the training questions.
+            sampler: draws the paths; its votes are the labels of questions without gold answers.
+
+        Raises:
+            DataError: there is nothing to learn from, or every question of `data.dev` is reported.
+        """
+        if not questions:
+            raise DataError("data.train holds no question: there is nothing to learn from")
+        if self.data.dev:
+            self._take_dev()
+            return questions
+        apart = self.steps.rows("gate-questions", held_back, questions, self.data.train,
+                                self._held_out(), self.seed)  # fmt: skip
+        if not apart:
+            return questions
+        self._gate_set, self._gate_name = apart, "held-back training questions"
+        if needs_votes(apart.items):
+            ask = self.config.asking("base").model_copy(update={"modes": ("self_consistency",)})
+            voted = self._ask("gate-votes", apart, sampler, ask)
+            labelled = self.steps.rows("gate-labels", with_majorities, apart, voted)
+            self._gate_set = labelled if labelled else None
+            self._gate_name += f", agreement with the vote of {sampler.name}"
+        return self.steps.rows("learned-questions", to_learn_from, questions, apart)
+
+    def _take_dev(self) -> None:
+        dev = self.steps.rows(
+            "dev-questions", read_held_out, tuple(("in", s) for s in self.data.dev)
+        )
+        kept = self.steps.rows("gate-questions", not_reported, dev, self._held_out())
+        if not kept:
+            raise DataError(
+                f"data.dev: each of its {len(dev)} questions is one of data.test or data.ood, and a "
+                "model must not be chosen by what is reported; give others, or leave data.dev out"
+            )
+        self._gate_set, self._gate_name = kept, "dev"
+
+    def _held_out(self) -> Rows[HeldOut]:
+        sources = tuple(("in", s) for s in self.data.test) + tuple(
+            ("out", s) for s in self.data.ood
+        )
+        return self.steps.rows("held-out", read_held_out, sources)
+
+    def _labels(self) -> Rows[Labelled]:
+        return self.steps.rows("gold-labels", read_labels, self.data.train)
 
     def measure(
         self,
@@ -91,12 +169,8 @@ class Scoreboard:
     ) -> None:
         """Ask `model`, as it leaves the run, all held-out questions, in every mode."""
         kind = kind or ("method" if parent else "base")
-        sources = tuple(("in", s) for s in self.data.test) + tuple(
-            ("out", s) for s in self.data.ood
-        )
-        held_out = self.steps.rows("held-out", read_held_out, sources)
         measured = self.export(name, model) if parent else model
-        answers = self._ask(f"eval-{name}", held_out, measured, self.config.asking(kind))
+        answers = self._ask(f"eval-{name}", self._held_out(), measured, self.config.asking(kind))
         self._arms.append(Arm(name, kind, round_number, model, measured, parent, data, answers))
 
     def _ask(
@@ -107,12 +181,13 @@ class Scoreboard:
 
     def promote(self, name: str, *, parent: ModelRef, child: ModelRef) -> ModelRef:
         """Return the child, or the parent when the child is worse on the gate's questions."""
-        sources = tuple(("in", s) for s in self.data.dev or self.data.test)
-        questions = self.steps.rows("gate-questions", read_held_out, sources)
+        if self._gate_set is None:
+            self._verdicts[name] = Verdict(True, _NO_GATE)
+            return child
         ask = self.config.asking("base").model_copy(update={"modes": ("cot",)})
         one, other = self._arm_of(parent), self._arm_of(child)
-        before = self._ask(f"gate-{one.name}", questions, one.measured, ask)
-        after = self._ask(f"gate-{other.name}", questions, other.measured, ask)
+        before = self._ask(f"gate-{one.name}", self._gate_set, one.measured, ask)
+        after = self._ask(f"gate-{other.name}", self._gate_set, other.measured, ask)
         self._verdicts[name] = compare(before.items, after.items)
         return child if self._verdicts[name].promoted else parent
 
@@ -127,8 +202,7 @@ class Scoreboard:
         """Choose the paths of a control arm."""
         if control == "unfiltered":
             return self.steps.rows("unfiltered-kept", unfiltered, paths)
-        labelled = self.steps.rows("gold-labels", read_labels, self.data.train)
-        return self.steps.rows("gold-kept", kept_by_gold, paths, labelled)
+        return self.steps.rows("gold-kept", kept_by_gold, paths, self._labels())
 
     def summarise(self, method: str, title: str, model: str) -> None:
         """Write summary.json and lineage.json, from which the report is made."""
@@ -175,9 +249,9 @@ class Scoreboard:
             "round": arm.round,
             "promoted": verdict.promoted,
             "difference": verdict.difference,
-            "interval": [verdict.low, verdict.high],
+            "interval": verdict.interval,
             "n": verdict.n,
-            "set": "dev" if self.data.dev else "test",
+            "set": self._gate_name if self._gate_set else None,
             "reason": verdict.reason,
         }
 
@@ -202,19 +276,6 @@ def read_held_out(
 def _set_name(source: Source) -> str:
     stem = source.source.rsplit("/", 1)[-1].split(".", 1)[0]
     return f"{source.format} {stem}"
-
-
-def read_labels(sources: Sequence[Source]) -> list[Labelled]:
-    """Read the training questions with their answers, for the control arm by gold alone.
-
-    The ids are those of `training_questions`.
-    """
-    read = [x for s in sources for x in read_labelled(s.source, s.format, limit=s.limit)]
-    names = distinct(x.question.id for x in read)
-    return [
-        replace(x, question=replace(x.question, id=name))
-        for x, name in zip(read, names, strict=True)
-    ]
 
 
 def _in_domain_hits(arm: Arm) -> dict[str, float]:

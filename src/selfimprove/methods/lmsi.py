@@ -10,7 +10,8 @@ Deviations, and choices where the paper is silent:
   and stays in the denominator; a tie goes to the answer met first, and is counted.
 - `formats.mix: one` writes each kept path in one format, drawn by seed, instead of in all four:
   the same mixture for a quarter of the training cost. The default is the paper's `all`.
-- A gate compares every student with its parent on held-out questions; the paper trains once.
+- A gate compares every student with its parent on held-out questions: `data.dev`, or a tenth of the
+  training questions, which then are not learned from. The paper trains once, on all of them.
 No gold answer is read in this file: measuring and the control arms belong to `evaluation`.
 """
 
@@ -150,12 +151,14 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
     base = locate(config.student) if config.student else teacher
     export = Exporter(steps, config.export, base)
     board = Scoreboard(steps, config.data, config.evaluation, config.engine, export, config.seed)
-    board.measure("base", base)
-    if config.student:
-        board.measure("teacher", teacher)
+    board.prepare(config.controls)
 
     # 0. Questions without answers, and the exemplars they are asked with (Sec. 4, 5.3).
     questions = steps.rows("questions", training_questions, config.data.train)
+    questions = board.hold_back(questions, teacher)
+    board.measure("base", base)
+    if config.student:
+        board.measure("teacher", teacher)
     if config.questions:
         questions = low_resource.write_questions(steps, teacher, questions, config)
     sets = shipped_sets({q.dataset for q in questions})

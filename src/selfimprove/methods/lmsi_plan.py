@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfimprove.data.sources import count_questions, training_questions
+from selfimprove.evaluation.gate import held_back, needs_votes, to_learn_from
+from selfimprove.evaluation.scoreboard import read_held_out
 from selfimprove.methods.lmsi import LmsiConfig
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line
 
@@ -18,10 +20,14 @@ def lines(config: LmsiConfig) -> Iterator[Line]:
         DataError: a data file cannot be read.
     """
     questions = training_questions(config.data.train)
-    asked = config.questions.count if config.questions else len(questions)
-    held_out = count_questions(config.data.test) + count_questions(config.data.ood)
-    gate = count_questions(config.data.dev or config.data.test)
-    ask = config.evaluation
+    reported = read_held_out(tuple(("in", s) for s in (*config.data.test, *config.data.ood)))
+    held_out, ask = len(reported), config.evaluation
+    apart = (
+        [] if config.data.dev else held_back(questions, config.data.train, reported, config.seed)
+    )
+    learned = len(to_learn_from(questions, apart).rows)
+    asked = config.questions.count if config.questions else learned
+    gate = count_questions(config.data.dev) if config.data.dev else len(apart)
     measured = (
         held_out
         * ask.max_tokens
@@ -29,6 +35,15 @@ def lines(config: LmsiConfig) -> Iterator[Line]:
     )
     yield "eval-base", f"ask {held_out} held-out questions: {', '.join(ask.modes)}", measured, 0
     yield "questions", f"read {len(questions)} questions, no answers", 0, 0
+    if apart:
+        yield "gate-questions", f"hold {gate} of them back for the gate", 0, 0
+    if needs_votes(apart):
+        yield (
+            "gate-votes",
+            "vote on them: they have no answers",
+            gate * ask.votes * ask.max_tokens,
+            0,
+        )
     if config.questions:
         sampled = config.questions.count * config.questions.max_tokens
         yield "written-questions", f"write {asked} new questions", sampled, 0
@@ -45,7 +60,8 @@ def lines(config: LmsiConfig) -> Iterator[Line]:
         yield f"{name}-examples", f"write them as {', '.join(config.formats.use)}", 0, 0
         yield f"{name}-model", "fine-tune", 0, trained
         yield f"eval-{name}", f"ask {held_out} held-out questions again", measured, 0
-        yield f"gate-{name}", f"compare on {gate} questions", gate * ask.max_tokens, 0
+        if gate:
+            yield f"gate-{name}", f"compare on {gate} questions", gate * ask.max_tokens, 0
         for control in config.controls if number == 1 else ():
             yield f"{control}-model", f"fine-tune the control arm '{control}'", 0, trained
             yield f"eval-{control}", f"ask it {held_out} questions", measured, 0

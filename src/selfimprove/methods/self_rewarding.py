@@ -32,8 +32,8 @@ from pydantic import Field, model_validator
 from selfimprove.config import Config
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked, read_reviews
 from selfimprove.data.sources import Sources
+from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.promotion import Gate
-from selfimprove.evaluation.response_board import ResponsesConfig
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.judges.judge import RANDOM, JudgeConfig, judge, judging_model
 from selfimprove.judges.judge_prompts import judge_prompt
