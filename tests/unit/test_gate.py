@@ -69,7 +69,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         def made(**data: Any) -> Scoreboard:
             data = {"test": file_of(tmp_path, "test", range(1000, 1005)), **data}
             ask = EvaluationConfig(votes=2, modes=("cot",))
-            return Scoreboard(run, load(DataConfig, data, "data"), ask, EngineConfig(), 0)
+            sets = load(DataConfig, data, "data")
+            return Scoreboard(run, sets, ask, EngineConfig(), lambda _name, model: model, 0)
 
         yield made
 

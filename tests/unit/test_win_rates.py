@@ -227,19 +227,19 @@ def test_a_judge_that_takes_part_in_the_run_is_still_refused() -> None:
 
 def test_what_is_missing_for_measuring_ends_a_run_before_the_first_token(run: Run) -> None:
     for missing in ("validation", "judging"):
-        asked = config(**{missing: "oasst:missing.jsonl"})
+        asked = config(1, **{missing: "oasst:missing.jsonl"})
         with pytest.raises(DataError, match=r"missing\.jsonl"):
-            SelfRewardingBoard(run, asked, ENGINE, 0).prepare()
+            SelfRewardingBoard(run, asked, ENGINE, as_it_is, 0).prepare()
 
 
 def test_validation_prompts_that_are_reported_choose_no_model(run: Run) -> None:
     same = config(validation={"format": "tiny", "source": "test", "limit": PROMPTS})
     with pytest.raises(DataError, match=r"each of its 6 prompts is one of evaluation\.prompts"):
-        SelfRewardingBoard(run, same, ENGINE, 0).prepare()
+        SelfRewardingBoard(run, same, ENGINE, as_it_is, 0).prepare()
 
 
 def test_half_reported_validation_prompts_leave_the_other_half(tmp_path: Path, run: Run) -> None:
     more = config(validation={"format": "tiny", "source": "test", "limit": 2 * PROMPTS})
-    SelfRewardingBoard(run, more, ENGINE, 0).prepare()
+    SelfRewardingBoard(run, more, ENGINE, as_it_is, 0).prepare()
     funnels = json.loads((tmp_path / "run" / "validation-prompts" / "done.json").read_text())
     assert (funnels["funnels"][0]["given"], funnels["funnels"][0]["kept"]) == (12, 6)
