@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -53,6 +53,8 @@ class Batch(Generic[T]):
     rows: Sequence[T]
     tokens_sampled: int = 0
     prompt_tokens: int = 0
+    engine: Mapping[str, str] = field(default_factory=dict)
+    """What made the rows: an engine's identity; empty where no model was asked."""
 
 
 @dataclass(frozen=True, slots=True)

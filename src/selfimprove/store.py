@@ -246,12 +246,14 @@ class _Step(Generic[T]):
             "tokens_sampled": batch.tokens_sampled,
             "prompt_tokens": batch.prompt_tokens,
             "seconds": round(seconds, 3),
+            "engine": dict(batch.engine),
         }
         # The sidecar comes second: a shard without one is a shard that was being written.
         write_json(path.with_suffix(".json"), about)
 
     def finish(self, shards: int, funnels: Sequence[Funnel] = ()) -> None:
         about = [read_json(self._shard(i).with_suffix(".json")) for i in range(shards)]
+        engines = [a["engine"] for a in about if a["engine"]]
         done = {
             "digest": fingerprint([a["digest"] for a in about]),
             "shards": shards,
@@ -260,6 +262,8 @@ class _Step(Generic[T]):
             "tokens_sampled": sum(a["tokens_sampled"] for a in about),
             "prompt_tokens": sum(a["prompt_tokens"] for a in about),
             "funnels": [asdict(f) for f in funnels],
+            # More than one where a resumed step was finished elsewhere.
+            "engines": [told for i, told in enumerate(engines) if told not in engines[:i]],
             **circumstances(),
         }
         write_json(self.folder / "done.json", done)

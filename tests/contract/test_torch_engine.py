@@ -334,17 +334,20 @@ def test_identity_names_engine_versions_and_weights(llama: Path) -> None:
     identity = open_engine(llama, EngineConfig(dtype="bfloat16", device="cpu")).identity
     assert identity["engine"] == "torch"
     assert identity["torch"] == torch.__version__
-    assert identity["device"] == "cpu"
+    assert identity["device"] == f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    assert identity["threads"] == str(torch.get_num_threads())
+    assert identity["dtype_because"] == "asked for"
     assert identity["dtype"] == "bfloat16"
     assert identity["weights"] == weights_digest(llama)
 
 
-def test_a_stored_precision_is_kept_on_cpu_and_half_precision_draws(
+def test_a_small_model_stored_in_bfloat16_computes_in_float32_and_in_bfloat16_if_asked(
     llama: Path, tmp_path: Path
 ) -> None:
     AutoModelForCausalLM.from_pretrained(llama, dtype=torch.bfloat16).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path)
-    engine = open_engine(tmp_path, EngineConfig(device="cpu"))
+    assert open_engine(tmp_path, EngineConfig(device="cpu")).identity["dtype"] == "float32"
+    engine = open_engine(tmp_path, EngineConfig(device="cpu", dtype="bfloat16"))
     assert engine.identity["dtype"] == "bfloat16"
     assert engine.identity["attention"] == "shared prefix"
     assert len(list(engine.draw(_PROMPTS, SamplingConfig(n=2, max_tokens=8), seed=0))) == 14

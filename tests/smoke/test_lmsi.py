@@ -62,6 +62,14 @@ def test_what_is_measured_is_what_leaves_the_run(finished: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rows_and_training_record_the_arithmetic_and_why(finished: Path) -> None:
+    (engine,) = json.loads((finished / "eval-base" / "done.json").read_text())["engines"]
+    assert (engine["engine"], engine["dtype"]) == ("torch", "float32")
+    told = json.loads((finished / "round-1-model" / "done.json").read_text())["training"]
+    assert told["arithmetic"] == f"float32: {engine['dtype_because']}"
+
+
+@pytest.mark.slow
 def test_every_kept_path_agrees_with_its_vote(finished: Path) -> None:
     votes = {v["question_id"]: v for v in _rows(finished / "round-1-votes")}
     kept = _rows(finished / "round-1-kept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -152,6 +152,8 @@ class _Judge:
 
     def __init__(self, biased: bool) -> None:
         self.biased = biased
+
+    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -46,6 +46,8 @@ class FakeEngine:
     def __init__(self, says: Says, finish: str = "stop") -> None:
         self.says, self.finish = says, finish
         self.shown: list[str] = []
+
+    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int

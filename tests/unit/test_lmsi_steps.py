@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -138,6 +138,8 @@ def test_every_dataset_that_a_model_can_write_for_gives_its_own_seeds() -> None:
 
 class _Echo:
     """An engine that writes the first question it was shown, with a word before it."""
+
+    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
 
     def draw(self, prompts: Sequence[Prompt], *_: Any, **__: Any) -> Iterator[Draw]:
         for p in prompts:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from selfimprove.errors import (
     LockedRunError,
     StaleStepError,
 )
+from selfimprove.files import read_json
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, decode, encode, rows_digest
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
@@ -107,6 +108,27 @@ def test_only_the_missing_shards_are_made_again(run: Run) -> None:
     again = run.sharded("squares", squares, range(6), 1, shard_items=2)
     assert made == [2, 3]
     assert again.digest == whole.digest
+
+
+def by(engine: str) -> Callable[..., Iterator[Batch[Row]]]:
+    """Make rows by an engine of this name: the same rows, as the step's identity does not hold it."""
+
+    def drawn(chunks: Sequence[Sequence[int]]) -> Iterator[Batch[Row]]:
+        for chunk in chunks:
+            yield Batch([Row(n, None, ()) for n in chunk], engine={"dtype": engine})
+
+    return drawn
+
+
+def test_a_step_records_which_engines_made_its_rows(run: Run) -> None:
+    rows = run.sharded("drawn", by("float32"), range(6), shard_items=2)
+    assert read_json(rows.folder / "done.json")["engines"] == [{"dtype": "float32"}]
+    for file in ("shard-00001.json", "done.json"):
+        (rows.folder / file).unlink()
+    run.sharded("drawn", by("bfloat16"), range(6), shard_items=2)
+    assert read_json(rows.folder / "done.json")["engines"] == [
+        {"dtype": "float32"}, {"dtype": "bfloat16"}
+    ]  # fmt: skip
 
 
 def test_a_changed_shard_is_named(run: Run) -> None:

@@ -106,7 +106,8 @@ def answer_questions(
                 held = {p.key: item for p, item in zip(prompts, chunk, strict=True)}
                 rows += [_answered(held[d.key], mode, d) for d in draws]
                 prompt_tokens += sum(d.prompt_tokens for d in draws if d.index == 0)
-            yield Batch(rows, sum(r.new_tokens for r in rows), prompt_tokens)
+            sampled = sum(r.new_tokens for r in rows)
+            yield Batch(rows, sampled, prompt_tokens, sampler.identity)
 
 
 def _prompt(item: HeldOut, mode: Mode, *, chat: bool) -> Prompt:

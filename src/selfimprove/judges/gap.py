@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
 from selfimprove.data.preferences import Preference
@@ -20,6 +20,9 @@ from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.types import Message, ModelRef
+
+if TYPE_CHECKING:
+    from selfimprove.sampling.scalar_model import ScalarModel
 
 __all__ = [
     "FOUR",
@@ -94,7 +97,7 @@ def gap_scores(
             [row.candidate for row in chunk],
             [row.reference for row in chunk],
         )
-        yield Batch(_told(chunk, found))
+        yield Batch(_told(chunk, found), engine=scorer.identity)
 
 
 def reward_scores(
@@ -108,7 +111,7 @@ def reward_scores(
     scorer = RewardScorer(Path(model.path), engine)
     for chunk in chunks:
         found = scorer.told([row.prompt for row in chunk], [row.candidate for row in chunk])
-        yield Batch(_told(chunk, found))
+        yield Batch(_told(chunk, found), engine=scorer.identity)
 
 
 def _told(chunk: Sequence[Improved], scores: Sequence[float | None]) -> list[Scored]:
@@ -145,6 +148,7 @@ class RewardScorer:
             raise EngineError(f"{path} is a {reads} reward model, not one of single responses")
         templated = bool(self._model.tokenizer.chat_template)
         self._chat = bool(self._model.settings.get("chat", templated))
+        self.identity = self._model.identity
 
     def score(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float]:
         """Return R_P(x, y) of each response.
@@ -176,9 +180,15 @@ class GapScorer:
     """A gap reward model in memory; or a plain one, whose differences are then the gaps."""
 
     def __init__(self, path: Path, engine: EngineConfig, *, by_difference: bool = False) -> None:
-        self._read = (
-            RewardScorer(path, engine).differences if by_difference else _gap_reader(path, engine)
-        )
+        self._read: _Reader
+        if by_difference:
+            plain = RewardScorer(path, engine)
+            self._read, self.identity = plain.differences, plain.identity
+            return
+        from selfimprove.sampling.scalar_model import load_scalar_model
+
+        model = load_scalar_model(path, engine)
+        self._read, self.identity = _gap_reader(path, model), model.identity
 
     def score(
         self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
@@ -202,10 +212,7 @@ class GapScorer:
 _Reader = Callable[[Sequence[Turns], Sequence[str], Sequence[str]], list[float | None]]
 
 
-def _gap_reader(path: Path, engine: EngineConfig) -> _Reader:
-    from selfimprove.sampling.scalar_model import load_scalar_model
-
-    model = load_scalar_model(path, engine)
+def _gap_reader(path: Path, model: ScalarModel) -> _Reader:
     if model.settings.get("reads") != "gap":
         raise EngineError(
             f"{path} is no gap reward model: train one, or take the difference of plain rewards"

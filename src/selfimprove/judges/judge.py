@@ -198,7 +198,7 @@ def compare(
         outcomes = [
             outcome(match, scores.get((match.id, 0)), scores.get((match.id, 1))) for match in chunk
         ]
-        yield Batch(outcomes, batch.tokens_sampled, batch.prompt_tokens)
+        yield Batch(outcomes, batch.tokens_sampled, batch.prompt_tokens, batch.engine)
 
 
 def outcome(match: Match, first: float | None, second: float | None) -> Outcome:

@@ -86,7 +86,7 @@ def decide(
     """Decide matches; the first wins only where both orders say so."""
     for batch in _decisions(chunks, model, config, engine, seed):
         rows = [_outcome(decision) for decision in batch.rows]
-        yield Batch(rows, batch.tokens_sampled, batch.prompt_tokens)
+        yield Batch(rows, batch.tokens_sampled, batch.prompt_tokens, batch.engine)
 
 
 @dataclass(slots=True)
@@ -140,7 +140,8 @@ def _decisions(
             for draw in draws:
                 places[draw.key].append(_whole(draw))
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            yield Batch(decisions, sum(d.new_tokens for d in draws), prompt_tokens)
+            sampled = sum(d.new_tokens for d in draws)
+            yield Batch(decisions, sampled, prompt_tokens, sampler.identity)
 
 
 def _both_orders(
@@ -185,7 +186,7 @@ def tournament(
         place = {(r.prompt_id, r.index): i for i, r in enumerate(chunk)}
         verdicts = [verdict for decision in batch.rows for verdict in _both_sides(decision)]
         ordered = sorted(verdicts, key=lambda v: (place[v.prompt_id, v.index], v.vote))
-        yield Batch(ordered, batch.tokens_sampled, batch.prompt_tokens)
+        yield Batch(ordered, batch.tokens_sampled, batch.prompt_tokens, batch.engine)
 
 
 def _matches(responses: Sequence[Response]) -> Iterator[Match]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from selfimprove.judges.judge_prompts import control_tokens, without_control_tok
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.types import ModelRef, Response, Verdict
+from selfimprove.weights import weights_digest
 
 __all__ = ["reward_verdicts"]
 
@@ -39,7 +40,8 @@ def reward_verdicts(
             Verdict(r.prompt_id, r.index, 0, scores.get(i), None if i in scores else why, "")
             for i, r in enumerate(chunk)
         ]
-        yield Batch(verdicts, prompt_tokens=sum(len(rows[i]) for i in fits))
+        read = sum(len(rows[i]) for i in fits)
+        yield Batch(verdicts, prompt_tokens=read, engine=classifier.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class _Classifier:
     control: tuple[str, ...]
     """Special tokens: what is judged holds none of them, so it cannot end its own turn."""
     context: int
+    identity: Mapping[str, str]
+    """Versions, device, dtype and the weights digest: stored with the scores."""
 
     def ids(self, response: Response) -> list[int]:
         """Return the tokens of prompt and response."""
@@ -94,7 +98,7 @@ class _Classifier:
 
 
 def _load(folder: Path, engine: EngineConfig) -> _Classifier:
-    from selfimprove.sampling.loading import context_length, load_tokenizer, pick_device
+    from selfimprove.sampling.loading import context_length, load_tokenizer, made_by, pick_device
 
     tokenizer = load_tokenizer(folder)
     model = _model(folder, engine).to(pick_device(engine.device)).eval()
@@ -107,7 +111,8 @@ def _load(folder: Path, engine: EngineConfig) -> _Classifier:
             (t for t in (tokenizer.pad_token_id, tokenizer.unk_token_id) if t is not None), 0
         )
     limit = context_length(model) or tokenizer.model_max_length
-    return _Classifier(model, tokenizer, control_tokens(folder), limit)
+    told = {"engine": "reward model", **made_by(model, weights_digest(folder))}
+    return _Classifier(model, tokenizer, control_tokens(folder), limit, told)
 
 
 def _model(folder: Path, engine: EngineConfig) -> Any:  # noqa: ANN401

@@ -37,7 +37,8 @@ def rubric_verdicts(
             draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
             rows = [_verdict(of[draw.key], draw, wording) for draw in draws]
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            yield Batch(rows, sum(d.new_tokens for d in draws), prompt_tokens)
+            sampled = sum(d.new_tokens for d in draws)
+            yield Batch(rows, sampled, prompt_tokens, sampler.identity)
 
 
 def voting(config: JudgeConfig) -> SamplingConfig:

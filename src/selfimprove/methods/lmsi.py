@@ -252,7 +252,8 @@ def draw_paths(
                 rows.append(ReasoningPath(question.id, draw.index * ways + way, draw.text.rstrip(),
                                           answer, draw.finish, draw.new_tokens))  # fmt: skip
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            yield Batch(rows, sum(r.new_tokens for r in rows), prompt_tokens)
+            sampled = sum(r.new_tokens for r in rows)
+            yield Batch(rows, sampled, prompt_tokens, sampler.identity)
 
 
 def agreeing_paths(

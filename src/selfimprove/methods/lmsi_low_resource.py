@@ -166,7 +166,8 @@ def draw_questions(
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
             rows = [Written(d.key, d.text, *asked[d.key][1]) for d in draws if d.finish == "stop"]
-            yield Batch(rows, sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+            sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+            yield Batch(rows, sampled, read, sampler.identity)
 
 
 def _list_of(seeds: Sequence[Question], config: QuestionsConfig, seed: int, number: int) -> str:

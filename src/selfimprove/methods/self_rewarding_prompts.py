@@ -141,7 +141,8 @@ def draw_prompts(  # noqa: PLR0913  what is shown, and how it is drawn
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
             rows = [Written(i, d.text, d.finish) for i, d in zip(chunk, draws, strict=True)]
-            yield Batch(rows, sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+            sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+            yield Batch(rows, sampled, read, sampler.identity)
 
 
 def _chosen(

@@ -140,7 +140,7 @@ class Engine(Sampler, Protocol):
 
     @property
     def identity(self) -> dict[str, str]:
-        """Engine, its version, device, dtype and the weights digest: stored with what it made."""
+        """Engine, its version, device, dtype, threads, weights digest: stored with what it made."""
         ...
 
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:

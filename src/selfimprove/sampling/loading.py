@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "context_length",
     "load_model",
     "load_tokenizer",
+    "made_by",
     "pick_device",
     "stop_tokens",
 ]
@@ -82,6 +84,26 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:  
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EngineError(f"cannot load a causal model from {folder}: {error}") from error
     return model.to(device).eval()
+
+
+def made_by(model: Any, weights: str) -> dict[str, str]:  # noqa: ANN401
+    """Return what decides the bits that a loaded model computes; `weights` is their digest."""
+    return {
+        "version": version("selfimprove"),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "device": _name(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": str(torch.get_num_threads()),
+        "weights": weights,
+    }
+
+
+def _name(device: torch.device) -> str:
+    """Return a GPU's own name, or what the processor can do."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import as_asked
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
 from selfimprove.types import (
     Draw,
@@ -51,9 +51,8 @@ def respond(
             of = {prompt.id: prompt for prompt in chunk}
             prompts = [asked(p.id, p.text, chat=engine.chat) for p in chunk]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            yield _batch(
-                draws, [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws]
-            )
+            rows = [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws]
+            yield _batch(sampler, draws, rows)
 
 
 def answer(
@@ -75,13 +74,13 @@ def answer(
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
             pairs = [(of[d.key], d) for d in draws]
             rows = [Response(r.prompt_id, r.prompt, r.index + d.index, *_said(d)) for r, d in pairs]
-            yield _batch(draws, rows)
+            yield _batch(sampler, draws, rows)
 
 
 def _said(draw: Draw) -> tuple[str, FinishReason, int]:
     return draw.text.strip(), draw.finish, draw.new_tokens
 
 
-def _batch(draws: Sequence[Draw], rows: list[Response]) -> Batch[Response]:
+def _batch(by: Engine, draws: Sequence[Draw], rows: list[Response]) -> Batch[Response]:
     read = sum(draw.prompt_tokens for draw in draws if draw.index == 0)
-    return Batch(rows, sum(row.new_tokens for row in rows), read)
+    return Batch(rows, sum(row.new_tokens for row in rows), read, by.identity)

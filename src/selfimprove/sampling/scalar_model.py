@@ -5,7 +5,7 @@ How a reply is turned into tokens is written here once, for training and for sco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,7 +15,13 @@ import torch
 from selfimprove.errors import EngineError
 from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.sampling.loading import _quiet, context_length, load_tokenizer, pick_device
+from selfimprove.sampling.loading import (
+    _quiet,
+    context_length,
+    load_tokenizer,
+    made_by,
+    pick_device,
+)
 from selfimprove.sampling.threads import use_threads
 from selfimprove.sampling.token_tree import (
     Tree,
@@ -26,6 +32,7 @@ from selfimprove.sampling.token_tree import (
     neighbours,
 )
 from selfimprove.types import Message
+from selfimprove.weights import weights_digest
 
 __all__ = ["ScalarModel", "Spoken", "fitting", "load_scalar_model", "padded", "padding_token",
            "tokenised"]  # fmt: skip
@@ -120,6 +127,8 @@ class ScalarModel:
     tokenizer: Any
     context: int
     """Tokens that a row may have."""
+    identity: Mapping[str, str]
+    """Versions, device, dtype and the weights digest: stored with the scores."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -196,4 +205,10 @@ def load_scalar_model(folder: Path, engine: EngineConfig) -> ScalarModel:
         model.score.float()  # sixteen bits would round away small differences
     tokenizer = load_tokenizer(folder)
     limit = context_length(model) or tokenizer.model_max_length
-    return ScalarModel(model.to(device).eval(), tokenizer, limit)
+    model = model.to(device).eval()
+    told = {
+        "engine": "reward model",
+        **made_by(model, weights_digest(folder)),
+        "dtype_because": use.why,
+    }
+    return ScalarModel(model, tokenizer, limit, told)

@@ -6,7 +6,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -22,6 +21,7 @@ from selfimprove.sampling.loading import (
     context_length,
     load_model,
     load_tokenizer,
+    made_by,
     pick_device,
     stop_tokens,
 )
@@ -81,7 +81,6 @@ class TorchEngine:
         return engine
 
     def _set_up(self, model: Any, tokenizer: Any, config: EngineConfig, weights: str) -> None:  # noqa: ANN401
-        device = model.device
         self._model = model
         self._tokenizer = tokenizer
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
@@ -89,18 +88,13 @@ class TorchEngine:
         self._reach = cascade_reach(self._model, context_length(self._model))
         self._identity = {
             "engine": "torch",
-            "version": version("selfimprove"),
-            "torch": torch.__version__,
-            "transformers": version("transformers"),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            **made_by(model, weights),
             "attention": "shared prefix" if self._reach else "transformers",
-            "dtype": str(self._model.dtype).removeprefix("torch."),
-            "weights": weights,
         }
 
     @property
     def identity(self) -> dict[str, str]:
-        """Engine, versions, device, dtype and the weights digest: stored with what it made."""
+        """Engine, versions, device, dtype, threads, weights digest: stored with what it made."""
         return dict(self._identity)
 
     def draw(
