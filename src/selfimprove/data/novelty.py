@@ -72,13 +72,16 @@ class Novelty:
 
     def is_new(self, text: str) -> bool:
         """Tell whether no kept text is too similar; texts without any word are all alike."""
-        words = words_of(text)
-        if not words:
+        if not words_of(text):
             return not self._has_wordless
-        return not any(
-            rouge_l(words, self._kept[number]) > self._threshold
-            for number in self._candidates(words)
-        )
+        return next(self.similar(text), None) is None
+
+    def similar(self, text: str) -> Iterator[int]:
+        """Yield the places of the kept texts that are too similar, each once, in no order."""
+        words = words_of(text)
+        for number in self._candidates(words):
+            if rouge_l(words, self._kept[number]) > self._threshold:
+                yield number
 
     def keep(self, text: str) -> None:
         """Compare later texts with this one, too."""

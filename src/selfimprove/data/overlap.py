@@ -1,0 +1,274 @@
+"""Training texts that are, or nearly are, held-out ones: found, counted, told apart from look-alikes.
+
+exact: the same words, numbers and signs in the same order; case, spacing and the marks that only
+    punctuate a sentence do not count.
+near: the same words in the same order but for one in ten, and nothing differs that makes another
+    question of it:
+    - a number, a name, a sign (+, (, %) or a negation on one side alone or in another place;
+    - more than eight words in a row; so many are allowed before or behind a text of 20 words or more,
+      which is no shorter question then (`Please answer: ...`);
+    - in a shorter text, any word within it;
+    - what fills the slot of a template: of all the texts at hand, three or more have different words
+      between the same two words before and the same two behind.
+
+So `A fox with lamps` is no repetition of `A fox with bells`, nor is any question of the tiny world or
+of BIG-Bench Hard of another one with other values; a question that was reworded a little is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cached_property
+from typing import Final, TypeAlias
+
+from selfimprove.data.novelty import Novelty
+
+__all__ = ["HeldOutTexts", "Overlaps", "find_overlaps", "same_text"]
+
+_CANDIDATES: Final = 0.8  # ROUGE-L F1 above which two texts are looked at word by word
+_SHORT: Final = 20  # words
+_SHORT_SIMILAR: Final = 0.9  # share of a short text's words that are the same, likewise F1
+_WITHIN: Final = 0.1  # share of a longer text's words that may differ within it
+_LONGEST_CHANGE: Final = 8  # words
+_SLOT_VALUES: Final = 3
+_LONGEST_VALUE: Final = 3  # words
+
+_TOKEN: Final = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s]|_")
+_HYPHEN: Final = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
+_PUNCTUATION: Final = frozenset(".,;:!?'\"`_")
+_STRAIGHT: Final = str.maketrans("‘’“”–—", "''\"\"--")
+_NUMBERS: Final = frozenset(
+    [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "hundred",
+        "thousand",
+        "million",
+        "half",
+        "third",
+        "quarter",
+        "double",
+        "triple",
+        "twice",
+        "thrice",
+        "dozen",
+        "first",
+        "second",
+        "last",
+    ]
+)
+_NEGATIONS: Final = frozenset(
+    ["no", "not", "never", "none", "nor", "neither", "nothing", "without", "cannot"]
+)
+
+Context: TypeAlias = tuple[str, str, str, str]
+"""Two words before a change, and two behind it; empty at the ends of a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutTexts:
+    """Texts that nothing may be learned from."""
+
+    name: str
+    """What the set is called, e.g. `gsm8k test`."""
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaps:
+    """Which texts of a training set repeat texts of one held-out set."""
+
+    name: str
+    """Of the held-out set."""
+    exact: Mapping[int, int]
+    """Places of the training texts, each with the place of the held-out text that it is."""
+    near: Mapping[int, int]
+    """Likewise, of those that nearly are one; none of them is in `exact`."""
+
+    @property
+    def places(self) -> frozenset[int]:
+        """Places of all training texts that repeat a held-out one."""
+        return frozenset((*self.exact, *self.near))
+
+
+class _Text:
+    """A text, read once for all its comparisons."""
+
+    def __init__(self, text: str) -> None:
+        plain = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+        plain = _HYPHEN.sub(" ", plain)
+        self.tokens = [t.replace(",", "") if t[0].isdigit() else t for t in _TOKEN.findall(plain)]
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for texts that are exactly the same."""
+        told = [t.casefold() for t in self.tokens if t not in _PUNCTUATION]
+        return " ".join(told or self.tokens)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Words and numbers as they stand."""
+        return [t for t in self.tokens if t[0].isalnum()]
+
+    @cached_property
+    def lowered(self) -> list[str]:
+        return [w.casefold() for w in self.words]
+
+    @cached_property
+    def telling(self) -> list[str]:
+        """Numbers, names, signs and negations, in order: where these differ, the question does."""
+        return [
+            token.casefold()
+            for before, token in zip([".", *self.tokens], self.tokens, strict=False)
+            if _tells(before, token)
+        ]
+
+
+def _tells(before: str, token: str) -> bool:
+    lowered = token.casefold()
+    if token[0].isalpha():
+        begins = before in ".!?:\"'"  # a capital letter there says nothing
+        named = token[0].isupper() and not begins
+        return (
+            named or lowered in _NUMBERS or lowered in _NEGATIONS or lowered.endswith(("n't", "nt"))
+        )
+    return token not in _PUNCTUATION
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Words within two texts that differ."""
+
+    context: Context
+    words: int
+    """How many, on the side that has more."""
+
+
+def same_text(text: str) -> str:
+    """Return what is equal for texts that are exactly the same, as this file means it.
+
+    >>> same_text("Why, Ada?") == same_text("why  ada")
+    True
+    """
+    return _Text(text).key
+
+
+def find_overlaps(training: Sequence[str], held_out: Sequence[HeldOutTexts]) -> list[Overlaps]:
+    """Find the training texts that are, or nearly are, texts of each held-out set."""
+    ours = [_Text(text) for text in training]
+    theirs = [[_Text(text) for text in some.texts] for some in held_out]
+    close = [
+        [(i, j, changes) for i, j, changes in _close(ours, some)] for some in theirs
+    ]  # all that may be near, before it is known what is a template
+    contexts = {c.context for pairs in close for _, _, changes in pairs for c in changes}
+    slots = _slots([*ours, *(t for some in theirs for t in some)], contexts)
+    return [
+        _overlaps(some.name, ours, texts, pairs, slots)
+        for some, texts, pairs in zip(held_out, theirs, close, strict=True)
+    ]
+
+
+def _overlaps(
+    name: str,
+    ours: Sequence[_Text],
+    theirs: Sequence[_Text],
+    pairs: Iterable[tuple[int, int, list[_Change]]],
+    slots: frozenset[Context],
+) -> Overlaps:
+    place = {text.key: number for number, text in reversed(list(enumerate(theirs)))}
+    exact = {i: place[text.key] for i, text in enumerate(ours) if text.key in place}
+    near: dict[int, int] = {}
+    for i, j, changes in pairs:
+        if i not in exact and not any(c.context in slots for c in changes):
+            near.setdefault(i, j)
+    return Overlaps(name, exact, near)
+
+
+def _close(
+    ours: Sequence[_Text], theirs: Sequence[_Text]
+) -> Iterator[tuple[int, int, list[_Change]]]:
+    """Yield pairs of similar texts that tell the same, with what differs within them."""
+    joined = [" ".join(text.words) for text in theirs]
+    pool = Novelty(_CANDIDATES, [*joined, *(" ".join(text.words) for text in ours)])
+    for words in joined:
+        pool.keep(words)
+    for i, text in enumerate(ours):
+        for j in pool.similar(" ".join(text.words)):
+            if text.telling == theirs[j].telling:
+                changes = _changes(text, theirs[j])
+                if changes is not None:
+                    yield i, j, changes
+
+
+def _changes(ours: _Text, theirs: _Text) -> list[_Change] | None:
+    """Return what differs within two texts; None where it makes another question of one."""
+    one, other = ours.lowered, theirs.lowered
+    same, found = 0, []
+    for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        if kind == "equal":
+            same += b - a
+        elif max(b - a, d - c) > _LONGEST_CHANGE:
+            return None
+        elif not _is_at_an_end(kind, (a, b, len(one)), (c, d, len(other))):
+            if any(word[0].isupper() for word in (*ours.words[a:b], *theirs.words[c:d])):
+                return None
+            found.append(_Change(_context(one, a, b), max(b - a, d - c)))
+    shorter = min(len(one), len(other))
+    if shorter < _SHORT:
+        return None if found or 2 * same <= _SHORT_SIMILAR * (len(one) + len(other)) else found
+    return found if sum(c.words for c in found) <= _WITHIN * shorter else None
+
+
+def _is_at_an_end(kind: str, ours: tuple[int, int, int], theirs: tuple[int, int, int]) -> bool:
+    """Tell whether words stand before or behind all of the other text: (start, end, length)."""
+    (a, b, one), (c, d, other) = ours, theirs
+    return kind != "replace" and (a == c == 0 or (b == one and d == other))
+
+
+def _context(words: Sequence[str], start: int, end: int) -> Context:
+    padded = ["", "", *words, "", ""]
+    return (padded[start], padded[start + 1], padded[end + 2], padded[end + 3])
+
+
+def _slots(texts: Sequence[_Text], contexts: set[Context]) -> frozenset[Context]:
+    """Return the contexts that hold so many different words that these are values of a template."""
+    values: dict[Context, set[tuple[str, ...]]] = {context: set() for context in contexts}
+    starts = {context[:2] for context in contexts}
+    for text in texts if contexts else ():
+        words = text.lowered
+        before = zip(["", "", *words], ["", *words], strict=False)
+        for start in (n for n, two in enumerate(before) if two in starts):
+            for end in range(start, min(start + _LONGEST_VALUE, len(words)) + 1):
+                context = _context(words, start, end)
+                if context in values:
+                    values[context].add(tuple(words[start:end]))
+    return frozenset(c for c, found in values.items() if len(found) >= _SLOT_VALUES)

@@ -1,0 +1,161 @@
+"""Training data that repeats what is measured on: found, counted for the report, and kept out.
+
+Test, validation and judging sets are held out of everything that a model learns from, whatever files
+the recipe names. What counts as the same question is said in `data.overlap`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from selfimprove.data.overlap import HeldOutTexts, find_overlaps
+from selfimprove.data.preferences import Preference
+from selfimprove.data.sources import Source
+from selfimprove.rows import Drop, Filtered, Funnel, Rows
+from selfimprove.sampling.conversation import in_words
+from selfimprove.store import Run
+from selfimprove.types import Demonstration, Question, Ranked, UserPrompt
+
+__all__ = [
+    "Decontamination",
+    "HeldOutText",
+    "Repeat",
+    "demonstrations_apart",
+    "named",
+    "preferences_apart",
+    "questions_apart",
+    "ranked_apart",
+    "repeats",
+]
+
+Asking: TypeAlias = Question | Demonstration | Ranked | Preference | UserPrompt
+"""A row that asks something, and so may ask what is measured on."""
+
+T = TypeVar("T", Question, Demonstration, Ranked, Preference)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutText:
+    """One text that is measured on, by the name of its set."""
+
+    set: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A training row that asks what a held-out set asks."""
+
+    id: str
+    """Of the training row."""
+    set: str
+    near: bool
+    """Nearly the same; otherwise it is the same but for case, spacing and punctuation."""
+    text: str
+    held_out: str
+    """The text of the set that it repeats."""
+
+
+@dataclass
+class Decontamination:
+    """What a run holds out, and what of its training data was found to repeat it."""
+
+    steps: Run
+    held_out: Rows[HeldOutText]
+    removes: bool
+    """Whether such rows are kept out of training; they are counted either way."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """A line for each training set and held-out set, for summary.json."""
+
+    def repeats(
+        self, name: str, rows: Rows[Any], asked: Rows[UserPrompt] | None = None
+    ) -> Rows[Repeat]:
+        """Find the rows of the training set `name` that ask what is held out, and note how many.
+
+        Args:
+            name: of the training set.
+            rows: its rows.
+            asked: what they ask, by the rows' ids, where the rows do not say it by themselves.
+        """
+        found = self.steps.rows(f"{name}-overlaps", repeats, asked or rows, self.held_out)
+        counted = Counter((r.set, r.near) for r in found)
+        for of in dict.fromkeys(text.set for text in self.held_out):
+            self.told.append(
+                {
+                    "training": name,
+                    "held_out": of,
+                    "rows": len(rows),
+                    "exact": counted[of, False],
+                    "near": counted[of, True],
+                    "removed": self.removes,
+                }
+            )
+        return found
+
+
+def named(role: str, sources: Sequence[Source]) -> str:
+    """Return what a held-out set is called: its part in the run, and the files it is read from."""
+    files = (f"{s.format} {s.source.rsplit('/', 1)[-1].split('.', 1)[0]}".strip() for s in sources)
+    return f"{role} ({', '.join(dict.fromkeys(files))})"
+
+
+def repeats(rows: Sequence[Asking], held_out: Sequence[HeldOutText]) -> list[Repeat]:
+    """Return every row that asks what a held-out set asks, once for each such set."""
+    sets: dict[str, list[str]] = {}
+    for one in held_out:
+        sets.setdefault(one.set, []).append(one.text)
+    texts = [_asked(row) for row in rows]
+    known = [HeldOutTexts(name, tuple(some)) for name, some in sets.items()]
+    return [
+        Repeat(rows[i].id, found.name, near, texts[i], sets[found.name][j])
+        for found in find_overlaps(texts, known)
+        for near, places in ((False, found.exact), (True, found.near))
+        for i, j in sorted(places.items())
+    ]
+
+
+def _asked(row: Asking) -> str:
+    if isinstance(row, Question | UserPrompt):
+        return row.text
+    return in_words(row.prompt) if isinstance(row, Preference) else row.prompt
+
+
+def questions_apart(
+    rows: Sequence[Question], found: Sequence[Repeat], removes: bool
+) -> Filtered[Question]:
+    """Leave out the questions that repeat held-out ones."""
+    return _apart("questions that are not held out", rows, found, removes)
+
+
+def demonstrations_apart(
+    rows: Sequence[Demonstration], found: Sequence[Repeat], removes: bool
+) -> Filtered[Demonstration]:
+    """Leave out the demonstrations whose prompt is a held-out one."""
+    return _apart("demonstrations that are not held out", rows, found, removes)
+
+
+def ranked_apart(
+    rows: Sequence[Ranked], found: Sequence[Repeat], removes: bool
+) -> Filtered[Ranked]:
+    """Leave out the rankings of responses to held-out prompts."""
+    return _apart("rankings that are not held out", rows, found, removes)
+
+
+def preferences_apart(
+    rows: Sequence[Preference], found: Sequence[Repeat], removes: bool
+) -> Filtered[Preference]:
+    """Leave out the preferences on held-out prompts."""
+    return _apart("preferences that are not held out", rows, found, removes)
+
+
+def _apart(name: str, rows: Sequence[T], found: Sequence[Repeat], removes: bool) -> Filtered[T]:
+    why: dict[str, str] = {}
+    for one in found if removes else ():
+        why.setdefault(one.id, f"{'nearly ' if one.near else ''}one of {one.set}")
+    kept = [row for row in rows if row.id not in why]
+    dropped = Counter(why[row.id] for row in rows if row.id in why)
+    drops = tuple(Drop(reason, count) for reason, count in dropped.most_common())
+    return Filtered(kept, (Funnel(name, len(rows), len(kept), drops),))
