@@ -106,14 +106,19 @@ def _headline(head: Mapping[str, Any]) -> str:
 
 
 def show_scores(model: str, found: Mapping[str, Any]) -> None:
-    """Print the figures of one model."""
+    """Print the figures of one model, by the strict and by the flexible reading."""
+
+    def reading(told: Mapping[str, Any]) -> tuple[str, str, int]:
+        low, high = told["interval"]
+        return f"{told['value']:.3f}", f"{low:.3f}–{high:.3f}", told["unanswered"]
+
     rows = [
-        (s["set"], s["mode"], s["metric"], f"{s['value']:.3f}",
-         f"{s['interval'][0]:.3f}–{s['interval'][1]:.3f}", s["n"], s["unanswered"],
+        (s["set"], s["mode"], s["metric"], s["n"], *reading(s), *reading(s["flexible"]),
          f"{s['mean_tokens']:.1f}")
         for s in found["scores"]
     ]  # fmt: skip
-    columns = ("set", "asked", "metric", "value", "95 %", "n", "unanswered", "tokens")
+    columns = ("set", "asked", "metric", "n", "strict", "95 %", "unanswered",
+               "flexible", "95 %", "unanswered", "tokens")  # fmt: skip
     _table(model, columns, rows)
 
 

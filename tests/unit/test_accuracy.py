@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from selfimprove.errors import DataError
 from selfimprove.evaluation.accuracy import Answered, calibration, pass_at_k, scores
 from selfimprove.evaluation.controls import kept_by_gold, unfiltered
 from selfimprove.evaluation.gate import compare
+from selfimprove.evaluation.scoreboard import score_figures
 from selfimprove.types import Labelled, Question, ReasoningPath
 
 
@@ -74,3 +77,15 @@ def test_control_arms_choose_without_and_with_gold() -> None:
     assert [p.index for p in unfiltered(paths).rows] == [0, 1, 3]
     assert [p.index for p in kept_by_gold(paths, labelled).rows] == [0, 3]
     assert kept_by_gold(paths, labelled).funnels[0].dropped[0].count == 2
+
+
+def test_the_flexible_reading_stands_beside_the_strict_one() -> None:
+    stated = answered("q1", ["7"], "cot")
+    named = [replace(r, flexible="7", flexible_correct=True) for r in answered("q2", [None], "cot")]
+    stated = [replace(r, flexible="7", flexible_correct=True) for r in stated]
+    (found,) = scores([*stated, *named])
+    assert (found.estimate.value, found.unanswered) == (0.5, 1)
+    assert (found.flexible.value, found.flexible_unanswered) == (1.0, 0)
+    (figures,) = map(score_figures, scores([*stated, *named], [*stated, *named]))
+    assert (figures["value"], figures["flexible"]["value"]) == (0.5, 1.0)
+    assert figures["flexible"]["versus_base"]["ties"] == 2

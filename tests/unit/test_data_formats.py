@@ -193,6 +193,14 @@ def test_a_row_that_does_not_fit_its_format_says_why(tmp_path: Path, kind, row, 
     assert problem in str(raised.value)
 
 
+def test_a_target_of_big_bench_hard_may_be_the_text_of_an_option(tmp_path: Path) -> None:
+    asked = "Find a movie similar to Shrek:\nOptions:\n(A) Monsters, Inc\n(B) Town & Country"
+    named = _read(tmp_path, "bbh", {"input": asked, "target": "Monsters, Inc"})
+    assert (named.question.answer_type, named.gold) == ("choice", ("A",))
+    other = _read(tmp_path, "bbh", {"input": asked, "target": "Aladdin"})
+    assert (other.question.answer_type, other.gold) == ("span", ("Aladdin",))
+
+
 def test_unlabelled_test_files_give_questions(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     row = {"uid": "u", "premise": "a", "hypothesis": "b", "label": -1}

@@ -10,11 +10,16 @@ __all__ = ["parse"]
 
 _OPTION = re.compile(r"^\(([A-Z])\)\s*(.+)$", re.MULTILINE)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_LETTER = re.compile(r"\([A-Za-z]\)|[A-Z]")
 _TRUTHS = ("true", "false", "yes", "no")
 
 
 def parse(fields: Fields) -> Item:
-    """Read `input` and `target`; the kind of answer follows from the two."""
+    """Read `input` and `target`; the kind of answer follows from the two.
+
+    A few targets name an option by its text (`Monsters, Inc`), or are none of the options: the
+    first are read as its letter, the others as free text.
+    """
     question, target = text(fields, "input"), text(fields, "target")
     heading = question.find("\nOptions:")
     if heading >= 0 and _OPTION.search(question, heading):
@@ -26,8 +31,14 @@ def parse(fields: Fields) -> Item:
 
 def _choice(question: str, heading: int, target: str) -> Item:
     options = dict(_OPTION.findall(question[heading:]))
-    letter = target.strip("()")
-    if letter not in options:
+    texts = [" ".join(option.split()).casefold() for option in options.values()]
+    words = " ".join(target.split()).casefold()
+    if target.strip("()") in options:
+        place = list(options).index(target.strip("()"))
+    elif texts.count(words) == 1:
+        place = texts.index(words)
+    elif _LETTER.fullmatch(target):
         raise RowError(f"its target {target!r} is none of its options {list(options)}")
-    place = list(options).index(letter)
+    else:
+        return Item(question, "span", (target,))
     return choice_item(question[:heading], list(options.values()), place)

@@ -1,7 +1,8 @@
 """Accuracy of a model on labelled questions: greedy, by vote (maj@k), and at best (pass@k).
 
 Three ways of asking, as in LMSI's Table 3: standard prompting (answer at once) and chain of thought,
-both greedy, and self-consistency: k sampled chains of thought and their majority.
+both greedy, and self-consistency: k sampled chains of thought and their majority. Every figure is
+given by two readings, strict (a stated answer) and flexible (else the last number or option).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from selfimprove.data.exemplars import Exemplar, exemplars_for
 from selfimprove.data.question_prompts import as_prompt, chain_of_thought, standard
 from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import Estimate, Paired, mean, paired
-from selfimprove.judges.answers import extract, matches, vote
+from selfimprove.judges.answers import matches, read_draw, vote
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
@@ -67,6 +68,9 @@ class Answered:
     gold: tuple[str, ...]
     correct: bool
     new_tokens: int
+    flexible: str | None = None
+    """The answer by the flexible reading, where `answer` and `correct` are by the strict one."""
+    flexible_correct: bool = False
 
 
 class AskConfig(Config):
@@ -129,7 +133,8 @@ def _sampling(mode: Mode, ask: AskConfig) -> SamplingConfig:
 
 def _answered(item: HeldOut, mode: Mode, draw: Draw) -> Answered:
     question, gold = item.labelled.question, item.labelled.gold
-    answer = extract(draw.text, question)
+    answer = read_draw(draw, question, "strict").answer
+    flexible = read_draw(draw, question, "flexible").answer
     return Answered(
         question_id=question.id,
         set=item.set,
@@ -142,6 +147,8 @@ def _answered(item: HeldOut, mode: Mode, draw: Draw) -> Answered:
         gold=gold,
         correct=answer is not None and matches(answer, gold, question.answer_type),
         new_tokens=draw.new_tokens,
+        flexible=flexible,
+        flexible_correct=flexible is not None and matches(flexible, gold, question.answer_type),
     )
 
 
@@ -158,6 +165,10 @@ class Score:
     """Answers in which no answer could be found; they count as wrong."""
     mean_tokens: float
     versus_base: Paired | None
+    flexible: Estimate
+    """The same figure where a text that states no answer gives the last number or option it names."""
+    flexible_unanswered: int
+    flexible_versus_base: Paired | None
 
 
 def scores(rows: Sequence[Answered], base: Sequence[Answered] | None = None) -> list[Score]:
@@ -187,17 +198,27 @@ def _by_set_and_mode(rows: Sequence[Answered]) -> dict[_Key, list[Answered]]:
 def _scores_of(
     key: _Key, answers: Sequence[Answered], base: Sequence[Answered] | None
 ) -> Iterator[Score]:
-    values, of_base = _metrics(key[2], answers), _metrics(key[2], base or ())
-    for metric, by_question in values.items():
-        against = _paired(of_base[metric], by_question) if base else None
+    strict, of_base = _metrics(key[2], answers), _metrics(key[2], base or ())
+    flexible = _metrics(key[2], _flexibly(answers))
+    flexible_of_base = _metrics(key[2], _flexibly(base or ()))
+    for metric, by_question in strict.items():
         yield Score(
             *key,
             metric=metric,
             estimate=mean(list(by_question.values())),
             unanswered=sum(a.answer is None for a in answers),
             mean_tokens=sum(a.new_tokens for a in answers) / len(answers),
-            versus_base=against,
+            versus_base=_paired(of_base[metric], by_question) if base else None,
+            flexible=mean(list(flexible[metric].values())),
+            flexible_unanswered=sum(a.flexible is None for a in answers),
+            flexible_versus_base=_paired(flexible_of_base[metric], flexible[metric])
+            if base
+            else None,
         )
+
+
+def _flexibly(answers: Sequence[Answered]) -> list[Answered]:
+    return [replace(a, answer=a.flexible, correct=a.flexible_correct) for a in answers]
 
 
 def _paired(before: dict[str, float], after: dict[str, float]) -> Paired:

@@ -31,7 +31,7 @@ from selfimprove.evaluation.gate import (
     to_learn_from,
     with_majorities,
 )
-from selfimprove.evaluation.intervals import mean, paired
+from selfimprove.evaluation.intervals import Paired, mean, paired
 from selfimprove.evaluation.labels import read_labels
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.rows import Rows
@@ -295,7 +295,7 @@ def _arm_figures(arm: Arm, base: Arm) -> dict[str, Any]:
 
 def score_figures(score: Score) -> dict[str, Any]:
     """Return a score as JSON data."""
-    estimate, against = score.estimate, score.versus_base
+    estimate = score.estimate
     figures = {
         name: getattr(score, name)
         for name in ("set", "domain", "mode", "metric", "unanswered", "mean_tokens")
@@ -304,16 +304,25 @@ def score_figures(score: Score) -> dict[str, Any]:
         "value": estimate.value,
         "interval": [estimate.low, estimate.high],
         "n": estimate.n,
-        "versus_base": against
-        and {
-            "difference": against.difference,
-            "interval": [against.low, against.high],
-            "wins": against.wins,
-            "losses": against.losses,
-            "ties": against.ties,
+        "versus_base": _against(score.versus_base),
+        "flexible": {
+            "value": score.flexible.value,
+            "interval": [score.flexible.low, score.flexible.high],
+            "unanswered": score.flexible_unanswered,
+            "versus_base": _against(score.flexible_versus_base),
         },
     }
     return figures
+
+
+def _against(paired: Paired | None) -> dict[str, Any] | None:
+    return paired and {
+        "difference": paired.difference,
+        "interval": [paired.low, paired.high],
+        "wins": paired.wins,
+        "losses": paired.losses,
+        "ties": paired.ties,
+    }
 
 
 def calibrations(arm: str, answers: Sequence[Answered]) -> list[dict[str, Any]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from selfimprove.judges.extract import read_nli, read_yes_no
 from selfimprove.judges.maths import looks_like_maths, same_maths
-from selfimprove.judges.quantities import canonical, clean, exact, read_number
+from selfimprove.judges.numerals import canonical, clean, exact
+from selfimprove.judges.quantities import read_number
+from selfimprove.judges.yes_no import read_nli, read_yes_no
 from selfimprove.types import AnswerType
 
 __all__ = ["key", "matches", "same"]
@@ -16,6 +17,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _PARTS = re.compile(r"\s*(?:[,;/&]|\band\b)\s*")
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _TOKEN = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?![\w])|[^\W_]+")
+_SPELLED = re.compile(r"[\"“]?[a-z][\"”]?(?:\s[\"“]?[a-z][\"”]?)+")
 _WORDS = {
     w: str(n)
     for n, w in enumerate(
@@ -94,10 +96,16 @@ def _parts(span: str) -> frozenset[str]:
 
 
 def _normal_span(span: str) -> str:
-    """Lower case, without articles and punctuation, numbers in one form: DROP's exact match."""
+    """Lower case, without articles and punctuation, numbers in one form: DROP's exact match.
+
+    What is nothing but marks, `] ]`, stays as it stands; a word spelled with spaces is the word.
+    """
     text = re.sub(r"['’]", "", _GROUPED.sub("", clean(span).lower()))
+    if _SPELLED.fullmatch(text.strip()):
+        return "".join(_TOKEN.findall(text))
     words = (_WORDS.get(word, word) for word in _TOKEN.findall(text))
-    return " ".join(_normal_number(word) for word in words if word not in _ARTICLES)
+    normal = " ".join(_normal_number(word) for word in words if word not in _ARTICLES)
+    return normal or " ".join(span.lower().split())
 
 
 def _normal_number(word: str) -> str:

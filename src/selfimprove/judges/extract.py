@@ -4,45 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
 
 from selfimprove.data.row import options
+from selfimprove.judges.flexible import last_line, last_number_seen, last_option, last_word
+from selfimprove.judges.numerals import clean, exact
 from selfimprove.judges.options import read_choice
-from selfimprove.judges.quantities import clean, exact, read_number
-from selfimprove.judges.statements import Statement, is_taken_back, own_answer, statements
+from selfimprove.judges.own_answer import (
+    next_heading,
+    own_answer,
+    raw_end,
+    up_to_next_question,
+)
+from selfimprove.judges.quantities import read_figure, read_number
+from selfimprove.judges.statements import Statement, is_taken_back, statements
+from selfimprove.judges.yes_no import CANNOT_TELL, read_nli, read_yes_no
 from selfimprove.types import AnswerType, Question
 
-__all__ = ["CANNOT_TELL", "extract", "read_nli", "read_yes_no", "reasoning_before_answer", "stated"]
+__all__ = ["extract", "reasoning_before_answer", "stated", "through_answer"]
 
-CANNOT_TELL = "it is not possible to tell"
 
-_LEAD = re.compile(
-    r"(?:[\s*_`\"'“”‘’:>(\[]|(?:therefore|thus|then|hence|so|clearly|definitely|most likely|probably|likely|"
-    r"that|simply|just|indeed|actually|still|now|is|be|will be|a|an|the hypothesis is|the statement is)\b(?!['’]))*",
-    re.IGNORECASE,
-)
-_YES = re.compile(r"(?:yes|yeah|yep|true)\b", re.IGNORECASE)
-_NO = re.compile(
-    r"(?:no|nope|false)\b(?!\s+(?:one|longer|doubt|idea|way|information|evidence|more|less|matter|"
-    r"conclusion|answer|mention|definite))",
-    re.IGNORECASE,
-)
-_TELL = re.compile(
-    r"(?:(?:it(?:['’]s|\s+is)?\s+)?(?:not\s+(?:possible|clear|known|certain|enough|determinable|stated|given|sufficient)\b|"
-    r"impossible|unclear|unknown|uncertain|undetermined|indeterminate|inconclusive|insufficient|"
-    r"can(?:not|['’]t|\s+not)\s+be\s+(?:told|determined|known|said|concluded|decided)|"
-    r"(?:we|you|one|i)\s+can(?:not|['’]t|\s+not)\s+(?:tell|say|know|determine|conclude|be sure)|"
-    r"no\s+way\s+to\s+(?:tell|know)|there\s+is\s+(?:no|not enough|insufficient))|"
-    r"neutral|maybe|neither|can(?:not|['’]t)\s+(?:tell|say|be))\b",
-    re.IGNORECASE,
-)
-_ENTAILED = re.compile(r"(?:entail(?:ment|ed|s)|(?:definitely |certainly )?true)\b", re.IGNORECASE)
-_CONTRADICTED = re.compile(
-    r"(?:contradict(?:ion|ed|s|ory)|(?:definitely |certainly )?false)\b",
-    re.IGNORECASE,
-)
-_EITHER = re.compile(
-    r"\s*[,/]?\s*(?:or|and|/)\s+(?:yes|no|true|false|it|maybe|neutral)\b", re.IGNORECASE
-)
 _STATES_NOTHING = re.compile(
     r"\s*(?:therefore\s+|thus\s+)?(?:(?:indeed|in fact|clearly|also)\s+)?"
     r"(?:correct|right|clear|obvious|simple|found|obtained|given|based|reasonable|consistent|"
@@ -75,7 +57,7 @@ def extract(
         text: what a model wrote. What follows a next 'Q:' is not its answer and is left out.
         asked: the question, whose choices may then also be named by their text; or only the
             type of its answer.
-        choices: the letters that may be answered, where `asked` is a type.
+        choices: the letters that may be answered, where `asked` is a type; any letter without.
         lenient: where nothing is stated, take the last number (letter in parentheses, yes or no,
             line) of the text. This is the difference between lm-eval's flexible and strict match.
 
@@ -92,12 +74,43 @@ def extract(
         kind, letters, named = asked.answer_type, asked.choices, options(asked.text)
     else:
         kind, letters, named = asked, tuple(choices), {}
+    if kind == "choice" and not letters:
+        letters = tuple(ascii_uppercase)
     reader = _Reader(kind, letters, named)
+    return _read(own_answer(text), reader, lenient=lenient).answer
+
+
+def through_answer(text: str, asked: Question, *, lenient: bool = False) -> str:
+    r"""Return a text up to the end of the sentence that gives its answer.
+
+    What a model invents behind it, such as the next question, is no part of the reasoning. A text
+    without any answer is only cut where a next question or turn is announced.
+
+    >>> question = Question("q", "gsm8k", "What is 1 + 1?", "number")
+    >>> through_answer("1 + 1 = 2. The answer is 2.\n\nTom has 3 cats. How many?", question)
+    '1 + 1 = 2. The answer is 2.'
+    """
     own = own_answer(text)
-    answer = _last_stated(own, reader)
-    if answer is None and lenient:
-        return _last_seen(own, reader)
-    return answer
+    reader = _Reader(asked.answer_type, asked.choices, options(asked.text))
+    read = _read(own, reader, lenient=lenient)
+    return text[: raw_end(text, own, len(own) if read.answer is None else read.end)].rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read from a text, and where the words that give it end."""
+
+    answer: str | None
+    end: int
+    is_stated: bool = True
+    """False where the text does not say what its answer is."""
+
+
+def _read(own: str, reader: _Reader, *, lenient: bool) -> _Read:
+    read = _last_stated(own, reader)
+    if not lenient or read.is_stated:
+        return read
+    return _last_seen(own[: next_heading(own)], reader)
 
 
 class _Reader:
@@ -108,9 +121,10 @@ class _Reader:
         self.letters = letters
         self.named = {letter: named[letter] for letter in letters if letter in named}
 
-    def __call__(self, said: str) -> str | None:
+    def __call__(self, said: str, *, in_figures: bool = False) -> str | None:
         if self.kind == "number":
-            return read_number(said.strip().rstrip(".").rstrip())
+            reader = read_figure if in_figures else read_number
+            return reader(said.strip().rstrip(".").rstrip())
         said = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", said))
         if self.kind == "choice":
             return read_choice(said, self.letters, self.named)
@@ -119,24 +133,26 @@ class _Reader:
         return read_nli(said) if self.kind == "nli" else read_span(said)
 
 
-def _last_stated(text: str, read: _Reader) -> str | None:
+def _last_stated(text: str, read: _Reader) -> _Read:
     may_ask = any("?" in option for option in read.named.values())
     found = statements(text, read.kind, may_ask=may_ask)
+    text = text[: up_to_next_question(text, found)]
+    found = [s for s in found if s.at < len(text)]
     if not found:
-        return _bare(text, read)
+        return _Read(answer := _bare(text, read), len(text), is_stated=answer is not None)
     if is_taken_back(text[found[-1].at :]):
-        return None
+        return _Read(None, len(text))
     denied: set[str | None] = set()
     for statement in reversed(found):
         if statement.negated:
             replacement = _instead(statement, read)
             if replacement is not None:
-                return None if replacement in denied else replacement
+                return _Read(None if replacement in denied else replacement, statement.end)
             denied.add(read(statement.said))
         elif not _states_nothing(statement.said, read):
-            answer = read(statement.said)
-            return None if answer in denied else answer
-    return None
+            answer = read(statement.said, in_figures=statement.in_figures)
+            return _Read(None if answer in denied else answer, statement.end)
+    return _Read(None, len(text), is_stated=bool(denied))
 
 
 def _instead(statement: Statement, read: _Reader) -> str | None:
@@ -176,44 +192,20 @@ def _bare(text: str, read: _Reader) -> str | None:
     return read(word) if word.lower() in ("yes", "no", "true", "false", CANNOT_TELL) else None
 
 
-def _last_seen(text: str, read: _Reader) -> str | None:
-    patterns = {
-        "number": r"[-−]?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?",
-        "choice": r"\([A-Za-z]\)",
-        "yes_no": r"\b(?:yes|no|true|false)\b",
-        "nli": rf"\b(?:yes|no|{CANNOT_TELL}|entailment|contradiction|neutral)\b",
-        "span": r"[^\n]*\S[^\n]*",
-    }
-    found = re.findall(patterns[read.kind], text, re.IGNORECASE)
-    return read(found[-1]) if found else None
-
-
-def read_yes_no(said: str) -> str | None:
-    """Return 'yes' or 'no' where a statement starts with one of them (or with true, false).
-
-    >>> read_yes_no("no, since it sinks."), read_yes_no("no longer known")
-    ('no', None)
-    """
-    said = said[_LEAD.match(said).end() :]  # type: ignore[union-attr]  # it may match nothing
-    for pattern, answer in ((_YES, "yes"), (_NO, "no")):
-        found = pattern.match(said)
-        if found is not None:
-            return None if _EITHER.match(said, found.end()) else answer
-    return None
-
-
-def read_nli(said: str) -> str | None:
-    """Return yes, no or 'it is not possible to tell' from any usual wording of the verdict.
-
-    >>> read_nli("contradiction."), read_nli("that we cannot tell")
-    ('no', 'it is not possible to tell')
-    """
-    said = said[_LEAD.match(said).end() :]  # type: ignore[union-attr]  # it may match nothing
-    for pattern, answer in ((_TELL, CANNOT_TELL), (_ENTAILED, "yes"), (_CONTRADICTED, "no")):
-        found = pattern.match(said)
-        if found is not None:
-            return None if _EITHER.match(said, found.end()) else answer
-    return read_yes_no(said)
+def _last_seen(text: str, read: _Reader) -> _Read:
+    """Read what a text without a statement names last."""
+    if read.kind == "number":
+        seen = last_number_seen(text)
+    elif read.kind == "choice":
+        seen = last_option(text, read.letters, read.named)
+    elif read.kind == "span":
+        seen = last_line(text)
+    else:
+        seen = last_word(text, may_be_unknown=read.kind == "nli")
+    if seen is None:
+        return _Read(None, len(text), is_stated=False)
+    is_read = read.kind in ("number", "choice")
+    return _Read(seen.words if is_read else read(seen.words), seen.end, is_stated=False)
 
 
 def read_span(said: str) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from selfimprove.judges.quantities import exact, read_number
+from selfimprove.judges.numerals import exact
+from selfimprove.judges.quantities import read_number
 
 __all__ = ["read_choice"]
 

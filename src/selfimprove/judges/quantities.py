@@ -1,84 +1,86 @@
-"""Numbers as people and models write them: read exactly, as fractions, or not at all.
+"""The one number that a statement gives, as people and models write it: right, or None.
 
 The rules that are not obvious:
 - A percent sign is dropped, 60% is 60: word problems that ask for a percentage have 60 as answer.
 - Hundred, thousand, million, billion, trillion and k multiply; a dozen is a unit like any other.
-- A unit after a number is dropped; a second number in the same statement makes it unreadable
-  (5 hours and 30 minutes, 5 or 6, 3 to 1, 5-7), and so do times, dates and ratios (5:30, 3:2).
-- 1,234 is 1234; 1,23 and 12,34,5 are not numbers.
+- A unit after a number is dropped, and so is what the number is for (18 dollars for 3 days). Any
+  other second number makes the statement unreadable (5 hours and 30 minutes, 5 feet 3 inches,
+  5 or 6, 3 to 1, 5-7), and so do times, dates and ratios (5:30, 4 July, 3:2).
+- Behind a calculation, its result counts: 3 * 6 = 18.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["canonical", "clean", "exact", "read_number"]
+from selfimprove.judges.number_words import and_part, number_in_words
+from selfimprove.judges.numerals import DIGITS, canonical, clean, exact
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
-_NUMBER = re.compile(rf"(?:[-+]\s?)?(?P<digits>{_DIGITS})(?P<power>[eE][-+]?\d{{1,3}}\b)?")
-_PLAIN = re.compile(rf"[-+]?(?:{_DIGITS})(?:[eE][-+]?\d{{1,3}})?")
-_FRACTION = re.compile(rf"([-+]?(?:{_DIGITS}))\s*/\s*({_DIGITS})")
-_MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
+__all__ = ["last_number", "read_figure", "read_number"]
+
+_NUMBER = re.compile(rf"(?:[-+]\s?)?(?P<digits>{DIGITS})(?P<power>[eE][-+]?\d{{1,3}}\b)?")
 _SCALES = {
     "hundred": 100, "thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9,
-    "trillion": 10**12,
+    "trillion": 10**12, "lakh": 10**5, "crore": 10**7, "mn": 10**6, "bn": 10**9,
 }  # fmt: skip
-_SCALE = re.compile(r"\s*\b(hundred|thousand|million|billion|trillion)s?\b", re.IGNORECASE)
-_THOUSANDS = re.compile(r"k\b", re.IGNORECASE)
+_SCALE = re.compile(
+    r"\s*\b(hundred|thousand|million|billion|trillion|lakh|crore)s?\b|\s?(k|mn|bn)\b", re.IGNORECASE
+)
+_LETTER_SCALE = re.compile(r"(?:M|B|T|MM)\b(?!\w)")
 _OVER = re.compile(r"\s*/\s*(\d+(?:\.\d+)?)(?![\d/])")
-_PART = re.compile(r"\s+(\d+)\s*/\s*(\d+)(?![\d/])")
+_PART = re.compile(r"\s+(?:and\s+)?(\d+)\s*/\s*(\d+)(?![\d/])")
 _EXPRESSION = re.compile(
-    r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b|\()"
+    r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b)|\((?=\s*-?\d)"
 )
-_UNREADABLE = re.compile(
-    r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*\$?\d)"
-    r"|\s*(?:[^\W\d]+\.?\s+){0,2}(?:[,;]|and|or|to|&)\s*(?:\$|about |a )?-?\d"
+_CALCULATES = re.compile(
+    r"\s*(?:[-–/]\s*[\d(]|%?\s*[*+·×÷^(]|\s+(?:plus|minus|times|divided by)\s)"
 )
-_GLUED = re.compile(r"[\w.,/:^]\Z")
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
+    r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b"
+)
+_NO_ONE_NUMBER = re.compile(
+    r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
+    r"|\s*%?\s*(?:percent\s+)?(?:in|to|of|out of|by|vs\.?|versus|over|at|plus|minus|times|or|divided by|multiplied by)\s+\d"
+    r"|\s*;\s*\d|\s+or\s+(?:more|less|fewer|higher|lower|above|below)\b"
+    r"|\s*(?:squared|cubed|factorial)\b|['\"’″′]\s*\d"
+    rf"|(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}|(?:st|nd|rd|th)-"
+    r"|\s+(?:point|and)\s+(?:a|an|one|two|three|four|five|six|seven|eight|nine|ten|twenty|half)\b"
+)
+_CLAUSE_END = re.compile(
+    r"[;!?(\n]|[:.]\s|,?\s+(?:because|since|as|so|given|if|when|where|while|which|that|who|but|not|rather|instead"
+    r"|then|after which)\b|,\s+\w+ing\b|\s[-–—]\s(?!\d)"
+)
+_AROUND = re.compile(
+    r"\b(?:for|in|per|after|on|during|within|from|before|every|each|the|these|those|all|next|first|last|until|by)\s+\Z",
+    re.IGNORECASE,
+)
+"""What stands before a second number that only says what the first one is for."""
+_POWERED_UNIT = re.compile(r"(?:\^|(?<=[mtdn]))[23]\b")
+_QUANTITY = re.compile(
+    rf"(?:(?<![\w)])-)?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}\b)?(?:(?:\s+\d+)?\s*/\s*\d+)?"
+)
+_IS_A_PART = re.compile(
+    r"[\w.,/:^<>≤≥±]\Z|\d\s*%?\s*(?:[a-z]+\s+)?(?:or|to|[-–—])\s*\Z|\bbetween\b.*\band\s+\Z"
+    r"|\d\s*(?:h|hours?|hrs?|m|min|minutes?|feet|foot|ft|pounds?|lbs?|dollars?|years?|months?|weeks?|days?|R"
+    rf"|(?:with\s+)?(?:a\s+)?remainder(?:\s+of)?)\s*,?\s*(?:and\s+)?\Z|\b{_MONTH}\.?\s*\Z"
+)
+"""What stands before a number that is only the second half of a value."""
+_GLUED = re.compile(r"[\w.,/:^<>≤≥±]\Z")
 _DENIED = re.compile(
-    r"\b(?:unknown|unclear|cannot|impossible|not|no|wrong|incorrect|neither|than|under|over)\b|n['’]t\b",
+    r"\b(?:unknown|unclear|cannot|impossible|not|no|wrong|incorrect|neither|than|under|over|root|sqrt|log|half"
+    r"|twice|double|triple|thrice|times|divided|plus|factorial|(?:square|cube|sum|product|difference|ratio) of)\b"
+    rf"|n['’]t\b|[<>≤≥≠√]|\b{_MONTH}\.?\s*\Z",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
-    r"(?:\s|[:=~≈>*\"'(\[]|(?:is|be|to|it|about|approximately|roughly|around|exactly|only|just|simply|now|"
+    r"(?:\s|[:=~≈*\"'“”(\[]|[-=]>|(?:is|be|to|it|about|approximately|roughly|around|exactly|only|just|simply|now|"
     r"then|thus|therefore|hence|definitely|clearly|indeed|equal|equals|a total of|in total|at least|still|also)\b)*",
     re.IGNORECASE,
 )
-_MINUS = re.compile(r"\b(?:negative|minus)\s+(?=\d)", re.IGNORECASE)
-_UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_WORDS = {word: n for n, word in enumerate(_UNITS)} | {w: 10 * n for n, w in enumerate(_TENS, 2)}
-_WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
-_NUMBER_WORD = re.compile(rf"\b(?:({'|'.join(_TENS)})[-\s]({'|'.join(_UNITS[1:10])})|({_WORD}))\b")
-_LATEX_THOUSANDS = re.compile(r"(?<=\d)\\[,; ](?=\d{3}(?!\d))")
-_LATEX_SPACES = re.compile(r"\\[,;: ]|\\(?:left|right|displaystyle)\b|~")
-_LATEX_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
-_LATEX_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_SEVERAL_RESULTS = re.compile(r"\b(?:or|and)\b|;|,\s")
 _PROSE = re.compile(r"[^\W\d_]{3,}")
 _MATHS = re.compile(r"\\(?:sqrt|pi|d?frac|infty)|sqrt|√|π|\^|\b[xyzn]\b")
 
@@ -90,17 +92,45 @@ def read_number(text: str) -> str | None:
 
     >>> [read_number(t) for t in ("$1,020.00.", "about 5 1/2 hours", "3 * 6 = 18 eggs", "-7°")]
     ['1020', '5.5', '18', '-7']
-    >>> [read_number(t) for t in ("5 or 6", "5:30", "3 apples and 5 pears")]
-    [None, None, None]
+    >>> [read_number(t) for t in ("5 or 6", "5:30", "3 apples and 5 pears", "12 000")]
+    [None, None, None, '12000']
     """
     cleaned = clean(text)
     leading = _leading(cleaned)
     if leading is not None:
         return leading.value
-    if "=" in cleaned:
-        result = _leading(cleaned.rpartition("=")[2])
-        return None if result is None else result.value
-    return _only_number(cleaned)
+    return _result(cleaned) if "=" in cleaned else _only_number(cleaned)
+
+
+def read_figure(text: str) -> str | None:
+    """Return the number where it is asked for in figures: a calculation or words give none.
+
+    >>> read_figure("70."), read_figure("3 * 6 = 18"), read_figure("seventy")
+    ('70', None, None)
+    """
+    cleaned = clean(text)
+    start = _end(_FILLER, cleaned)
+    found = _NUMBER.match(cleaned, start)
+    if found is None:
+        figures = _NUMBER.search(cleaned)
+        given_first = figures and not _CALCULATES.match(cleaned, figures.end())
+        return read_number(text) if given_first else None
+    return None if _CALCULATES.match(cleaned, found.end()) else read_number(text)
+
+
+def last_number(text: str) -> str | None:
+    """Return the last number of a line; None where it is a part of a time, a range, a date.
+
+    >>> last_number("13 eggs at $2 make $26."), last_number("It takes 5 hours and 30 minutes.")
+    ('26', None)
+    """
+    cleaned = _POWERED_UNIT.sub("", clean(text))
+    last = max(_QUANTITY.finditer(cleaned), key=lambda found: found.start(), default=None)
+    if last is None or _IS_A_PART.search(cleaned[max(0, last.start() - 40) : last.start()]):
+        return None
+    found = _NUMBER.match(cleaned, last.start())
+    value = _completed(found, cleaned) if found else None
+    return value if value is not None and exact(value) is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +147,47 @@ def _leading(text: str) -> _Reading | None:
     if found is None:
         return _worded(text)
     rest = text[found.end() :]
-    if ("=" in rest and _EXPRESSION.match(rest)) or re.match(r"\s*[-/]\s*[\d(].*=", rest):
+    if "=" in rest and _CALCULATES.match(rest):
         return None
-    return _Reading(_completed(found, text))
+    value = _completed(found, text)
+    return _Reading(None if _equals_another(value, rest) else value)
+
+
+def _equals_another(value: str | None, rest: str) -> bool:
+    """Tell whether '3 days = 72 hours' gives a second number."""
+    clause = _CLAUSE_END.split(rest, maxsplit=1)[0]
+    _, equals, right = clause.partition("=")
+    if not equals:
+        return False
+    other = _leading(right.rpartition("=")[2])
+    return other is not None and other.value != value
 
 
 def _worded(text: str) -> _Reading | None:
-    words = _NUMBER_WORD.match(text.lower())
-    if words is not None and not re.match(r"\s+(?:of|and|or|to)\b", text[words.end() :].lower()):
-        return _Reading(_completed_words(words, text[words.end() :]))
+    words = number_in_words(text)
+    if words is not None:
+        return _Reading(_completed_words(words.value, text[words.end :]))
     if "=" in text or not _MATHS.search(text) or _PROSE.search(re.sub(r"\\[a-z]+|sqrt", "", text)):
         return None
     return _Reading(_raw(text))
 
 
-def _completed_words(words: re.Match[str], rest: str) -> str | None:
-    tens, unit, single = words.groups()
-    value = _WORDS[tens] + _WORDS[unit] if tens else _WORDS[single]
-    if re.match(r"\s*(?:\(|,)?\s*\$?\d", rest):
-        inner = _NUMBER.search(rest)
-        same = inner is not None and exact(inner.group()) == value
-        return canonical(Fraction(value)) if same else None
-    return canonical(Fraction(value) * _scale(rest))
+def _completed_words(value: Fraction | None, rest: str) -> str | None:
+    if value is None or re.match(r"\s+(?:of\s+the|or|to|point)\b", rest):
+        return None
+    again = re.match(r"\s*\(\s*(?P<digits>[^()]*)\)", rest) or re.match(
+        r",\s*(?P<digits>\d.*)", rest
+    )
+    if again is not None and again["digits"][:1].isdigit():
+        return canonical(value) if exact(again["digits"].strip(". ")) == value else None
+    return None if _has_another(rest) else canonical(value)
+
+
+def _result(text: str) -> str | None:
+    """Read what stands behind the last '='; 'x = 5 or x = 6' gives no one number."""
+    between = text[text.index("=") : text.rindex("=")]
+    result = _leading(text.rpartition("=")[2])
+    return None if result is None or _SEVERAL_RESULTS.search(between) else result.value
 
 
 def _completed(found: re.Match[str], text: str) -> str | None:
@@ -150,28 +199,43 @@ def _completed(found: re.Match[str], text: str) -> str | None:
     part = _PART.match(rest) or _OVER.match(rest)
     if part is not None:
         return _with_part(value, part, rest, negative="-" in found.group())
-    if _EXPRESSION.match(rest) and not re.match(r"\s*\((?!\d)", rest):
-        return _raw(text) if not rest.lstrip().startswith("(") else canonical(value)
-    if _UNREADABLE.match(rest):
-        return None
-    return canonical(value * _scale(rest))
+    half = and_part(rest)
+    if half is not None and half.value is not None:
+        whole = value - half.value if value < 0 else value + half.value
+        return _scaled(whole, rest[half.end :])
+    if _EXPRESSION.match(rest):
+        return _raw(text)
+    return _scaled(value, rest)
 
 
 def _with_part(value: Fraction, part: re.Match[str], rest: str, *, negative: bool) -> str | None:
     denominator = Fraction(part.groups()[-1])
-    if denominator == 0 or _UNREADABLE.match(rest[part.end() :]):
+    if denominator == 0:
         return None
+    behind = rest[part.end() :]
     if part.re is _OVER:
-        return canonical(value / denominator * _scale(rest[part.end() :]))
+        return _scaled(value / denominator, behind)
     fraction = Fraction(part.group(1)) / denominator
-    return canonical(value - fraction if negative else value + fraction)
+    return _scaled(value - fraction if negative else value + fraction, behind)
 
 
-def _scale(rest: str) -> int:
-    found = _SCALE.match(rest)
-    if found is not None:
-        return _SCALES[found.group(1).lower()]
-    return 1000 if _THOUSANDS.match(rest) else 1
+def _scaled(value: Fraction, rest: str) -> str | None:
+    """Multiply by the scales that follow; None where what follows is a second number."""
+    while (found := _SCALE.match(rest)) is not None:
+        value *= _SCALES[(found.group(1) or found.group(2)).lower()]
+        rest = rest[found.end() :]
+    # 5M is five million or five metres.
+    return None if _LETTER_SCALE.match(rest) or _has_another(rest) else canonical(value)
+
+
+def _has_another(rest: str) -> bool:
+    """Tell whether a second number follows in the same clause, other than what the first is for."""
+    if _NO_ONE_NUMBER.match(rest):
+        return True
+    if re.match(r"\s*\(\s*[-+]?[\d.,]+\s*\)", rest):
+        return True
+    clause = _POWERED_UNIT.sub("", _CLAUSE_END.split(rest, maxsplit=1)[0].partition("=")[0])
+    return any(not _AROUND.search(clause[: n.start()]) for n in _NUMBER.finditer(clause))
 
 
 def _only_number(text: str) -> str | None:
@@ -192,104 +256,3 @@ def _raw(text: str) -> str:
 def _end(pattern: re.Pattern[str], text: str) -> int:
     found = pattern.match(text)
     return found.end() if found else 0
-
-
-def canonical(value: Fraction) -> str:
-    """Write a number in the one form that equal numbers share.
-
-    >>> canonical(Fraction(1, 2)), canonical(Fraction(4, 2)), canonical(Fraction(-1, 3))
-    ('0.5', '2', '-1/3')
-    """
-    denominator, places = value.denominator, 0
-    while denominator % 10 == 0:
-        denominator, places = denominator // 10, places + 1
-    twos = fives = 0
-    while denominator % 2 == 0:
-        denominator, twos = denominator // 2, twos + 1
-    while denominator % 5 == 0:
-        denominator, fives = denominator // 5, fives + 1
-    places += max(twos, fives)
-    if denominator != 1 or places > 30:
-        return f"{value.numerator}/{value.denominator}"
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
-    sign = "-" if value < 0 else ""
-    whole, fraction = (digits[:-places], digits[-places:]) if places else (digits, "")
-    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
-
-
-def exact(text: str) -> Fraction | None:
-    """Return the value of a text that is one number and nothing else, or None.
-
-    >>> exact("1,234.50"), exact("1/2"), exact("5 1/2"), exact("18 eggs")
-    (Fraction(2469, 2), Fraction(1, 2), Fraction(11, 2), None)
-    """
-    text = clean(text).strip().rstrip("%").strip() if not _PLAIN.fullmatch(text) else text
-    if len(text) > 60:
-        return None
-    if _PLAIN.fullmatch(text):
-        return Fraction(text.replace(",", "").lstrip("+"))
-    return _exact_fraction(text)
-
-
-def _exact_fraction(text: str) -> Fraction | None:
-    mixed = _MIXED.fullmatch(text)
-    if mixed is not None and int(mixed[4]) != 0:
-        value = int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))
-        return -value if mixed[1] == "-" else value
-    ratio = _FRACTION.fullmatch(text)
-    if ratio is None:
-        return None
-    below = Fraction(ratio[2].replace(",", ""))
-    return Fraction(ratio[1].replace(",", "").lstrip("+")) / below if below else None
-
-
-def clean(text: str) -> str:
-    r"""Take away what does not change a number: currency, LaTeX wrapping, Unicode look-alikes.
-
-    >>> clean("\\$\\frac{1}{2}"), clean("−５½"), clean("1\u202f234")
-    ('1/2', '-5 1/2', '1234')
-    """
-    if not text.isascii():
-        text = _ascii_numbers(text)
-    if "\\" in text:
-        text = _without_latex(text)
-    text = text.replace("{,}", ",")
-    # What is taken away must not join two numbers: '2**3' is not 23, '1$1' not 11, '1,$001' not 1001.
-    text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text)
-    text = re.sub(r"(?<=[\d.,])(?:__|[`$€£¥₹])+(?=[.,]?\d)", ";", text)
-    text = re.sub(r"\*\*|__|[`$€£¥₹]", "", text)
-    return _MINUS.sub("-", text).strip()
-
-
-def _without_latex(text: str) -> str:
-    text = _LATEX_THOUSANDS.sub("", text.replace("\\!", ""))
-    text = _LATEX_SPACES.sub(" ", text).replace("\\$", "$").replace("\\%", "%")
-    text = _LATEX_TEXT.sub(r" \1 ", text)
-    text = _LATEX_BOX.sub(r"\1", text)
-    text = _LATEX_FRACTION.sub(r" \1/\2", text)
-    text = text.replace("\\times", "*").replace("\\cdot", "*")
-    return re.sub(r"\\[()\[\]]", " ", text).strip()
-
-
-def _ascii_numbers(text: str) -> str:
-    # A narrow space may separate thousands; a plain space may not: '5 100-metre races'.
-    text = re.sub(r"(?<=\d)[\u00a0\u2007\u2009\u202f](?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"(?<!\d)(?<!\d )[\u2013\u2014](?=\s?[\d$£€])", "-", text)
-    return "".join(map(_ascii_character, text))
-
-
-def _ascii_character(character: str) -> str:
-    if character.isascii():
-        return character
-    if character in "\u2212\ufe63\uff0d":
-        return "-"
-    kind, _, _ = unicodedata.decomposition(character).partition(" ")
-    if kind == "<super>":
-        plain = unicodedata.normalize("NFKC", character)
-        return f"^{plain}" if plain.isdigit() else character
-    if kind == "<fraction>":
-        return " " + unicodedata.normalize("NFKC", character).replace("\u2044", "/")
-    if kind == "<wide>":
-        return unicodedata.normalize("NFKC", character)
-    digit = unicodedata.decimal(character, None)
-    return character if digit is None else str(digit)

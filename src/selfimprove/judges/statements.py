@@ -11,10 +11,11 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from selfimprove.types import AnswerType
 
-__all__ = ["Statement", "is_taken_back", "own_answer", "statements"]
+__all__ = ["Statement", "is_taken_back", "statements"]
 
 _ADJECTIVES = r"(?:(?:final|correct|right|best|overall|actual|numerical|most likely)\s+)*"
 _SUBJECT = rf"{_ADJECTIVES}(?:answer|(?<=final )(?:result|solution)|(?<=correct )(?:option|choice)|(?<=right )(?:option|choice)|(?<=best )(?:option|choice))"
@@ -27,11 +28,14 @@ _VERB = (
     r"(?:\s+as follows)?\s*[:=]?"
 )
 _MARKER = re.compile(
-    rf"\b(?P<subject>{_SUBJECT})\b"
-    r"(?:\s+(?:to|for|of)\s[^\n.:?=]{1,120}?|\s*,[^\n.:?=,]{1,40},)?\s*"
-    rf"(?:(?P<negated>{_NEGATED_VERB})|{_VERB}|:|=>|=|→|\s[-–—]\s)",
+    rf"\b(?P<subject>{_SUBJECT})\b(?:\s*\((?![A-Za-z]\))(?P<form>[^()\n]{{1,60}})\))?"
+    r"(?:\s+(?:to|for|of|in|as)\s[^\n.:?=]{1,120}?|\s*,[^\n.:?=,]{1,40},)?\s*"
+    rf"(?:(?P<negated>{_NEGATED_VERB})|{_VERB}|:|=>|=|→|\s[-–—]\s)"
+    r"(?:\s*\((?:in\s+)?(?:arabic|numeral|digit|yes\s+or\s+no)[^()\n]{0,40}\)\s*:?)?",
     re.IGNORECASE,
 )
+_IN_FIGURES = re.compile(r"\(\s*(?:in\s+)?(?:arabic\b|numerals?\b|digits?\b)", re.IGNORECASE)
+_OTHER_FORM = re.compile(r"\b(?:words?|letters|roman|fraction|decimal|spelled)\b", re.IGNORECASE)
 _BARE_LETTER = re.compile(
     r"\b(?:(?i:answer)|(?i:correct option)|(?i:correct choice))\s+"
     r"(?=(?:(?i:option)\s+)?\(?[A-Z]\)?(?![\w'’]))"
@@ -76,11 +80,10 @@ _TAKEN_BACK = re.compile(
     r"|\b(?:scratch that|i made an? (?:mistake|error)|let me (?:redo|recalculate|start over|try again))\b",
     re.IGNORECASE,
 )
-_SPACES = re.compile(r"[^\S\n]{2,}")
-_BLANKS = re.compile(r"(?:\n[^\S\n]?){3,}")
-_NEXT_QUESTION = re.compile(
-    r"\n\s*(?:Q|Question|Human|User)\s*:|<\|(?:im_end|endoftext|eot_id)\|>|</s>"
-)
+_NOTHING_YET = re.compile(r"(?:[\s*_:`$]|\\[\[(]|\\begin\{[a-z]+\*?\}|```\w*)*")
+"""What may stand between 'The answer is' and the line that holds it."""
+_CLOSING = re.compile(r"(?:\s*(?:\\[\])]|\$+|\\end\{[a-z]+\*?\}))*[ \t]*[.!]?[*_]*")
+"""What closes a formula: it belongs to the sentence."""
 # A reply is data: whatever it holds, reading it takes time in proportion to its length.
 _MOST_STATEMENTS = 32
 _LONGEST_BEFORE = 200
@@ -90,9 +93,8 @@ _TITLES = (
     "St Mr Mrs Ms Dr Jr Sr vs No Mt Lt Rs Maj Gen Col Capt Cpt Sgt Rev Prof Hon Gov Sen Rep Ft Co Inc "
     "Ltd Corp Ave Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec approx ca etc Cmdr Adm Brig"
 )
-_BOLD = re.compile(r"(?<!\d)(?:\*\*|__)|(?:\*\*|__)(?!\d)")
 _ABBREVIATION = "".join(rf"(?<!\b{title})" for title in _TITLES.split()) + r"(?<!\b[A-Z])"
-_SENTENCE_END = re.compile(rf"{_ABBREVIATION}[.!?]['\")\]]*(?=\s+[^\sa-z])")
+_SENTENCE_END = re.compile(rf"{_ABBREVIATION}[.!?]['\"’”)\]]*(?=\s+[^\sa-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +105,11 @@ class Statement:
     """Where the words that announce it begin."""
     said: str
     """The words that hold the answer, to the end of the sentence."""
+    end: int
+    """Where the sentence ends."""
     negated: bool = False
-
-
-def own_answer(text: str) -> str:
-    r"""Cut off what a model writes on behind its answer, a next question or an end mark, and bold.
-
-    >>> own_answer("The answer is 5.\n\nQ: What is 1 + 1?\nA: The answer is 2.")
-    'The answer is 5.'
-    """
-    text = _BLANKS.sub("\n\n", _SPACES.sub(" ", text))
-    found = _NEXT_QUESTION.search(text, len(text) - len(text.lstrip()))
-    own = text[: found.start()].rstrip() if found and text[: found.start()].strip() else text
-    return _BOLD.sub("", own)
+    in_figures: bool = False
+    """It announces a number in figures: 'the answer (arabic numerals) is'."""
 
 
 def statements(text: str, answer_type: AnswerType, *, may_ask: bool = False) -> list[Statement]:
@@ -138,34 +132,56 @@ def is_taken_back(text: str) -> bool:
 
 
 def _announced(text: str, *, may_ask: bool) -> Iterator[Statement]:
+    is_first = True
     for found in _last(_MARKER, text):
-        before = _before(text, found.start())
-        said = _said(text, found.end())
-        asks = said.rstrip().endswith("?") and not may_ask
-        if not asks and not _NOT_MINE.search(before) and not _SUPPOSED.search(before):
-            yield Statement(found.start(), said, bool(found["negated"]))
+        # 'The answer (in words) is twelve' only says again what was stated in figures.
+        if found["form"] and _OTHER_FORM.search(found["form"]) and not is_first:
+            continue
+        statement = _statement(text, found)
+        asks = statement.said.rstrip().endswith("?") and not may_ask
+        if not asks and _is_meant(text, found.start()):
+            is_first = False
+            yield statement
 
 
 def _marked(text: str, answer_type: AnswerType) -> Iterator[Statement]:
     for found in _last(_HASHES, text):
-        yield Statement(found.start(), _said(text, found.end()))
+        yield _statement(text, found)
     for found in _last(_BOXED, text):
-        yield Statement(found.start(), _braced(text, found.end()))
+        said = _braced(text, found.end())
+        close = min(len(text), found.end() + len(said) + 2)
+        line = _said(text, close) if text[close : close + 1] not in ("", "\n") else None
+        closing = _CLOSING.match(text, max(close, line.end if line else 0))
+        yield Statement(found.start(), said, closing.end() if closing else close)
     if answer_type != "choice":  # 'A: a rock' would be the first option
         for found in _last(_LAST_LINE, text):
-            yield Statement(found.start(), _said(text, found.end()))
+            yield _statement(text, found)
 
 
 def _letter_first(text: str) -> Iterator[Statement]:
     for pattern in (_BARE_LETTER, _CHOOSE):
         for found in _last(pattern, text):
-            before = _before(text, found.start())
-            if not _SUPPOSED.search(before) and not _NOT_MINE.search(before):
-                yield Statement(found.start(), _said(text, found.end()))
+            if _is_meant(text, found.start()):
+                yield _statement(text, found)
     for found in _last(_VALUE_FIRST, text):
         before = _before(text, found.start())
-        if not _DENIED.search(before) and not _is_question(text, found.end()):
-            yield Statement(found.start(), found["value"])
+        rest = _said(text, found.end())
+        if not _DENIED.search(before) and not rest.words.rstrip().endswith("?"):
+            yield Statement(found.start(), found["value"], max(found.end(), rest.end))
+
+
+def _statement(text: str, found: re.Match[str]) -> Statement:
+    said = _said(text, found.end())
+    if found.re is not _MARKER:
+        return Statement(found.start(), said.words, said.end)
+    in_figures = _IN_FIGURES.search(found.group()) is not None
+    return Statement(found.start(), said.words, said.end, bool(found["negated"]), in_figures)
+
+
+def _is_meant(text: str, at: int) -> bool:
+    """Tell whether what is stated at `at` is neither supposed nor someone else's."""
+    before = _before(text, at)
+    return not _NOT_MINE.search(before) and not _SUPPOSED.search(before)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> Iterable[re.Match[str]]:
@@ -180,20 +196,24 @@ def _before(text: str, position: int) -> str:
     return text[max(start + 1, first) : position]
 
 
-def _is_question(text: str, position: int) -> bool:
-    return _said(text, position).rstrip().endswith("?")
+class _Said(NamedTuple):
+    """The rest of a sentence, and where it ends."""
+
+    words: str
+    end: int
 
 
-def _said(text: str, start: int) -> str:
+def _said(text: str, start: int) -> _Said:
     """Return the rest of the sentence; of the next line that has words where this one has none."""
     rest = text[start : start + _LONGEST_SAID]
-    lines = rest.split("\n")
-    bare = next((n for n, line in enumerate(lines) if line.strip(" \t*_:`$")), None)
-    if bare is None:
-        return ""
-    line = lines[bare]
-    end = _SENTENCE_END.search(line)
-    return line[: end.end()] if end else line
+    nothing = _NOTHING_YET.match(rest)
+    skipped = rest.rfind("\n", 0, nothing.end() if nothing else 0) + 1
+    stop = rest.find("\n", max(skipped, nothing.end() if nothing else 0))
+    line = rest[skipped : stop if stop >= 0 else len(rest)]
+    found = _SENTENCE_END.search(line)
+    words = line[: found.end()] if found else line
+    closing = _CLOSING.match(text, start + skipped + len(words))
+    return _Said(words, closing.end() if closing else start + skipped + len(words))
 
 
 def _braced(text: str, start: int) -> str:

@@ -10,6 +10,9 @@ Deviations, and choices where the paper is silent:
   and stays in the denominator; a tie goes to the answer met first, and is counted.
 - `formats.mix: one` writes each kept path in one format, drawn by seed, instead of in all four:
   the same mixture for a quarter of the training cost. The default is the paper's `all`.
+- A path ends with the sentence that gives its answer; what the model invents behind it is not
+  learned. A path that states no answer votes with the last number or option it names
+  (`paths.reading: strict` leaves it out).
 - A gate compares every student with its parent on held-out questions: `data.dev`, or a tenth of the
   training questions, which then are not learned from. The paper trains once, on all of them.
 No gold answer is read in this file: measuring and the control arms belong to `evaluation`.
@@ -32,7 +35,7 @@ from selfimprove.data.exemplars import Exemplar, ExemplarSet, shipped_sets
 from selfimprove.data.sources import DataConfig, training_questions
 from selfimprove.evaluation.controls import Control
 from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
-from selfimprove.judges.answers import extract, stated
+from selfimprove.judges.answers import Reading, read_draw, stated
 from selfimprove.judges.ballots import VotedQuestion, vote_each
 from selfimprove.methods import lmsi_low_resource as low_resource
 from selfimprove.models import locate
@@ -63,6 +66,8 @@ class PathsConfig(Config):
     """Paper: 256 decoding steps (Sec. 4)."""
     stop: tuple[str, ...] = ("\nQ:",)
     """Strings that end a path: a model shown exemplars goes on with the next question."""
+    reading: Reading = "flexible"
+    """strict: only a stated answer votes; flexible: else the last number or option a path names."""
     layout: Literal["cot", "standard"] = "cot"
     """cot: few-shot with reasoning (paper); standard: answers alone, an ablation."""
     shard_questions: int = Field(default=64, ge=1)
@@ -248,9 +253,9 @@ def draw_paths(
             rows = []
             for draw in draws:
                 question, way, _ = asked[draw.key]
-                answer = extract(draw.text, question)
-                rows.append(ReasoningPath(question.id, draw.index * ways + way, draw.text.rstrip(),
-                                          answer, draw.finish, draw.new_tokens))  # fmt: skip
+                read = read_draw(draw, question, config.reading)
+                rows.append(ReasoningPath(question.id, draw.index * ways + way, read.text,
+                                          read.answer, draw.finish, draw.new_tokens))  # fmt: skip
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
             sampled = sum(r.new_tokens for r in rows)
             yield Batch(rows, sampled, prompt_tokens, sampler.identity)

@@ -49,8 +49,17 @@ class Paired(Stored):
     ties: int | None = None
 
 
+class Flexible(Stored):
+    """A score by the flexible reading: without a stated answer, the last one that a text names."""
+
+    value: FiniteFloat
+    interval: Interval | None = None
+    unanswered: int | None = None
+    versus_base: Paired | None = None
+
+
 class Score(Stored):
-    """One measured number of one arm."""
+    """One measured number of one arm; of answers, by the strict reading."""
 
     set: str
     domain: Literal["in", "out"] = "in"
@@ -64,6 +73,7 @@ class Score(Stored):
     unanswered: int | None = None
     mean_tokens: FiniteFloat | None = None
     versus_base: Paired | None = None
+    flexible: Flexible | None = None
 
 
 class Arm(Stored):

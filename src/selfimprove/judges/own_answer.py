@@ -1,0 +1,92 @@
+r"""Where the answer to a question ends and another question begins.
+
+A model that was shown exemplars writes the next question behind its answer. What announces one
+ends the answer: 'Q:', a user's turn, an end mark. Once an answer is stated, so do weaker signs: a
+heading ('Problem 2:', 'Passage:'), a line drawn across, a text that goes on to ask something new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from selfimprove.judges.statements import Statement
+
+__all__ = ["next_heading", "own_answer", "raw_end", "up_to_next_question"]
+
+_SPACES = re.compile(r"[^\S\n]{2,}")
+_BLANKS = re.compile(r"(?:\n[^\S\n]?){3,}")
+_BOLD = re.compile(r"(?<!\d)(?:\*\*|__)|(?:\*\*|__)(?!\d)")
+_NEXT_TURN = re.compile(
+    r"\n\s*(?:[#>*]+\s*)?(?:Q|Question|Human|User)\s*\d{0,4}\s*[*_]*:"
+    r"|<\|(?:im_end|im_start|endoftext|eot_id|end|user|start_header_id)\|>"
+    r"|</s>|<(?:end|start)_of_turn>|<eos>|\[/?INST\]|\n\s*###\s*(?:Instruction|Human|User)\b"
+)
+_HEADING = re.compile(
+    r"\n\s*(?:[#>*]+\s*)?(?:Problem|Exercise|Example|Passage|Premise|Instruction|Input|Context|Task"
+    r"|Prompt|Query|Puzzle|Next (?:question|problem)|Another (?:question|problem|example))"
+    r"\s*(?:#?\d{1,4}\s*)?[*_]*[:.\n]"
+    r"|\n\s*[-=_]{3,}\s*\n",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(r"\?[\"'”’)]*(?:\s|\Z)")
+_LOOKS_BACK = re.compile(
+    r"\W*(?:wait|but|however|hmm+|no|oops|sorry|let me|let['’]?s|let us|actually|now|next|then|finally|check|to (?:check|verify)"
+    r"|double|verif\w+|is (?:that|this|it|the)|does (?:that|this|it)|did i|am i|(?:are|can|should|do) (?:we|you|i)|would you"
+    r"|(?:i|we) (?:should|need|think|made|forgot|will|must|can|hope)|i['’]m|so|therefore|thus|hence|correct|right|why"
+    r"|how (?:do|did|can) (?:we|i)|hope|this|that|it|the answer)\b",
+    re.IGNORECASE,
+)
+"""How a text goes on that asks about the answer before it, and not something new."""
+_SOLID = re.compile(r"[^\s*_]")
+
+
+def own_answer(text: str) -> str:
+    r"""Cut off a next question or turn that a model announces; take away bold and needless space.
+
+    >>> own_answer("The answer is **5**.\n\nQ: What is 1 + 1?\nA: The answer is 2.")
+    'The answer is 5.'
+    """
+    text = _BLANKS.sub("\n\n", _SPACES.sub(" ", text))
+    found = _NEXT_TURN.search(text, len(text) - len(text.lstrip()))
+    own = text[: found.start()].rstrip() if found and text[: found.start()].strip() else text
+    return _BOLD.sub("", own)
+
+
+def up_to_next_question(text: str, stated: Sequence[Statement]) -> int:
+    """Return where a new question begins behind a stated answer; the text's length if none does.
+
+    Args:
+        text: what `own_answer` returned.
+        stated: its statements, in order.
+    """
+    following = [*(s.at for s in stated[1:]), len(text)]
+    for statement, until in zip(stated, following, strict=False):
+        between = text[statement.end : until]
+        heading = _HEADING.search(between)
+        if heading:
+            return statement.end + heading.start()
+        if _ASKS.search(between) and not _LOOKS_BACK.match(between):
+            return statement.end
+    return len(text)
+
+
+def next_heading(text: str) -> int:
+    """Return where a heading announces another question; the text's length if none does."""
+    found = _HEADING.search(text, len(text) - len(text.lstrip()))
+    return found.start() if found else len(text)
+
+
+def raw_end(text: str, own: str, end: int) -> int:
+    """Return the place in `text` of the place `end` in its `own_answer`.
+
+    Both hold the same characters but for white space and bold marks; those that close the words
+    belong to them.
+    """
+    solid = len(_SOLID.findall(own[:end]))
+    for found in _SOLID.finditer(text):
+        solid -= 1
+        if solid == 0:
+            closing = re.compile(r"[*_]*").match(text, found.end())
+            return closing.end() if closing else found.end()
+    return 0 if not own[:end].strip() else len(text)
