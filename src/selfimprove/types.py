@@ -13,8 +13,9 @@ nli: yes, no or 'it is not possible to tell'. span: free text, compared after no
 """
 
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
-"""stop: an end-of-sequence token or a stop string; length: `max_tokens` ran out; error: a server
-gave no text after all attempts, and the text is empty.
+"""stop: an end-of-sequence token, a stop string, or the author's turn ended; length: `max_tokens` ran
+out, or the text ended inside its reasoning; error: a server gave no text after all attempts, and the
+text is empty.
 
 Only a text that ends in stop is finished; what the others are worth is said in `unfinished`.
 """
@@ -84,6 +85,10 @@ class Draw:
     """Those tokens; empty where a server does not tell them."""
     logprobs: tuple[float, ...] = ()
     """Of each token as a server sampled it, in nats at temperature 1; empty: not told."""
+    reasoning: str = ""
+    """What the model thought before it responded, without its marks; no part of `text`."""
+    thinking: bool = False
+    """The prompt had opened a reasoning block: `text`, as an engine gives it, begins inside it."""
 
     @property
     def is_finished(self) -> bool:
@@ -125,6 +130,8 @@ class ReasoningPath:
     """Normalised; None when the path states no answer."""
     finish: FinishReason
     new_tokens: int
+    reasoning: str = ""
+    """What the model thought before it, between the marks of a reasoning block."""
 
     @property
     def is_finished(self) -> bool:
@@ -173,8 +180,12 @@ class Response:
     index: int
     """Which of the prompt's responses it is, from 0."""
     text: str
+    """Without reasoning, up to the end of the model's turn."""
     finish: FinishReason
     new_tokens: int
+    """Tokens sampled, those of the reasoning included."""
+    reasoning: str = ""
+    """What the model thought before it, between the marks of a reasoning block."""
 
     @property
     def is_finished(self) -> bool:
@@ -212,6 +223,8 @@ class Verdict:
     """The judge's own words; empty for a judge that has none."""
     finish: FinishReason = "stop"
     """How those words ended."""
+    reasoning: str = ""
+    """What it thought before them, between the marks of a reasoning block."""
 
     @property
     def is_finished(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.smoke.random_model import random_qwen2
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
@@ -26,8 +27,9 @@ from transformers import (
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.cascade import CascadeLanes
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.lanes import PaddedLanes
+from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
 from selfimprove.types import Draw, Message, Prompt
 from selfimprove.weights import weights_digest
@@ -357,3 +359,15 @@ def test_naming_the_engines_does_not_import_torch() -> None:
     code = "import sys, selfimprove.sampling.engine, selfimprove.sampling.open; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_a_template_that_opens_a_reasoning_block_is_seen(tmp_path: Path) -> None:
+    folder = random_qwen2(tmp_path)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.save_pretrained(folder)
+    prompt = [Prompt("a", (Message("user", "How can Ben make tea?"),))]
+    open_block = SamplingConfig(n=3, max_tokens=8, stop=("\n", " "))
+    draws = draw_in_order(open_engine(folder, EngineConfig()), prompt, open_block, seed=0)
+    assert [(d.text, d.finish) for d in draws] == [("", "length")] * 3
+    assert all(d.reasoning for d in draws)

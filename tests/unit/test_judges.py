@@ -402,3 +402,44 @@ def test_a_server_that_failed_gave_no_score(fake: Any) -> None:
     fake(lambda _text, _vote: "", finish="error")
     (found, *_) = verdicts(responses("x"), JudgeConfig(prompt="tiny"))
     assert (found.score, found.unscored) == (None, "the server gave no answer")
+
+
+# Reasoning, and turns that run on.
+
+
+def test_a_verdict_is_what_the_judge_says_behind_its_reasoning_in_its_own_turn(fake: Any) -> None:
+    fake(
+        lambda _text, _vote: "<think>Score: 2?</think>Clear. Score: 4\n\nUser: x\nScore: 1",
+        "length",
+    )
+    (found,) = verdicts(responses("Yes."), JudgeConfig(votes=1))
+    assert (found.score, found.text, found.reasoning) == (4.0, "Clear. Score: 4", "Score: 2?")
+    assert found.is_finished
+
+
+def test_a_judge_whose_reasoning_does_not_end_gives_no_score(fake: Any) -> None:
+    fake(lambda _text, _vote: "<think>It may be Score: 4", "stop")
+    (found,) = verdicts(responses("Yes."), JudgeConfig(votes=1))
+    assert (found.score, found.unscored) == (None, "its reasoning did not end")
+    assert (found.text, found.reasoning) == ("", "It may be Score: 4")
+
+
+def test_choices_are_read_in_the_same_way(fake: Any) -> None:
+    def says(text: str, _vote: int) -> str:
+        mine, other = ("A", "B") if text.index("good") < text.index("bad") else ("B", "A")
+        return f"<think>Better: {other}</think>Better: {mine}\n\nUser: x\nBetter: {other}"
+
+    fake(says)
+    one, two = verdicts(responses("good", "bad"), JudgeConfig(kind="pairwise", votes=1))
+    assert (one.score, two.score) == (1.0, 0.0)
+    assert read_orders(one.text) == Orders(1.0, 1.0)
+    assert (one.text.count("Better"), one.reasoning) == (2, "Better: B\n\nBetter: A")
+
+
+@pytest.mark.parametrize("kind", ["rubric", "pairwise"])
+def test_judges_are_not_shown_the_reasoning_of_what_they_judge(fake: Any, kind: Any) -> None:
+    engine = fake(lambda _text, _vote: "Score: 3. Better: A")
+    given = responses("<think>secret one</think>Open one.", "secret two</think>Open two.")
+    verdicts(given, JudgeConfig(kind=kind, votes=1))
+    assert all("secret" not in shown for shown in engine.shown)
+    assert all(any(f"Open {n}." in shown for shown in engine.shown) for n in ("one", "two"))

@@ -32,6 +32,15 @@ READ = [
     ("Relevance score: 1. Coverage score: 1.\nTotal score: 2", 2),
     ("topic tea tea yes, item jars none no.\nScore: 1", 1),
     ("Score: 4\n\nThe response earned 4/5.", 4),
+    # A turn that runs on, and reasoning.
+    ("Score: 4\n\nUser: Judge this, too.\nScore: 1", 4),
+    ("Score: 4\n\nHuman: And this?\n\nAssistant: Score: 1", 4),
+    ("Score: 4<|im_end|>\n<|im_start|>user\nAnd this?\nScore: 1", 4),
+    ("Score: 4\n### Instruction:\nJudge.\nScore: 1 or 2", 4),
+    ("<think>Score: 2</think> Score: 4", 4),
+    ("<think>\nIs it Score: 2?\nUser: said.\n</think>\n\nScore: 4", 4),
+    ("It has Score: 2 points of form.\n</think>\nScore: 4", 4),
+    ("Score: 2\nNo.\nScore: 4\n\nUser: And this?\nScore: 1", 4),
 ]
 
 NO_SCORE = "no score"
@@ -69,6 +78,9 @@ UNREAD = [
     ("Score: 4 - 5", CONTRADICTED),
     ("Score: 2\nOn reflection it earns 4 points.", CONTRADICTED),
     ("Score: 2. I mean 3/5.", CONTRADICTED),
+    ("<think>Score: 4", NO_SCORE),
+    ("<think>Score: 4</think>", NO_SCORE),
+    ("No verdict.\n\nUser: And this?\nScore: 4", NO_SCORE),
 ]
 
 
@@ -118,6 +130,9 @@ def test_reading_a_long_text_is_quick() -> None:
         ("Better: Response A", 1.0),
         ("Better: <tie>", 0.5),
         ("Better: A\nNo: it is wrong.\nBetter: B.", 0.0),
+        ("Better: A\n\nUser: And these?\nBetter: B", 1.0),
+        ("<think>Better: B</think> Better: A", 1.0),
+        ("<think>Better: B", None),
         ("Better: A or B", None),
         ("Better: A, B", None),
         ("Better: Apples", None),

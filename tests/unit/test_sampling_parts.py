@@ -12,8 +12,9 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from selfimprove.sampling.attention import KeysValues, attend, attend_by_products, merge
+from selfimprove.sampling.own_words import cut
 from selfimprove.sampling.prompts import Encoded, cohorts
-from selfimprove.sampling.texts import Texts, cut
+from selfimprove.sampling.texts import Texts
 from selfimprove.weights import weights_digest
 
 

@@ -336,3 +336,56 @@ def test_a_lost_server_is_told_of(tmp_path):
         pytest.raises(EngineError, match="ConnectionError"),
     ):
         server.load(tmp_path)
+
+
+# Reasoning.
+
+
+def _chatting(message: dict[str, Any], finish: str = "stop") -> Script:
+    choice = {"message": message, "finish_reason": finish}
+    return Script(raw=json.dumps({"choices": [choice]}).encode())
+
+
+@pytest.mark.parametrize("field_name", ["reasoning_content", "reasoning"])
+def test_what_a_server_tells_apart_stays_apart(field_name):
+    script = _chatting({"content": "\n\nFour.", field_name: "Two and two."})
+    with serving(script) as url, closing(_engine(url)) as engine:
+        (draw,) = draw_in_order(engine, _CHAT[:1], SamplingConfig(), seed=0)
+    assert (draw.text.strip(), draw.reasoning, draw.finish) == ("Four.", "Two and two.", "stop")
+
+
+def test_reasoning_in_a_servers_text_is_parted_from_it():
+    script = _chatting({"content": "<think>\nTwo\n\nand two.\n</think>\n\nFour.\n\nFive."})
+    with serving(script) as url, closing(_engine(url)) as engine:
+        (draw,) = draw_in_order(engine, _CHAT[:1], SamplingConfig(stop=("\n\nFi",)), seed=0)
+    assert (draw.text, draw.reasoning, draw.finish) == ("Four.", "Two\n\nand two.", "stop")
+
+
+@pytest.mark.parametrize("message", [{"content": None, "reasoning_content": "Two"},
+                                     {"content": "<think>Two"}])  # fmt: skip
+def test_a_server_that_was_cut_off_in_its_reasoning_gave_no_response(message):
+    with serving(_chatting(message, "length")) as url, closing(_engine(url)) as engine:
+        (draw,) = draw_in_order(engine, _CHAT[:1], SamplingConfig(), seed=0)
+    assert (draw.text, draw.reasoning, draw.finish) == ("", "Two", "length")
+
+
+def test_a_template_that_opens_the_block_is_looked_at_where_it_is_here(tmp_path):
+    tokenizer = load_tokenizer(folder("tiny"))
+    tokenizer.chat_template += (
+        "{% if add_generation_prompt and think is not false %}<think>{% endif %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+    script = _chatting({"content": "Two and"}, "length")
+    for extra, text in (({}, ""), ({"chat_template_kwargs": {"think": False}}, "Two and")):
+        with serving(script) as url:
+            config = ServerConfig(url=url, extra_body=extra)
+            with closing(ServerEngine(tmp_path, config)) as engine:
+                (draw,) = draw_in_order(engine, _CHAT[:1], SamplingConfig(), seed=0)
+        assert (draw.text, draw.finish) == (text, "length")
+
+
+def test_a_plain_prompt_may_open_the_block_too():
+    script = Script(raw=b'{"choices": [{"text": "Two</think>Four.", "finish_reason": "stop"}]}')
+    with serving(script) as url, closing(_engine(url)) as engine:
+        (draw,) = draw_in_order(engine, [Prompt("a", "Add.<think>\n")], SamplingConfig(), seed=0)
+    assert (draw.text, draw.reasoning) == ("Four.", "Two")

@@ -71,6 +71,8 @@ class Answered:
     flexible: str | None = None
     """The answer by the flexible reading, where `answer` and `correct` are by the strict one."""
     flexible_correct: bool = False
+    reasoning: str = ""
+    """What the model thought before it, between the marks of a reasoning block."""
 
 
 class AskConfig(Config):
@@ -149,6 +151,7 @@ def _answered(item: HeldOut, mode: Mode, draw: Draw) -> Answered:
         new_tokens=draw.new_tokens,
         flexible=flexible,
         flexible_correct=flexible is not None and matches(flexible, gold, question.answer_type),
+        reasoning=draw.reasoning,
     )
 
 

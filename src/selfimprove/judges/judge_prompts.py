@@ -13,6 +13,7 @@ from pydantic import Field
 
 from selfimprove.config import Config, load
 from selfimprove.errors import ConfigError
+from selfimprove.sampling.own_words import parted
 from selfimprove.seeds import rng
 
 __all__ = ["JudgePrompt", "control_tokens", "judge_prompt", "without_control_tokens"]
@@ -46,6 +47,8 @@ class JudgePrompt(Config):
     ) -> str:
         """Return the judge's prompt; what stands in the slots is never read as a slot itself.
 
+        Reasoning is left out of what is judged: it is no part of a response.
+
         Args:
             key: names the judgement: the delimiter is drawn from it, the same one every time.
             prompt: the user's.
@@ -54,7 +57,8 @@ class JudgePrompt(Config):
             control: the judging model's own special tokens, beside the usual ones.
         """
         mark = f"=={rng(0, 'mark', key).getrandbits(24):06x}"
-        values = {"prompt": prompt, "response": response, "other": other}
+        one, two = parted(response).response, parted(other).response
+        values = {"prompt": prompt, "response": one, "other": two}
         values = {slot: without_control_tokens(text, control) for slot, text in values.items()}
         return _SLOT.sub(lambda slot: {**values, "mark": mark}[slot[1]], self.text)
 

@@ -15,6 +15,7 @@ from selfimprove.judges.rubric import voting
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.own_words import own_words, response
 from selfimprove.sampling.responses import asked
 from selfimprove.types import Draw, Match, ModelRef, Outcome, Prompt, Response, Verdict
 
@@ -33,12 +34,12 @@ _SECOND: Final = "[shown second]\n"
 
 
 def read_choice(text: str) -> float | None:
-    """Read the last `Better: A`, `B` or `tie`: the share of the win that goes to A.
+    """Read the last `Better: A`, `B` or `tie` of a judge's own turn: the share that goes to A.
 
     >>> read_choice("A is longer, yet vague. Better: B")
     0.0
     """
-    found = _BETTER.findall(text)
+    found = _BETTER.findall(response(text))
     choice = _CHOICE.match(found[-1]) if found else None
     return _WON[choice["one"].lower()] if choice else None
 
@@ -97,6 +98,8 @@ class _Decision:
     first_first: list[str] = field(default_factory=list)
     """One text a vote, with the match's first response shown first."""
     second_first: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    """What the judge thought before its texts, of both orders."""
 
     @property
     def preference(self) -> float | None:
@@ -137,8 +140,10 @@ def _decisions(
                     places[key] = told
                     prompts.append(asked(key, text, chat=engine.chat))
             draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
-            for draw in draws:
+            of = {decision.match.id: decision for decision in decisions}
+            for draw in map(own_words, draws):
                 places[draw.key].append(_whole(draw))
+                of[draw.key.rpartition("/")[0]].reasoning.append(draw.reasoning)
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
             sampled = sum(d.new_tokens for d in draws)
             yield Batch(decisions, sampled, prompt_tokens, sampler.identity)
@@ -201,9 +206,10 @@ def _both_sides(decision: _Decision) -> tuple[Verdict, Verdict]:
     first, second = (int(i) for i in decision.match.id.rsplit("#", 1)[1].split("-"))
     lost = None if won is None else 1 - won
     ours, theirs = decision.first_first, decision.second_first
+    thought = "\n\n".join(filter(None, decision.reasoning))
     return (
-        Verdict(prompt, first, second, won, why, _words(ours, theirs)),
-        Verdict(prompt, second, first, lost, why, _words(theirs, ours)),
+        Verdict(prompt, first, second, won, why, _words(ours, theirs), reasoning=thought),
+        Verdict(prompt, second, first, lost, why, _words(theirs, ours), reasoning=thought),
     )
 
 

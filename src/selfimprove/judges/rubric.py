@@ -12,6 +12,7 @@ from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.responses import asked
 from selfimprove.types import Draw, ModelRef, Prompt, Response, Verdict
 
@@ -58,11 +59,15 @@ def _request(
 
 def _verdict(response: Response, draw: Draw, wording: JudgePrompt) -> Verdict:
     """Read one verdict from what the judge itself has written, and from nothing else."""
+    draw = own_words(draw)
     read = read_score(draw.text, wording.lowest, wording.highest)
     score, why = (read.score, None) if isinstance(read, Scored) else (None, read.reason)
     # Where the text broke off behind a digit, another may have followed.
     if draw.finish == "length" and (score is None or draw.text[-1:].isdigit()):
         score, why = None, "cut off by max_tokens"
+    if not draw.text and draw.reasoning:
+        score, why = None, "its reasoning did not end"
     if draw.finish == "error":
         score, why = None, "the server gave no answer"
-    return Verdict(response.prompt_id, response.index, draw.index, score, why, draw.text)
+    return Verdict(response.prompt_id, response.index, draw.index, score, why, draw.text,
+                   draw.finish, draw.reasoning)  # fmt: skip

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from selfimprove.sampling.own_words import response
+
 __all__ = ["Scored", "Unscored", "read_score"]
 
 # Everything that could be meant as the number, so that half of one is never read: 4.7, 45, ４, four.
@@ -40,8 +42,8 @@ class Unscored:
 def read_score(text: str, lowest: int, highest: int) -> Scored | Unscored:
     """Read the last `Score: k` of a judge's own text (Sec. 2.2 gives the form alone).
 
-    The last one counts, since a judge may speak of scores before it decides. Whole points from
-    `lowest` to `highest`, in ASCII digits; a maximum may follow if it is that of the scale. A second
+    The last one counts, since a judge may speak of scores before it decides; but none in its
+    reasoning, and none behind the end of its turn. Whole points from `lowest` to `highest`, in ASCII digits; a maximum may follow if it is that of the scale. A second
     number on that line, or other points after it, contradict the score: then there is none.
 
     >>> read_score("Relevant and clear. Score: 4", 0, 5)
@@ -49,6 +51,7 @@ def read_score(text: str, lowest: int, highest: int) -> Scored | Unscored:
     >>> read_score("Score: 45", 0, 5)
     Unscored(reason='score outside the scale')
     """
+    text = response(text)
     found = list(_SCORE.finditer(text))
     if not found:
         return Unscored("no score")

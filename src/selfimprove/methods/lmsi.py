@@ -255,7 +255,8 @@ def draw_paths(
                 question, way, _ = asked[draw.key]
                 read = read_draw(draw, question, config.reading)
                 rows.append(ReasoningPath(question.id, draw.index * ways + way, read.text,
-                                          read.answer, draw.finish, draw.new_tokens))  # fmt: skip
+                                          read.answer, draw.finish, draw.new_tokens,
+                                          draw.reasoning))  # fmt: skip
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
             sampled = sum(r.new_tokens for r in rows)
             yield Batch(rows, sampled, prompt_tokens, sampler.identity)

@@ -88,6 +88,8 @@ class Written:
     text: str
     dataset: str
     answer_type: AnswerType
+    reasoning: str = ""
+    """What it thought before it, between the marks of a reasoning block."""
 
 
 def write_questions(
@@ -165,7 +167,11 @@ def draw_questions(
                 for key, (i, _, some) in asked.items()
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = [Written(d.key, d.text, *asked[d.key][1]) for d in draws if d.finish == "stop"]
+            rows = [
+                Written(d.key, d.text, *asked[d.key][1], reasoning=d.reasoning)
+                for d in draws
+                if d.finish == "stop"
+            ]
             sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
             yield Batch(rows, sampled, read, sampler.identity)
 

@@ -23,6 +23,7 @@ from selfimprove.errors import EngineError
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.own_words import own_words
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.types import FinishReason, ModelRef, UserPrompt
@@ -75,6 +76,8 @@ class Written:
     number: int
     text: str
     finish: FinishReason
+    reasoning: str = ""
+    """What it thought before it, between the marks of a reasoning block."""
 
 
 def write_prompts(  # noqa: PLR0913  everything that prompts are written from
@@ -140,7 +143,8 @@ def draw_prompts(  # noqa: PLR0913  what is shown, and how it is drawn
                 for shown in (_chosen(seeds, own, config, (*stream, i)),)
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = [Written(i, d.text, d.finish) for i, d in zip(chunk, draws, strict=True)]
+            said = zip(chunk, map(own_words, draws), strict=True)
+            rows = [Written(i, d.text, d.finish, d.reasoning) for i, d in said]
             sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
             yield Batch(rows, sampled, read, sampler.identity)
 

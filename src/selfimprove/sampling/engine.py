@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from selfimprove.config import IDENTITY, Config
+from selfimprove.sampling.own_words import spoken
 from selfimprove.types import Draw, Prompt
 
 __all__ = ["Engine", "EngineConfig", "Sampler", "SamplingConfig", "ServerConfig", "draw_in_order"]
@@ -154,7 +155,10 @@ class Engine(Sampler, Protocol):
 def draw_in_order(
     sampler: Sampler, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
 ) -> list[Draw]:
-    """Return all draws, in the order of the prompts and then of the draws' indices."""
+    """Return all draws, in the order of the prompts and then of the draws' indices.
+
+    Reasoning is parted from each text: nothing behind an engine reads it as the response.
+    """
     place = {prompt.key: i for i, prompt in enumerate(prompts)}
-    draws = sampler.draw(prompts, sampling, seed=seed)
+    draws = map(spoken, sampler.draw(prompts, sampling, seed=seed))
     return sorted(draws, key=lambda draw: (place[draw.key], draw.index))

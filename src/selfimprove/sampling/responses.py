@@ -10,6 +10,7 @@ from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.own_words import own_words
 from selfimprove.types import (
     Draw,
     FinishReason,
@@ -77,8 +78,9 @@ def answer(
             yield _batch(sampler, draws, rows)
 
 
-def _said(draw: Draw) -> tuple[str, FinishReason, int]:
-    return draw.text.strip(), draw.finish, draw.new_tokens
+def _said(draw: Draw) -> tuple[str, FinishReason, int, str]:
+    own = own_words(draw)
+    return own.text.strip(), own.finish, own.new_tokens, own.reasoning
 
 
 def _batch(by: Engine, draws: Sequence[Draw], rows: list[Response]) -> Batch[Response]:

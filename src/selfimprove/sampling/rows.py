@@ -14,8 +14,9 @@ from selfimprove.errors import EngineError
 from selfimprove.sampling.choose import choose
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.lanes import Lanes
+from selfimprove.sampling.own_words import cut
 from selfimprove.sampling.prompts import Encoded
-from selfimprove.sampling.texts import Texts, cut
+from selfimprove.sampling.texts import Texts
 from selfimprove.seeds import seed_of
 from selfimprove.types import Draw, FinishReason
 
@@ -157,16 +158,21 @@ class Rows:
         job, sampling = self._jobs[row], self._rules.sampling
         if job is None:
             return
-        text = self._rules.texts.continuation(job.prompt.ids, new)
-        before = cut(text, sampling.stop)
+        texts, read = self._rules.texts, job.prompt.ids
+        # The token that ends a text is no part of it.
+        text, thinking = (
+            texts.continuation(read, new[:-1] if ended else new),
+            texts.is_thinking(read),
+        )
+        before = cut(text, sampling.stop, thinking=thinking)
         if not ended and before is None and len(new) < sampling.max_tokens:
             return
         finish: FinishReason = "stop" if ended or before is not None else "length"
         text = text if before is None else before
-        read = len(job.prompt.ids)
         self._ready.append(
-            Draw(job.prompt.key, job.index, text, finish, read, len(new), tuple(new))
-        )
+            Draw(job.prompt.key, job.index, text, finish, len(read), len(new), tuple(new),
+                 thinking=thinking)
+        )  # fmt: skip
         self._jobs[row] = None
 
     def _close_gaps(self) -> None:

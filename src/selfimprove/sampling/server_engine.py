@@ -20,6 +20,7 @@ import requests
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
+from selfimprove.sampling.own_words import cut, holds_mark, opens_reasoning
 from selfimprove.sampling.prompts import Encoded, check_keys
 from selfimprove.sampling.server_process import ServerProcess
 from selfimprove.seeds import rng, seed_of
@@ -53,6 +54,7 @@ class ServerEngine:
         self._process = ServerProcess(model, config) if config.command else None
         self._url = self._process.url if self._process else str(config.url).rstrip("/")
         self._model = config.model or str(model)
+        self._thinks = _template_thinks(model, config)
         self._closing = threading.Event()
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=config.concurrency)
@@ -115,14 +117,19 @@ class ServerEngine:
         body = self._body(sampling, own_seed)
         if isinstance(prompt.content, str):
             answer = self._ask("completions", {**body, "prompt": prompt.content}, own_seed)
-            text = _read(answer, "text")
+            said = _draw(prompt.key, index, _read(answer, "text"), answer)
+            said = replace(said, thinking=opens_reasoning(prompt.content))
         else:
             turns = [{"role": m.role, "content": m.content} for m in prompt.content]
             answer = self._ask("chat/completions", {**body, "messages": turns}, own_seed)
-            text = _read(answer, "message", "content")
-        for stop in sampling.stop:  # not every server leaves it out
-            text = text.split(stop, 1)[0]
-        return _draw(prompt.key, index, text, answer)
+            said = _draw(prompt.key, index, _read(answer, "message", "content"), answer)
+            # A server with a reasoning parser has parted the two; the field has two names.
+            fields = ("reasoning_content", "reasoning")
+            thought = next(filter(None, (_read(answer, "message", f) for f in fields)), "")
+            said = replace(said, reasoning=thought, thinking=self._thinks and not thought)
+        # Not every server leaves a stop string out.
+        text = cut(said.text, sampling.stop, thinking=said.thinking)
+        return said if text is None else replace(said, text=text)
 
     def draw_tokens(
         self, prompt: Encoded, index: int, sampling: SamplingConfig, *, model: str, seed: int
@@ -262,6 +269,24 @@ def _read(answer: Mapping[str, Any], *path: str) -> str:
     for part in path:
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, str) else ""
+
+
+def _template_thinks(model: Path, config: ServerConfig) -> bool:
+    """Tell whether the chat template opens a reasoning block, where the model's folder is here."""
+    told = (model / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+    if not any(holds_mark(path.read_text(encoding="utf-8")) for path in told if path.is_file()):
+        return False
+    from selfimprove.sampling.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    if not tokenizer.chat_template:
+        return False
+    told_template = config.extra_body.get("chat_template_kwargs", {})
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True,
+        **told_template,
+    )  # fmt: skip
+    return opens_reasoning(asked)
 
 
 def _retry_after(response: requests.Response) -> float:

@@ -9,10 +9,14 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-__all__ = ["Texts", "cut"]
+from selfimprove.sampling.own_words import is_mark, opens_reasoning
+
+__all__ = ["Texts"]
 
 # Prompt tokens decoded before the new ones, so that a leading space is seen for what it is.
 _CONTEXT = 4
+# Tokens at the end of a prompt among which an opened reasoning block stands.
+_GENERATION_PROMPT = 16
 
 
 @final
@@ -26,12 +30,34 @@ class Texts:
     def continuation(self, prompt: Sequence[int], new: Sequence[int]) -> str:
         """Return the text of `new` after `prompt`, without special tokens.
 
+        Those stay that say where reasoning or a turn begins or ends: without them nobody could tell.
+        """
+        text, first = "", 0
+        for place, token in enumerate(new):
+            if token in self._marks:
+                text += self._plain([*prompt, *new[:first]], new[first:place]) + self._marks[token]
+                first = place + 1
+        return text + self._plain([*prompt, *new[:first]], new[first:])
+
+    def _plain(self, prompt: Sequence[int], new: Sequence[int]) -> str:
+        """Return the text of `new` without any special token.
+
         Many tokenizers drop a space at the beginning of what they decode; decoded behind the end
         of the prompt, it stays.
         """
         before = self._decode(prompt[-_CONTEXT:])
         both = self._decode([*prompt[-_CONTEXT:], *new])
         return both[len(before) :] if before and both.startswith(before) else self._decode(new)
+
+    def is_thinking(self, prompt: Sequence[int]) -> bool:
+        """Tell whether a prompt ends inside a reasoning block."""
+        return opens_reasoning(self._tokenizer.decode(list(prompt[-_GENERATION_PROMPT:])))
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        """Special tokens that say where reasoning or a turn begins or ends."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        return {i: t.content for i, t in added if t.special and is_mark(t.content)}
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(
@@ -61,9 +87,3 @@ class Texts:
             clean_up_tokenization_spaces=False,
         )
         return [t[skip:] for t in texts] + [""] * max(0, self._vocabulary - known)
-
-
-def cut(text: str, stop: Sequence[str]) -> str | None:
-    """Return the text before the first stop string in it, or None when it holds none."""
-    places = [at for s in stop if (at := text.find(s)) >= 0]
-    return text[: min(places)] if places else None
