@@ -13,7 +13,8 @@ Deviations, and choices where the paper is silent:
 - In every RL the policy of the highest E[r] - beta KL on held-out prompts is kept, not the last one,
   and none beyond `max_kl`.
 - An unfinished response is worth the least, and is nobody's reference: the rule of `unfinished`.
-- References of the second round are drawn once, before it, from M_P after RL.
+- References of the second round are drawn once, before it, from the M_P whose responses are
+  improved at inference: the one after RL, or with `start: sft` the one before it.
 - One optimiser step takes prompts with their references as they come; y_l and y_w of a prompt
   need not meet in one batch.
 Measuring and the ablations belong to `evaluation`; no truth of it is read in this file.
@@ -90,14 +91,14 @@ class PitConfig(Config):
     first_round: PolicyGradientConfig = PolicyGradientConfig()
     """RL of M_PIT with references from the data. Paper: 1e-5."""
     second_round: PolicyGradientConfig = PolicyGradientConfig()
-    """RL of M_PIT with references from M_P. Paper: 1e-5."""
+    """RL of M_PIT with references from the M_P that `start` names. Paper: 1e-5."""
     rounds: Literal["both", "first", "second"] = "both"
     """first, second: the paper's ablations of the curriculum (Table 2)."""
     validation_prompts: int = Field(default=64, ge=1)
     """Prompts of the RL fold on which the best policy is chosen; none of them is trained on."""
     start: Literal["rl", "sft"] = "rl"
-    """Whose responses the reported chain begins with: M_P after RL (the paper), or before it. The
-    other one is measured as well."""
+    """Whose responses are improved, in the second round and in the reported chain: those of M_P after
+    RL (the paper), or before it. The chain from the other one is measured as well."""
     improve: ImproveConfig = ImproveConfig()
     """Inference."""
     ablations: tuple[Literal["second_round_only", "gap_difference"], ...] = ()
@@ -164,7 +165,8 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     # Reinforcement learning: M_P by R_P (Eq. 3), then M_PIT by the gap in two rounds (Eq. 4-5).
     rl_prompts = steps.rows("rl-prompts", pit_tasks.from_prompts, rl_fold)
     m_p_rl = reinforce(config, steps, "policy-rl", m_p, m_p, r_p, rl_prompts, config.policy_rl)
-    lines = Curriculum(config, steps, m_pit, m_p_rl, rl_fold, rl_prompts)
+    improved = m_p_rl if config.start == "rl" else m_p
+    lines = Curriculum(config, steps, m_pit, improved, rl_fold, rl_prompts)
     gap_model = r_pit if config.gap == "trained" else r_p
     pit, first = lines.run("pit", config.rounds, gap_model)
     ablated = {"first-round-only": first} if config.rounds == "both" else {}
@@ -195,7 +197,8 @@ class Curriculum:
     config: PitConfig
     steps: Run
     m_pit: ModelRef
-    m_p_rl: ModelRef
+    improved: ModelRef
+    """The M_P whose responses are improved at inference."""
     rl_fold: Rows[Preference]
     rl_prompts: Rows[Task]
 
@@ -216,7 +219,7 @@ class Curriculum:
         """Return the RL prompts, each with a response that M_P draws to it."""
         sampling = SamplingConfig(temperature=1.0, max_tokens=self.config.max_response_tokens)
         asked = self.steps.rows("references-asked", pit_tasks.asked, self.rl_prompts)
-        drawn = self.steps.sharded("references", answer, asked, self.m_p_rl, sampling,
+        drawn = self.steps.sharded("references", answer, asked, self.improved, sampling,
                                    self.config.engine, self.config.seed,
                                    shard_items=self.config.evaluation.shard_prompts)  # fmt: skip
         return self.steps.rows("second-round-tasks", pit_tasks.from_policy, self.rl_prompts, drawn)
