@@ -34,8 +34,9 @@ def _identity_of(value: object) -> Any:  # noqa: ANN401  plain JSON data
         return {"rows": value.digest}
     if isinstance(value, ModelRef):
         return {"model": value.name, "weights": value.digest}
-    if isinstance(value, list | tuple) and len(value) > _LONG:
-        return {"values": len(value), "digest": fingerprint(plain(value))}
+    if isinstance(value, list | tuple):
+        told = [_identity_of(v) for v in value]
+        return {"values": len(told), "digest": fingerprint(told)} if len(told) > _LONG else told
     return plain(value)
 
 

@@ -88,21 +88,30 @@ def test_rounds_improve_on_what_the_paper_says(finished: Path) -> None:
 
 
 @pytest.mark.slow
+def test_references_come_from_the_policy_whose_responses_are_improved(finished: Path) -> None:
+    def model(step: str) -> Any:
+        return json.loads((finished / step / "step.json").read_text())["inputs"]["model"]
+
+    assert json.loads((finished / "recipe.json").read_text())["start"] == "sft"
+    assert model("references") == model("policy-sft-responses") != model("policy-rl-responses")
+
+
+@pytest.mark.slow
 def test_a_stopped_chain_goes_on_only_while_the_gap_reward_says_gain(finished: Path) -> None:
     def of(step: str) -> dict[tuple[str, int], Any]:
         return {(r["prompt_id"], r["index"]): r for r in _rows(finished / step)}
 
     ends = [of("policy-sft-responses"), of("pit-y1-responses"), of("pit-y2-responses")]
     gaps = [of("pit-y1-gaps"), of("pit-y2-gaps")]
-    for key, found in of("pit-stopped-responses").items():
-        held = ends[0][key]["text"]
-        for step in (1, 2):
-            prompt, index = key
-            gain = gaps[step - 1][key]["score"] - gaps[step - 1][prompt, -1 - index]["score"]
-            if held != ends[step - 1][key]["text"] or gain <= 0:
+    for (prompt, index), found in of("pit-stopped-responses").items():
+        held = ends[0][prompt, index]
+        for told, after in zip(gaps, ends[1:], strict=True):
+            gain = told[prompt, index]["score"] - told[prompt, -1 - index]["score"]
+            new = after[prompt, index]
+            if gain <= 0 or (new["finish"] != "stop" and held["finish"] == "stop"):
                 break
-            held = ends[step][key]["text"]
-        assert found["text"] == held
+            held = new
+        assert found["text"] == held["text"]
 
 
 @pytest.mark.slow

@@ -19,13 +19,14 @@ from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
 from selfimprove.judges.gap import GapScorer
 from selfimprove.methods.pit import PitConfig
-from selfimprove.methods.pit_inference import ImproveConfig
+from selfimprove.methods.pit_inference import ImproveConfig, wins
 from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.own_words import own_words, spoken
 from selfimprove.seeds import seed_of
 from selfimprove.training.export import left_the_run
-from selfimprove.types import Message, Prompt
+from selfimprove.types import Draw, Message, Prompt
 
 __all__ = ["Chain", "Improver", "Item", "read_items"]
 
@@ -53,6 +54,10 @@ class Chain:
     id: str
     prompt: str
     responses: list[str] = field(default_factory=list)
+    finished: list[bool] = field(default_factory=list)
+    """Of each response, whether it came to its end."""
+    reasoning: list[str] = field(default_factory=list)
+    """What the model thought before each response; empty where it did not."""
     gains: list[float | None] = field(default_factory=list)
     """Of each step after y0: its gap, less that of the old response over itself."""
     ended: bool = False
@@ -60,13 +65,23 @@ class Chain:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the chain as JSON data."""
-        steps = zip(self.responses, [None, *self.gains], strict=True)
+        steps = zip(self.responses, [None, *self.gains], self.finished, self.reasoning, strict=True)
         return {
             "id": self.id,
             "prompt": self.prompt,
-            "chain": [{"step": k, "response": y, "gap": gain} for k, (y, gain) in enumerate(steps)],
+            "chain": [
+                {"step": k, "response": y, "gap": gain, "finished": done}
+                | ({"reasoning": thought} if thought else {})
+                for k, (y, gain, done, thought) in enumerate(steps)
+            ],
             "response": self.best,
         }
+
+    def add(self, said: Draw) -> None:
+        """Go on by a response."""
+        self.responses.append(said.text.strip())
+        self.finished.append(said.is_finished)
+        self.reasoning.append(said.reasoning)
 
     @property
     def best(self) -> str:
@@ -157,10 +172,9 @@ class Improver:
             yield from self._improved(some, stop=stop, seed=seed)
 
     def _improved(self, items: Sequence[Item], *, stop: bool, seed: int) -> list[Chain]:
-        chains = [
-            Chain(i.id, in_words(i.turns), [y])
-            for i, y in zip(items, self._first(items, seed), strict=True)
-        ]
+        chains = [Chain(item.id, in_words(item.turns)) for item in items]
+        for chain, y in zip(chains, self._first(items, seed), strict=True):
+            chain.add(y)
         turns = {id(chain): item.turns for chain, item in zip(chains, items, strict=True)}
         going = chains
         for step in range(1, self.how.steps + 1):
@@ -168,17 +182,24 @@ class Improver:
             if going:
                 self._step(going, [turns[id(chain)] for chain in going], step, seed)
             for chain in going:
-                gain = chain.gains[-1]
-                chain.ended = stop and (gain is None or gain <= self.how.min_gap)
+                was_finished, finished = chain.finished[-2:]
+                won = wins(chain.gains[-1], self.how.min_gap, finished=finished,
+                           was_finished=was_finished)  # fmt: skip
+                chain.ended = stop and not won
         return chains
 
-    def _first(self, items: Sequence[Item], seed: int) -> list[str]:
+    def _first(self, items: Sequence[Item], seed: int) -> list[Draw]:
         new = [item for item in items if item.response is None]
         evaluation = self.config.evaluation
         sampling = SamplingConfig(temperature=evaluation.temperature, top_p=evaluation.top_p,
                                   max_tokens=self.config.max_response_tokens)  # fmt: skip
         drawn = iter(self._draw(self.policy, {i.id: i.turns for i in new}, sampling, seed))
-        return [next(drawn) if item.response is None else item.response for item in items]
+        return [
+            next(drawn)
+            if item.response is None
+            else spoken(Draw(item.id, 0, item.response, "stop", 0, 0))
+            for item in items
+        ]
 
     def _step(
         self, chains: Sequence[Chain], turns: Sequence[tuple[Message, ...]], step: int, seed: int
@@ -190,10 +211,11 @@ class Improver:
         }
         sampling = self.how.sampling(step, self.config.max_response_tokens)
         new = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
-        gaps = self.gaps.told([*turns, *turns], [*new, *old], [*old, *old])
+        said = [draw.text.strip() for draw in new]
+        gaps = self.gaps.told([*turns, *turns], [*said, *old], [*old, *old])
         for place, chain in enumerate(chains):
             gap, still = gaps[place], gaps[place + len(chains)]
-            chain.responses.append(new[place])
+            chain.add(new[place])
             chain.gains.append(None if gap is None or still is None else gap - still)
 
     def _draw(
@@ -202,10 +224,10 @@ class Improver:
         turns: Mapping[str, tuple[Message, ...]],
         sampling: SamplingConfig,
         seed: int,
-    ) -> list[str]:
+    ) -> list[Draw]:
         chat = self.config.engine.chat
         prompts = [Prompt(id, as_asked(t, chat=chat)) for id, t in turns.items()]
-        return [draw.text.strip() for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
+        return [own_words(draw) for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
 
 
 def _model(root: Path) -> Path:

@@ -1,8 +1,10 @@
 """PIT at inference (Algorithm 2): y_0 = M_P(x), then y_k = M_PIT(x, y_{k-1}), again and again.
 
 The paper leaves open when to stop, and shows that more steps are not always better. Here a number of
-steps is fixed, or a step must win: it counts only if the gap reward of the new response over the old
-one is above that of the old one over itself (what zero means is not fixed by R_PIT's training).
+steps is fixed, or a chain ends before its first step that does not win, and stays ended. A step wins if
+the gap reward of the new response over the old one is above that of the old one over itself (what
+zero means is not fixed by R_PIT's training), and the new response is finished, unless the old one was
+not either.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ __all__ = [
     "compared",
     "gains",
     "improve",
-    "kept",
     "requests",
+    "stopped",
+    "wins",
 ]
 
 
@@ -153,20 +156,46 @@ def gains(gaps: Iterable[Scored]) -> dict[tuple[str, int], float | None]:
     return found
 
 
-def kept(
-    held: Sequence[Response],
-    old: Sequence[Response],
-    new: Sequence[Response],
-    gaps: Sequence[Scored],
+def wins(gain: float | None, min_gap: float, *, finished: bool, was_finished: bool) -> bool:
+    """Tell whether a step wins; a chain that is to stop by itself ends before one that does not.
+
+    Args:
+        gain: of the step, as `gains` gives it; None: it could not be read.
+        min_gap: what the gain must be above.
+        finished: the new response came to its end.
+        was_finished: the old one did.
+
+    >>> wins(0.5, 0.0, finished=True, was_finished=True)
+    True
+    >>> wins(0.5, 0.0, finished=False, was_finished=True)
+    False
+    """
+    return gain is not None and gain > min_gap and (finished or not was_finished)
+
+
+def stopped(
+    start: Sequence[Response],
+    steps: Sequence[Sequence[Response]],
+    gaps: Sequence[Sequence[Scored]],
     min_gap: float,
 ) -> list[Response]:
-    """Return the new response where the step won and the chain had not ended before, else `held`."""
-    was = {(r.prompt_id, r.index): r.text for r in old}
-    better, won = {(r.prompt_id, r.index): r for r in new}, gains(gaps)
-    rows = []
-    for r in held:
-        key = (r.prompt_id, r.index)
-        gain = won[key]
-        wins = was[key] == r.text and gain is not None and gain > min_gap
-        rows.append(better[key] if wins else r)
-    return rows
+    """Return what each chain holds before its first step that does not win.
+
+    Args:
+        start: y_0 of each chain.
+        steps: y_1, y_2, ... of the chains, step by step.
+        gaps: of each step, as `Link.gaps`.
+        min_gap: what a gain must be above.
+    """
+    held = {(r.prompt_id, r.index): r for r in start}
+    going = set(held)
+    for new, told in zip(steps, gaps, strict=True):
+        better, won = {(r.prompt_id, r.index): r for r in new}, gains(told)
+        going = {
+            key
+            for key in going
+            if wins(won[key], min_gap, finished=better[key].is_finished,
+                    was_finished=held[key].is_finished)
+        }  # fmt: skip
+        held |= {key: better[key] for key in going}
+    return list(held.values())

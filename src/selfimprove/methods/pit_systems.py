@@ -19,8 +19,8 @@ from selfimprove.methods.pit_inference import (
     Link,
     gains,
     improve,
-    kept,
     requests,
+    stopped,
 )
 from selfimprove.models import locate
 from selfimprove.rows import Rows
@@ -204,12 +204,10 @@ class _Bench:
 
     def stop(self, chain: list[Link], start: Start) -> None:
         """Add the chain that ends where R_PIT says: no gain."""
-        name, min_gap = "pit-stopped", self.config.improve.min_gap
-        rows, old = start.responses, start.responses
-        for number, link in enumerate(chain, start=1):
-            step = f"{name}-responses" if number == len(chain) else f"{name}-y{number}"
-            rows = self.steps.rows(step, kept, rows, old, link.responses, link.gaps, min_gap)
-            old = link.responses
+        name = "pit-stopped"
+        rows = self.steps.rows(f"{name}-responses", stopped, start.responses,
+                               [link.responses for link in chain], [link.gaps for link in chain],
+                               self.config.improve.min_gap)  # fmt: skip
         last = f"pit-y{len(chain)}"
         self.add(name, "method", self.models.pit, rows, against=(start.name, last))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
 from selfimprove.data.preferences import Preference
+from selfimprove.errors import EngineError
 from selfimprove.methods.pit_inference import Conversation
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.sampling.conversation import in_words
@@ -85,10 +86,22 @@ def from_data(preferences: Sequence[Preference]) -> list[Task]:
     ]
 
 
-def from_policy(prompts: Sequence[Task], drawn: Sequence[Response]) -> list[Task]:
-    """Return the second round (Eq. 5): improve what M_P responds."""
-    texts = {r.prompt_id: r.text for r in drawn}
-    return [Task(t.id, t.of, t.prompt, texts[t.id]) for t in prompts]
+def from_policy(prompts: Sequence[Task], drawn: Sequence[Response]) -> Filtered[Task]:
+    """Return the second round (Eq. 5): improve what M_P responds; what did not end is no response.
+
+    Raises:
+        EngineError: no response came to its end.
+    """
+    texts = {r.prompt_id: r.text for r in drawn if r.is_finished and r.text}
+    if not texts:
+        raise EngineError(
+            f"none of the {len(drawn)} responses that are to be improved came to its end: raise "
+            "max_response_tokens, or train M_P longer"
+        )
+    tasks = [Task(t.id, t.of, t.prompt, texts[t.id]) for t in prompts if t.id in texts]
+    drop = Drop("M_P's response did not end", len(prompts) - len(tasks))
+    found = (drop,) if drop.count else ()
+    return Filtered(tasks, (Funnel("responses to improve", len(prompts), len(tasks), found),))
 
 
 def asked(tasks: Sequence[Task]) -> list[Request]:
