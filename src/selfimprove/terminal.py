@@ -187,7 +187,7 @@ def show_judge(found: Mapping[str, Any]) -> None:
     }
     for why, count in found["unscored"].items():
         facts[f"  {why}"] = str(count)
-    names = ("accuracy", "accuracy_in_order", "accuracy_swapped", "both_orders", "consistency",
+    names = ("accuracy", "accuracy_strict", "accuracy_in_order", "accuracy_swapped", "both_orders", "consistency",
              "prefers_first", "prefers_longer", "people_prefer_longer")  # fmt: skip
     for name in names:
         if (told := found[name]) is not None:

@@ -27,7 +27,9 @@ class _PrefersLonger:
     ) -> Iterator[Draw]:
         for prompt in prompts:
             text = prompt.content if isinstance(prompt.content, str) else prompt.content[0].content
-            first, second = text.split("Response A: ")[1].split("Response B: ")
+            first, second = (
+                text.split(f"Response {name}: ")[1].split("\n==")[0] for name in ("A", "B")
+            )
             choice = "A" if len(first) > len(second) else "B"
             yield Draw(prompt.key, 0, f"Better: {choice}", "stop", 1, 1)
 

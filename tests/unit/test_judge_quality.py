@@ -21,8 +21,9 @@ from selfimprove.types import Draw, Prompt, Response, Verdict
 
 FIELDS = {
     "responses", "votes", "parse_rate", "unscored", "self_consistency", "vote_spread",
-    "pairwise_accuracy", "five_best", "exact_match", "spearman", "kendall", "prefers_longer",
-    "prefers_first", "score_histogram",
+    "pairwise_accuracy", "pairwise_accuracy_strict", "tied_pairs", "five_best", "exact_match",
+    "spearman", "spearman_ties_as_zero", "kendall", "kendall_ties_as_zero", "correlated_prompts",
+    "undefined_correlations", "prefers_longer", "prefers_first", "score_histogram",
 }  # fmt: skip
 
 
@@ -55,6 +56,43 @@ def test_the_metrics_of_the_paper_by_hand() -> None:
         0.5
     )  # 1 - 6 * (0 + 1 + 1) / 24; the tied prompt is out
     assert told["kendall"] == pytest.approx(1 / 3)
+
+
+def test_prompts_without_a_correlation_are_counted_by_reason_and_ties_shown_both_ways() -> None:
+    told = card(*judged(
+        [(5, 3), (1, 2), (4, 1)],  # Spearman 0.5, Kendall 1/3
+        [(5, 1), (5, 2)],  # one score for both
+        [(2, 2), (2, 2)],  # nothing to tell apart
+        [(1, 4), (5, 4)],
+        [(None, 1), (3, 2)],
+    ))  # fmt: skip
+    assert told["correlated_prompts"] == 1
+    assert told["undefined_correlations"] == {
+        "one score for all responses": 1, "responses of equal truth": 2,
+        "fewer than two scored responses": 1,
+    }  # fmt: skip
+    assert told["spearman"] == pytest.approx(0.5)
+    assert told["spearman_ties_as_zero"] == pytest.approx(0.25)
+    assert told["kendall_ties_as_zero"] == pytest.approx(1 / 6)
+    # Three pairs of the first prompt, two of them right, and the tied one of the second.
+    assert told["pairwise_accuracy"]["value"] == pytest.approx((2 + 0.5) / 4)
+    assert told["pairwise_accuracy_strict"]["value"] == pytest.approx(2 / 4)
+    assert told["tied_pairs"]["value"] == pytest.approx(1 / 4)
+
+
+def test_a_judge_that_never_tells_two_apart_has_no_correlation_and_orders_nothing() -> None:
+    told = card(*judged(*[[(3, 1), (3, 2)]] * 4))
+    assert (told["spearman"], told["kendall"]) == (None, None)
+    assert (told["spearman_ties_as_zero"], told["kendall_ties_as_zero"]) == (0.0, 0.0)
+    assert told["pairwise_accuracy"]["value"] == 0.5
+    assert told["pairwise_accuracy_strict"]["value"] == 0.0
+
+
+def test_ties_within_a_prompt_follow_tau_b_and_mid_ranks() -> None:
+    # Judge 5, 5, 1, truth 3, 2, 1: tau-b 2 / sqrt(3 * 2); mid-ranks 2.5, 2.5, 1: 1.5 / sqrt(1.5 * 2).
+    told = card(*judged([(5, 3), (5, 2), (1, 1)]))
+    assert told["kendall"] == pytest.approx(2 / 6**0.5)
+    assert told["spearman"] == pytest.approx(1.5 / 3**0.5)
 
 
 def test_a_perfect_judge_and_a_perfectly_wrong_one() -> None:
@@ -205,6 +243,7 @@ def test_a_judge_that_scores_is_measured_once(tmp_path: Path, use: Any) -> None:
     told = evaluate_judge(_file(tmp_path, *ROWS), "tiny", ["votes=1"], limit=None, seed=0)
     assert (told["matches"], told["judged"], told["ties"]) == (4, 4, 1)
     assert told["accuracy"]["value"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert told["accuracy_strict"]["value"] == pytest.approx((1 + 1 + 0 + 0) / 4)
     assert told["consistency"] is told["accuracy_swapped"] is told["prefers_first"] is None
     assert told["prefers_longer"]["value"] == pytest.approx(2 / 3)
     json.dumps(told)

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from selfimprove.evaluation.judge_quality import card
 from selfimprove.report.figures import figures
 from selfimprove.report.page import write
 from selfimprove.rows import Batch, Drop, Filtered, Funnel
 from selfimprove.store import Run
+from selfimprove.types import Response, Verdict
 
 HOSTILE = (
     "</script><script>alert(1)</script> <img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %} "
@@ -281,3 +283,20 @@ def test_several_runs_stand_side_by_side_under_names_that_tell_them_apart(tmp_pa
     assert re.findall(r'class="pill [a-z]+">([a-z ]+)<', top) == ["improved", "worse"]
     assert "not finished: no result yet" in top
     assert len(re.findall(r'<article class="run"', page)) == 3
+
+
+def test_the_judges_card_shows_what_is_undefined_and_ties_both_ways(tmp_path: Path) -> None:
+    shown = [Response(p, "Why?", i, "x" * i, "stop", 1) for p in ("a", "b") for i in (0, 1)]
+    scores = [5.0, 1.0, 3.0, 3.0]
+    said = [
+        Verdict(r.prompt_id, r.index, 0, s, None, "") for r, s in zip(shown, scores, strict=True)
+    ]
+    truth = {(r.prompt_id, r.index): float(-r.index) for r in shown}
+    held = {"arm": "m1", "set": "held-out responses", "truth": "people's rankings",
+            **card(shown, said, truth)}  # fmt: skip
+    page = Page(write([build(tmp_path / "run", {**summary(), "judge_cards": [held]})],
+                      tmp_path / "report.html"))  # fmt: skip
+    assert "agreement is with people's rankings" in page.text
+    assert "1: one score for all responses" in page.text
+    for share in ("75.0%", "50.0%", "1.00", "0.50"):  # pairs either way, correlations either way
+        assert share in page.text

@@ -39,7 +39,8 @@ def evaluate_judge(
         seed: of the verdicts.
 
     Returns:
-        JSON data. `accuracy`: the judge's decision is people's, its tie counts half. Of a pairwise
+        JSON data. `accuracy`: the judge's decision is people's, its tie counts half; in
+        `accuracy_strict` a tie is a miss. Of a pairwise
         judge, `accuracy_in_order` and `accuracy_swapped` are those of each order alone, `both_orders`
         the share right in both, `consistency` the share in which both orders say the same, and
         `prefers_first` the share that goes to whatever is shown first; a judge that scores responses
@@ -111,6 +112,7 @@ def _figures(decided: Sequence[DecidedMatch], verdicts: Sequence[Verdict]) -> di
         "unscored": dict(Counter(silent.values()).most_common()),
         "ties": sum(share == 0.5 for share in right),
         "accuracy": _mean(right),
+        "accuracy_strict": _mean([float(share == 1) for share in right]),
         "accuracy_in_order": _mean(in_order),
         "accuracy_swapped": _mean(swapped),
         "both_orders": _mean([float(_in_both(o, of[m])) for m, o in complete.items()]),

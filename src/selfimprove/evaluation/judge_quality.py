@@ -3,12 +3,16 @@
 Metrics against a truth compare responses to the same prompt alone. Where the paper does not say what
 a tie is worth:
 
-- pairwise accuracy: share of pairs, unequal in truth, that the judge orders alike; its tie is half.
+- pairwise accuracy: share of pairs, unequal in truth, that the judge orders alike; its tie is half, and
+  in the strict one a miss.
 - five best: among responses with the judge's highest score, share that are the truth's best; of
   several equally good ones each is best.
 - exact match: share of prompts of which every pair, unequal in truth, is ordered alike; the judge's
   tie is a miss.
-- Spearman, Kendall: rank correlations (tau-b), mean over the prompts in which neither is constant.
+- Spearman, Kendall: rank correlations as scipy gives them, Spearman of mid-ranks and Kendall's tau-b,
+  mean over prompts. Where all scores of a prompt are one, or all of the truth, scipy gives nan: the
+  correlation is undefined, such prompts are left out and counted by reason. Beside it stands the mean in
+  which prompts with one score alone count 0: a judge that tells nothing apart orders nothing.
 
 Every interval resamples prompts: responses to one prompt are not independent.
 """
@@ -31,7 +35,15 @@ __all__ = ["card", "prefers_first", "prefers_longer"]
 
 Scores = Mapping[tuple[str, int], float]
 _Ranked = tuple[Sequence[float], Sequence[float]]
-_TRUTH_METRICS: Final = ("pairwise_accuracy", "five_best", "exact_match", "spearman", "kendall")
+_TRUTH_METRICS: Final = (
+    "pairwise_accuracy", "pairwise_accuracy_strict", "tied_pairs", "five_best", "exact_match",
+    "spearman", "kendall", "spearman_ties_as_zero", "kendall_ties_as_zero", "correlated_prompts",
+    "undefined_correlations",
+)  # fmt: skip
+_TIE: Final = 0.5
+_SILENT: Final = "fewer than two scored responses"
+_CONSTANT: Final = "one score for all responses"
+_LEVEL: Final = "responses of equal truth"
 
 
 def card(
@@ -51,7 +63,8 @@ def card(
 
     Returns:
         Shares between 0 and 1, `vote_spread` in points (mean standard deviation of a response's
-        votes), and the histogram of mean scores, rounded. Of a pairwise judge, `self_consistency` is
+        votes), and the histogram of mean scores, rounded. `tied_pairs` is the share of pairs, unequal in
+        truth, that the judge ties; `undefined_correlations` counts prompts by reason. Of a pairwise judge, `self_consistency` is
         the share of comparisons in which both orders agree; of another, the share of responses whose
         votes are all the same.
     """
@@ -145,13 +158,27 @@ def _against_truth(
     if truth is None:
         return dict.fromkeys(_TRUTH_METRICS)
     ranked = list(_ranked(groups, scores, truth))
-    alike = [list(_ordered_alike(*pair)) for pair in ranked]
+    told_apart = [pair for pair in ranked if len(set(pair[0])) > 1 and len(set(pair[1])) > 1]
+    level = sum(len(set(true)) == 1 for _, true in ranked)
+    constant = len(ranked) - level - len(told_apart)
+    silent = sum(len(group) > 1 for group in groups) - len(ranked)
+    undefined = {_CONSTANT: constant, _LEVEL: level, _SILENT: silent}
+    return {
+        **_of_pairs([list(_ordered_alike(*pair)) for pair in ranked]),
+        "five_best": told([list(_best_of(*pair, highest)) for pair in ranked]),
+        **_correlations(told_apart, constant),
+        "correlated_prompts": len(told_apart),
+        "undefined_correlations": {why: count for why, count in undefined.items() if count},
+    }
+
+
+def _of_pairs(alike: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return how often pairs, by prompt, are ordered as in truth: 1, 0, or 0.5 where they tie."""
     return {
         "pairwise_accuracy": told(alike),
-        "five_best": told([list(_best_of(*pair, highest)) for pair in ranked]),
+        "pairwise_accuracy_strict": told([[float(one == 1) for one in pairs] for pairs in alike]),
+        "tied_pairs": told([[float(one == _TIE) for one in pairs] for pairs in alike]),
         "exact_match": told([[float(min(pairs) == 1)] for pairs in alike if pairs]),
-        "spearman": _correlation(ranked, "spearmanr"),
-        "kendall": _correlation(ranked, "kendalltau"),
     }
 
 
@@ -169,7 +196,7 @@ def _ordered_alike(judged: Sequence[float], true: Sequence[float]) -> Iterator[f
     for a, b in combinations(range(len(true)), 2):
         if true[a] != true[b]:
             agree = (judged[a] - judged[b]) * (true[a] - true[b])
-            yield 1.0 if agree > 0 else 0.5 if agree == 0 else 0.0
+            yield 1.0 if agree > 0 else _TIE if agree == 0 else 0.0
 
 
 def _best_of(judged: Sequence[float], true: Sequence[float], highest: float) -> Iterator[float]:
@@ -178,12 +205,21 @@ def _best_of(judged: Sequence[float], true: Sequence[float], highest: float) -> 
             yield float(worth == max(true))
 
 
-def _correlation(ranked: Sequence[_Ranked], name: str) -> float | None:
+def _correlations(told_apart: Sequence[_Ranked], constant: int) -> dict[str, float | None]:
+    """Return mean rank correlations over prompts in which neither side is constant.
+
+    Args:
+        told_apart: judged and true worth, by prompt.
+        constant: so many further prompts have one score alone; they count 0 in the second figures.
+    """
     from scipy import stats
 
-    found = [
-        float(getattr(stats, name)(judged, true).statistic)
-        for judged, true in ranked
-        if len(set(judged)) > 1 and len(set(true)) > 1
-    ]
-    return fmean(found) if found else None
+    of = {
+        "spearman": [float(stats.spearmanr(*pair).statistic) for pair in told_apart],
+        "kendall": [float(stats.kendalltau(*pair, variant="b").statistic) for pair in told_apart],
+    }
+    means = {name: fmean(found) if found else None for name, found in of.items()}
+    with_ties = {name: [*found, *[0.0] * constant] for name, found in of.items()}
+    return means | {
+        f"{name}_ties_as_zero": fmean(found) if found else None for name, found in with_ties.items()
+    }

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from selfimprove.data.read import TINY
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean, paired
@@ -34,6 +35,10 @@ __all__ = ["Arm", "ResponseBoard"]
 
 Kind = Literal["baseline", "base", "method", "control"]
 Means = dict[str, float]
+
+_KNOWN: Final = "held-out responses of known worth"
+_ORACLE: Final = "the oracle of the tiny world"
+_PEOPLE: Final = "people's rankings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,10 @@ class ResponseBoard:
                                   config, self.engine, self.seed,
                                   shard_items=self._shard)  # fmt: skip
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
-        self._add_card(name, "held-out responses of known worth", shown.items, said.items, truth)
+        # Not who measures the arms: these responses' worth is known.
+        known_by = _ORACLE if all(s.format == TINY for s in self.config.judging) else _PEOPLE
+        told = card(shown.items, said.items, truth)
+        self.cards.append({"arm": name, "set": _KNOWN, "truth": known_by, **told})
 
     def _judging_set(self) -> Rows[Rated]:
         return self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
@@ -155,24 +163,15 @@ class ResponseBoard:
         if self.config.scorer == "oracle":
             scored = self.steps.rows(f"{name}-candidates-truth", oracle_scores, candidates)
             truth = mean_scores(scored)
-        self._add_card(name, "its own candidates", candidates.items, verdicts.items, truth)
-
-    def _add_card(
-        self,
-        name: str,
-        of: str,
-        responses: Sequence[Response],
-        verdicts: Sequence[Verdict],
-        truth: dict[tuple[str, int], float] | None,
-    ) -> None:
-        told = card(responses, verdicts, truth)
-        self.cards.append({"arm": name, "set": of, "truth": self.truth_name, **told})
+        told = card(candidates.items, verdicts.items, truth)
+        known_by = _ORACLE if truth else None
+        self.cards.append({"arm": name, "set": "its own candidates", "truth": known_by, **told})
 
     @property
     def truth_name(self) -> str:
         """What the truth is, in words."""
         if self.config.judge is None:
-            return "the oracle of the tiny world"
+            return _ORACLE
         return f"{self.config.judge.kind} judge {self.config.judge.model}"
 
     # ---- comparisons

@@ -10,10 +10,14 @@ from selfimprove.report.run_folder import RunFolder
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return a group of cards for each set of judged responses, in the order of the run."""
     cards = (run.raw_summary or {}).get("judge_cards") or []
-    sets = dict.fromkeys(card["set"] for card in cards)
+    sets = {card["set"]: card["truth"] for card in cards}
     return [
-        {"set": name, "cards": [_with_shares(card) for card in cards if card["set"] == name]}
-        for name in sets
+        {
+            "set": name,
+            "truth": truth,
+            "cards": [_with_shares(card) for card in cards if card["set"] == name],
+        }
+        for name, truth in sets.items()
     ] or None
 
 
