@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.attacks import attacks
 from tests.smoke.random_model import random_qwen2
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    DebertaV2Config,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
 
 from selfimprove.errors import EngineError
 from selfimprove.judges import rubric
@@ -207,6 +220,97 @@ def test_a_response_too_long_for_the_reward_model_stays_unscored(reward_model: P
     assert short.score is not None
     assert long.score is None
     assert "longer than" in (long.unscored or "")
+
+
+# Classifiers of text pairs. Their cards say: model(**tokenizer(question, answer)).logits[0].
+
+_WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *["how", "can", "ben", "make", "tea", "yes", "ask", "to", "the", "fire", ".", "?"],
+]
+_SIZES: dict[str, Any] = {
+    "vocab_size": len(_WORDS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 64, "num_labels": 1, "pad_token_id": 0, "initializer_range": 0.5,
+}  # fmt: skip
+_PAIRS: dict[str, Any] = {
+    "bert": lambda: BertConfig(**_SIZES, max_position_embeddings=24),
+    "deberta": lambda: DebertaV2Config(
+        **_SIZES, max_position_embeddings=24, type_vocab_size=0, relative_attention=True,
+        pos_att_type=["p2c", "c2p"], position_biased_input=False,
+    ),
+    "roberta": lambda: RobertaConfig(**_SIZES, max_position_embeddings=26),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=list(_PAIRS))
+def pair_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(_PAIRS[request.param]()).save_pretrained(folder)
+    words = Tokenizer(WordLevel({w: i for i, w in enumerate(_WORDS)}, unk_token="[UNK]"))
+    words.normalizer, words.pre_tokenizer = Lowercase(), Whitespace()
+    words.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )  # fmt: skip
+    numbered = ["token_type_ids"] if request.param != "roberta" else []
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", model_max_length=24,
+        model_input_names=["input_ids", *numbered, "attention_mask"],
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def _by_the_card(folder: Path, question: str, answer: str) -> float:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(**tokenizer(question, answer, return_tensors="pt")).logits
+    return float(logits[0, 0])
+
+
+def test_a_classifier_of_pairs_is_asked_as_its_card_says(pair_model: Path) -> None:
+    config, model = _reward(pair_model)
+    answers = ["Yes.", "Ask the fire to make tea.", "<think>No?</think>To the fire."]
+    given = [Response("p", "How can Ben make tea?", i, a, "stop", 3) for i, a in enumerate(answers)]
+    found = [v.score for v in verdicts(given, config, model)]
+    said = [*answers[:2], "To the fire."]
+    expected = [_by_the_card(pair_model, "How can Ben make tea?", a) for a in said]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert len({round(score, 3) for score in expected}) == 3
+    as_text = config.model_copy(update={"layout": "text"})
+    assert [v.score for v in verdicts(given, as_text, model)] != pytest.approx(expected, abs=1e-2)
+
+
+def test_a_pair_too_long_for_its_classifier_stays_unscored(pair_model: Path) -> None:
+    given = [Response("p", "Why?", 0, "Yes. " * 9, "stop", 3), Response("p", "Why?", 1, "No. " * 12, "stop", 3)]  # fmt: skip
+    fits, long = verdicts(given, *_reward(pair_model))
+    assert fits.score is not None
+    assert "context of 24 tokens" in (long.unscored or "")
+
+
+def test_a_layout_that_the_tokenizer_does_not_know_is_refused(pair_model: Path) -> None:
+    config, model = _reward(pair_model)
+    with pytest.raises(EngineError, match=r"no chat template.*judge\.layout"):
+        verdicts(GIVEN, config.model_copy(update={"layout": "chat"}), model)
+
+
+def test_a_decoder_is_no_classifier_of_pairs_whatever_its_tokenizer_numbers(
+    reward_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(reward_model)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(reward_model)
+    model.save_pretrained(tmp_path)
+    (found,) = verdicts([GIVEN[0]], *_reward(tmp_path))
+    ids = tokenizer(f"{GIVEN[0].prompt}\n\n{GIVEN[0].text}", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        assert found.score == pytest.approx(model(ids).logits.item(), abs=1e-4)
 
 
 def test_a_language_model_is_no_reward_model() -> None:

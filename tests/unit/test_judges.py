@@ -176,6 +176,8 @@ def test_a_stored_config_knows_when_its_prompt_has_changed(tmp_path: Path) -> No
         {"prompt": "nope"},
         {"kind": "pairwise", "prompt": "additive"},
         {"kind": "reward_model"},
+        {"layout": "pair"},
+        {"kind": "reward_model", "model": "tiny", "layout": "pairs"},
         {"temperature": 0},
         {"promt": "tiny"},
     ],

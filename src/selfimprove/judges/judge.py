@@ -45,6 +45,10 @@ class JudgeConfig(Config):
     prompt_digest: str | None = None
     """What the judge prompt says, by digest: filled in by itself, so that a stored verdict belongs to
     the words it was asked with; where a recipe gives it, the prompt must match."""
+    layout: Literal["auto", "chat", "pair", "text"] = "auto"
+    """How a reward_model is shown prompt and response. chat: as turns of its chat template; pair: as two
+    segments, tokenizer(prompt, response), as BERT-like ones are trained; text: as one text with an
+    empty line between them. auto: the first of them that its tokenizer knows."""
     votes: int = Field(default=3, ge=1)
     """Verdicts on a response, of which the mean is taken. Paper: 3."""
     temperature: float = Field(default=0.7, ge=0)
@@ -87,6 +91,8 @@ class JudgeConfig(Config):
     def _fits_together(self) -> Self:
         if self.kind == "reward_model" and self.model == _SELF:
             raise ValueError("judge.model: a reward_model judge needs the folder of a classifier")
+        if self.kind != "reward_model" and self.layout != "auto":
+            raise ValueError("judge.layout: only a reward_model is shown prompt and response by it")
         if self.kind in _ASKED and self.votes > 1 and self.temperature == 0:
             raise ValueError("judge.votes: at temperature 0 all votes are the same; set votes=1")
         if self.kind in _ASKED and self.prompt_digest != _said_by(self.prompt, self.kind):
@@ -144,7 +150,8 @@ def judge(
     elif config.kind == "reward_model":
         from selfimprove.judges.reward_model import reward_verdicts
 
-        found = reward_verdicts(chunks, model, config.engine or engine)
+        layout = None if config.layout == "auto" else config.layout
+        found = reward_verdicts(chunks, model, config.engine or engine, layout)
     elif config.kind == "pairwise":
         from selfimprove.judges.pairwise import tournament
 

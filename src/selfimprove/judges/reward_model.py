@@ -1,47 +1,71 @@
-"""A reward model as a judge: a sequence classifier with one logit, read at the last token."""
+"""A reward model as a judge: a sequence classifier with one logit.
+
+Most are decoders that were trained on their chat template. Others are encoders that were trained on
+text pairs, as `tokenizer(prompt, response)` makes them: two segments with a separator between them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from selfimprove.errors import EngineError
 from selfimprove.judges.judge_prompts import control_tokens, without_control_tokens
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.own_words import parted
 from selfimprove.types import ModelRef, Response, Verdict
 from selfimprove.weights import weights_digest
 
-__all__ = ["reward_verdicts"]
+__all__ = ["Layout", "reward_verdicts"]
+
+Layout: TypeAlias = Literal["chat", "pair", "text"]
+"""How a classifier is shown prompt and response: as turns of its chat template; as two segments; or as
+one text with an empty line between them."""
 
 _TOKENS_AT_ONCE: Final = 16_384
 
 
 def reward_verdicts(
-    chunks: Sequence[Sequence[Response]], model: ModelRef, engine: EngineConfig
+    chunks: Sequence[Sequence[Response]],
+    model: ModelRef,
+    engine: EngineConfig,
+    layout: Layout | None = None,
 ) -> Iterator[Batch[Verdict]]:
     """Score each response once by the classifier's logit; one too long for it stays unscored.
 
-    A chat template is used where the tokenizer has one, as such models are trained; else prompt and
-    response stand with an empty line between them.
+    Args:
+        chunks: responses.
+        model: the classifier.
+        engine: its device and precision.
+        layout: how it is shown prompt and response; None: the chat template where the tokenizer has
+            one, else a pair where the tokenizer parts two segments, else one text.
 
     Raises:
-        EngineError: the folder holds no classifier with one logit.
+        EngineError: the folder holds no classifier with one logit, or no template for `chat`.
     """
-    classifier = _load(Path(model.path), engine)
+    classifier = _load(Path(model.path), engine, layout)
     for chunk in chunks:
-        rows = [classifier.ids(response) for response in chunk]
-        fits = [i for i, row in enumerate(rows) if len(row) <= classifier.context]
+        rows = [classifier.row(response) for response in chunk]
+        fits = [i for i, row in enumerate(rows) if len(row.ids) <= classifier.context]
         scores = dict(zip(fits, classifier.scores([rows[i] for i in fits]), strict=True))
         why = f"longer than the reward model's context of {classifier.context} tokens"
         verdicts = [
             Verdict(r.prompt_id, r.index, 0, scores.get(i), None if i in scores else why, "")
             for i, r in enumerate(chunk)
         ]
-        read = sum(len(rows[i]) for i in fits)
+        read = sum(len(rows[i].ids) for i in fits)
         yield Batch(verdicts, prompt_tokens=read, engine=classifier.identity)
+
+
+class _Row(NamedTuple):
+    """Prompt and response as the model reads them."""
+
+    ids: list[int]
+    segments: list[int] | None = None
+    """Of each token, 0 in the prompt and 1 in the response; None: the model is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,52 +76,81 @@ class _Classifier:
     tokenizer: Any
     control: tuple[str, ...]
     """Special tokens: what is judged holds none of them, so it cannot end its own turn."""
+    layout: Layout
     context: int
     identity: Mapping[str, str]
     """Versions, device, dtype and the weights digest: stored with the scores."""
 
-    def ids(self, response: Response) -> list[int]:
-        """Return the tokens of prompt and response."""
-        prompt, text = (
-            without_control_tokens(said, self.control) for said in (response.prompt, response.text)
-        )
-        found: list[int]
-        if self.tokenizer.chat_template:
+    def row(self, response: Response) -> _Row:
+        """Return the tokens of prompt and response, without its reasoning."""
+        given = (response.prompt, parted(response.text).response)
+        prompt, text = (without_control_tokens(said, self.control) for said in given)
+        if self.layout == "chat":
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
             whole = self.tokenizer.apply_chat_template(turns, tokenize=False)
-            found = self.tokenizer(whole, add_special_tokens=False)["input_ids"]
-        else:
-            found = self.tokenizer(f"{prompt}\n\n{text}")["input_ids"]
-        return found
+            return _Row(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
+        if self.layout == "text":
+            return _Row(self.tokenizer(f"{prompt}\n\n{text}")["input_ids"])
+        pair = self.tokenizer(prompt, text)
+        return _Row(pair["input_ids"], pair.get("token_type_ids"))
 
-    def scores(self, rows: Sequence[Sequence[int]]) -> list[float]:
+    def scores(self, rows: Sequence[_Row]) -> list[float]:
         """Score rows in batches of like length."""
         import torch
 
         scores = [0.0] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
         with torch.inference_mode():
             while order:
-                count = max(_TOKENS_AT_ONCE // max(len(rows[order[-1]]), 1), 1)
+                count = max(_TOKENS_AT_ONCE // max(len(rows[order[-1]].ids), 1), 1)
                 batch, order = order[-count:], order[:-count]
                 for i, score in zip(batch, self._logits([rows[i] for i in batch]), strict=True):
                     scores[i] = score
         return scores
 
-    def _logits(self, rows: Sequence[Sequence[int]]) -> list[float]:
-        """Return the logit at the last token of each row; rows are padded on the right."""
+    def _logits(self, rows: Sequence[_Row]) -> list[float]:
+        """Return the logit of each row, read where the architecture reads it.
+
+        A decoder looks for the last token of a row, an encoder at its first one; those that look at
+        the last place of the batch have tokenizers that pad on the left.
+        """
         import torch
 
-        longest = max(len(row) for row in rows)
-        pad: int = self.model.config.pad_token_id
-        ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        device = self.model.device
-        logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        return [float(score) for score in logits[:, 0]]
+        longest = max(len(row.ids) for row in rows)
+        left = self.layout == "pair" and self.tokenizer.padding_side == "left"
+
+        def padded(values: Sequence[Sequence[int]], pad: int) -> Any:  # noqa: ANN401
+            filling = [[pad] * (longest - len(row)) for row in values]
+            wide = [[*f, *v] if left else [*v, *f] for v, f in zip(values, filling, strict=True)]
+            return torch.tensor(wide, device=self.model.device)
+
+        batch = {
+            "input_ids": padded([row.ids for row in rows], self.model.config.pad_token_id),
+            "attention_mask": padded([[1] * len(row.ids) for row in rows], 0),
+        }
+        segments = [row.segments for row in rows if row.segments is not None]
+        if segments:
+            batch["token_type_ids"] = padded(segments, self.tokenizer.pad_token_type_id)
+        return [float(score) for score in self.model(**batch).logits[:, 0]]
 
 
-def _load(folder: Path, engine: EngineConfig) -> _Classifier:
+def _layout_of(tokenizer: Any, config: Any) -> Layout:  # noqa: ANN401
+    """Return how a classifier was trained, as far as its tokenizer and its config show it."""
+    if tokenizer.chat_template:
+        return "chat"
+    one, pair = tokenizer("a"), tokenizer("a", "b")
+    between = tokenizer.sep_token_id
+    parts = between is not None and pair["input_ids"].count(between) > one["input_ids"].count(
+        between
+    )
+    # Tokenizers number segments for decoders too, which have no embeddings of them.
+    numbered = config.to_dict().get("type_vocab_size", 0) > 1 and 1 in pair.get(
+        "token_type_ids", ()
+    )
+    return "pair" if parts or numbered else "text"
+
+
+def _load(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Classifier:
     from selfimprove.sampling.loading import context_length, load_tokenizer, made_by, pick_device
 
     tokenizer = load_tokenizer(folder)
@@ -110,9 +163,15 @@ def _load(folder: Path, engine: EngineConfig) -> _Classifier:
         config.pad_token_id = next(
             (t for t in (tokenizer.pad_token_id, tokenizer.unk_token_id) if t is not None), 0
         )
-    limit = context_length(model) or tokenizer.model_max_length
-    told = {"engine": "reward model", **made_by(model, weights_digest(folder))}
-    return _Classifier(model, tokenizer, control_tokens(folder), limit, told)
+    layout = layout or _layout_of(tokenizer, config)
+    if layout == "chat" and not tokenizer.chat_template:
+        raise EngineError(f"{folder} has no chat template: set judge.layout to pair or text")
+    longest: int = tokenizer.model_max_length
+    limit = context_length(model) or longest
+    if layout == "pair":
+        limit = min(limit, longest)  # RoBERTa has two more positions than it can read
+    told = {"engine": "reward model", "layout": layout, **made_by(model, weights_digest(folder))}
+    return _Classifier(model, tokenizer, control_tokens(folder), layout, limit, told)
 
 
 def _model(folder: Path, engine: EngineConfig) -> Any:  # noqa: ANN401
