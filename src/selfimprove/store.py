@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
@@ -108,12 +109,14 @@ class Run:
         items: Iterable[I],
         *inputs: object,
         shard_items: int,
+        together: Callable[[I], object] | None = None,
     ) -> Rows[T]:
         """Return the rows of a long step, made shard by shard so that a kill loses at most one.
 
         `make(chunks, *inputs)` gets the chunks (lists of `shard_items` items) that are still
         missing and yields one `Batch` for each, in order. A batch may depend on nothing but its
-        chunk and the inputs: so a resumed step equals an uninterrupted one.
+        chunk and the inputs: so a resumed step equals an uninterrupted one. Neighbours for which
+        `together` gives the same are never parted.
 
         Raises:
             StaleStepError: the step exists and was made from other inputs.
@@ -123,7 +126,7 @@ class Run:
         source = items if isinstance(items, Rows) else [plain(item) for item in held]
         step: _Step[T] = _Step(self, name, make, (source, *inputs, shard_items))
         if not step.is_done():
-            chunks = [held[i : i + shard_items] for i in range(0, len(held), shard_items)]
+            chunks = _chunks(held, shard_items, together)
             missing = [i for i in range(len(chunks)) if not step.has_shard(i)]
             if missing and len(missing) < len(chunks):
                 self.announce(f"{name}: resuming, {len(chunks) - len(missing)} shards are there")
@@ -183,6 +186,19 @@ class Run:
         path = self.root / name
         write_json(path, value)
         return path
+
+
+def _chunks(items: Sequence[I], size: int, together: Callable[[I], object] | None) -> list[list[I]]:
+    if together is None:
+        return [list(items[i : i + size]) for i in range(0, len(items), size)]
+    chunks: list[list[I]] = []
+    for _, group in groupby(items, together):
+        kept = list(group)
+        if chunks and len(chunks[-1]) + len(kept) <= size:
+            chunks[-1] += kept
+        else:
+            chunks.append(kept)
+    return chunks
 
 
 def trained_model(folder: Path, base: ModelRef) -> ModelRef:

@@ -28,6 +28,10 @@ _LMSI, _SELF_REWARDING, _PIT = "small.yaml", "small-self-rewarding.yaml", "small
         (_SELF_REWARDING, "evaluation.judge={kind: pairwise}", ConfigError, "takes no part"),
         (_SELF_REWARDING, "evaluation.judge={kind: pairwise, model: nowhere}", SelfImproveError,
          "no model at 'nowhere'"),
+        (_SELF_REWARDING, "judge={kind: pairwise, votes: 1, prompt: pairwise} & seeds.ranked=oasst:x",
+         ConfigError, r"seeds\.ranked: verdicts become judging examples where they are reviews"),
+        (_SELF_REWARDING, "judge={kind: random, votes: 1} & learn=positives", ConfigError,
+         "learn: positives needs the perfect score of a rubric"),
         (_PIT, "evaluation={preferences: 'hh_rlhf:missing.jsonl'}", DataError, "missing"),
         (_PIT, "max_prompt_tokens=3", DataError, "fits max_prompt_tokens|folds"),
         (_PIT, "evaluation.judge={kind: pairwise}", ConfigError, "takes no part"),
@@ -37,7 +41,7 @@ def test_a_run_that_cannot_be_summarised_ends_before_the_first_token(
     tmp_path: Path, recipe: str, override: str, kind: type[SelfImproveError], said: str
 ) -> None:
     with pytest.raises(kind, match=said):
-        launch(_HERE / recipe, [override], tmp_path / "run", lambda _line: None)
+        launch(_HERE / recipe, override.split(" & "), tmp_path / "run", lambda _line: None)
     for record in (tmp_path / "run").glob("*/done.json"):
         told = json.loads(record.read_text())
         assert told.get("tokens_sampled", 0) == told.get("tokens_trained", 0) == 0

@@ -131,6 +131,19 @@ def test_a_step_records_which_engines_made_its_rows(run: Run) -> None:
     ]  # fmt: skip
 
 
+def test_what_belongs_together_lies_in_one_shard(run: Run) -> None:
+    given: list[list[int]] = []
+
+    def by_tens(chunks: Sequence[Sequence[int]]) -> Iterator[Batch[Row]]:
+        given.extend(list(chunk) for chunk in chunks)
+        for chunk in chunks:
+            yield Batch([Row(n, None, ()) for n in chunk])
+
+    run.sharded("tens", by_tens, [1, 2, 10, 11, 12, 20, 31, 32, 33, 34, 35], shard_items=4,
+                together=lambda n: n // 10)  # fmt: skip
+    assert given == [[1, 2], [10, 11, 12, 20], [31, 32, 33, 34, 35]]
+
+
 def test_a_changed_shard_is_named(run: Run) -> None:
     rows = run.sharded("squares", squares, range(4), 1, shard_items=2)
     shard = rows.folder / "shard-00001.parquet"

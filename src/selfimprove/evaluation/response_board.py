@@ -147,7 +147,8 @@ class ResponseBoard:
         measured = self.export(name, model)
         said = self.steps.sharded(f"{name}-judging", judge, shown, judging_model(config, measured),
                                   config, self.engine, self.seed,
-                                  shard_items=self._shard)  # fmt: skip
+                                  shard_items=self._shard,
+                                  together=_prompt_of)  # fmt: skip
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
         # Not who measures the arms: these responses' worth is known.
         known_by = _ORACLE if all(s.format == TINY for s in self.config.judging) else _PEOPLE
@@ -262,6 +263,11 @@ class ResponseBoard:
             "unanswered": sum(v.score is None for v in arm.truth),
             "versus_base": None if arm is base else difference(base.by_prompt(), means),
         }
+
+
+def _prompt_of(response: Response) -> str:
+    """Return what a judge that compares needs in one shard: all responses of a prompt."""
+    return response.prompt_id
 
 
 def outcomes_of(

@@ -138,8 +138,17 @@ class SelfRewardingConfig(Config):
     def _fits_together(self) -> Self:
         if "no_eft" in self.controls and not (self.seeds.eft or self.seeds.ranked):
             raise ValueError("controls: no_eft says nothing where seeds hold no judging examples")
-        if self.learn == "positives" and self.judge.kind == "pairwise":
-            raise ValueError("learn: positives needs a judge that gives points, not a pairwise one")
+        if self.judge.kind != "rubric":
+            if self.learn == "positives":
+                raise ValueError(
+                    "learn: positives needs the perfect score of a rubric; judge.kind is "
+                    f"{self.judge.kind}"
+                )
+            if self.seeds.ranked:
+                raise ValueError(
+                    "seeds.ranked: verdicts become judging examples where they are reviews by a rubric; "
+                    f"judge.kind is {self.judge.kind}, so give judging examples as seeds.eft"
+                )
         return self
 
 

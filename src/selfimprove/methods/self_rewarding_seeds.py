@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -159,6 +159,15 @@ class SeedFilesConfig(Config):
     @classmethod
     def _judge_shares_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
         return judges_beside_engine(tree, _ENGINE)
+
+    @model_validator(mode="after")
+    def _reviews_by_a_rubric(self) -> Self:
+        if self.judge.kind != "rubric":
+            raise ValueError(
+                "judge.kind: judging examples are reviews by a rubric, and a "
+                f"{self.judge.kind} judge writes none"
+            )
+        return self
 
 
 def write_seed_files(

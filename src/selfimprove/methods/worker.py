@@ -63,10 +63,12 @@ class Replay(Run):
         items: Iterable[I],
         *inputs: object,
         shard_items: int,
+        together: Callable[[I], object] | None = None,
     ) -> Rows[T]:
         """Return the rows of a step that is done."""
         self._must_be_done(name)
-        return super().sharded(name, make, items, *inputs, shard_items=shard_items)
+        return super().sharded(name, make, items, *inputs, shard_items=shard_items,
+                               together=together)  # fmt: skip
 
     def train(
         self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
