@@ -80,6 +80,8 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     if was_finished:
         print(f"{root} is finished; nothing was done.")
     print(_headline(head))
+    if flexible := head.get("flexible"):
+        print(f"by the flexible reading: {_change(flexible)}")
     print(f"next: selfimprove report {root}")
 
 
@@ -98,27 +100,30 @@ def _headline(head: Mapping[str, Any]) -> str:
             f"({head['difference'] * 100:+.1f} points from an even match, 95 % interval "
             f"{low * 100:+.1f} to {high * 100:+.1f})"
         )
+    return f"{head['metric']} on {head['n']} held-out questions: {_change(head)}"
+
+
+def _change(head: Mapping[str, Any]) -> str:
+    low, high = head["interval"]
     return (
-        f"{head['metric']} on {head['n']} held-out questions: {head['before']:.1%} -> "
-        f"{head['after']:.1%} ({head['difference'] * 100:+.1f} points, 95 % interval "
-        f"{low * 100:+.1f} to {high * 100:+.1f})"
+        f"{head['before']:.1%} -> {head['after']:.1%} ({head['difference'] * 100:+.1f} points, "
+        f"95 % interval {low * 100:+.1f} to {high * 100:+.1f})"
     )
 
 
 def show_scores(model: str, found: Mapping[str, Any]) -> None:
-    """Print the figures of one model, by the strict and by the flexible reading."""
+    """Print the figures of one model: a line by the strict reading, one by the flexible one."""
 
-    def reading(told: Mapping[str, Any]) -> tuple[str, str, int]:
+    def reading(name: str, told: Mapping[str, Any]) -> tuple[object, ...]:
         low, high = told["interval"]
-        return f"{told['value']:.3f}", f"{low:.3f}–{high:.3f}", told["unanswered"]
+        return name, f"{told['value']:.3f}", f"{low:.3f}–{high:.3f}", told["unanswered"]
 
-    rows = [
-        (s["set"], s["mode"], s["metric"], s["n"], *reading(s), *reading(s["flexible"]),
-         f"{s['mean_tokens']:.1f}")
-        for s in found["scores"]
-    ]  # fmt: skip
-    columns = ("set", "asked", "metric", "n", "strict", "95 %", "unanswered",
-               "flexible", "95 %", "unanswered", "tokens")  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for s in found["scores"]:
+        n, tokens = s["n"], f"{s['mean_tokens']:.1f}"
+        rows.append((s["set"], s["mode"], s["metric"], *reading("strict", s), n, tokens))
+        rows.append(("", "", "", *reading("flexible", s["flexible"]), "", ""))
+    columns = ("set", "asked", "metric", "reading", "value", "95 %", "unread", "n", "tokens")
     _table(model, columns, rows)
 
 

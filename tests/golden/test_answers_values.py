@@ -37,6 +37,8 @@ RIGHT = [
     ("18 dollars for 3 days", "18"),
     ("18 (20 - 2)", "18"),
     ("2200 ft^2", "2200"),
+    ("12 ($12)", "12"),
+    ("12 (twelve)", "12"),
     ("*18*", "18"),
     (r"\boxed{72\text{ clips}}", "72"),
     ("\\[\nx = 72\n\\]", "72"),
@@ -50,7 +52,8 @@ NONE = (
     "10% of 50", "half of 10", "twice 5", "the square root of 16", "5 squared", "5 less than 10",
     "3 out of 5", "3 in 5", "5 (10)", "five (6)", "five six", "two hundred or three hundred",
     "x = 5 or x = -5", "x = 5, y = 3", "3 days = 72 hours", "5 million 200 thousand", "$3M",
-    "5 remainder 3", "5 R 3", "5 100 metre races", "1,5", "1,000,00", "5; 6", "25%, or 1/4",
+    "5 remainder 3", "5 R 3", "5 100 metre races", "1,5", "1,000,00", "5; 6", "25%, or 1/4", "12 (or 13)",
+    "12\n000",
 )  # fmt: skip
 
 
@@ -93,6 +96,8 @@ def test_the_forms_of_the_other_kinds_of_answer() -> None:
         assert extract(text, "choice", letters) == "B"
     assert extract("Therefore, among A through F, the answer is (F).", "choice", "ABCDEF") == "F"
     assert extract("Therefore, the answer (B) is correct.", "choice", "ABC") == "B"
+    assert extract("The answer is the doctor's office (C).", "choice", "ABCDE") == "C"
+    assert extract("The answer is a doctor (C) or a nurse (D).", "choice", "ABCDE") is None
 
 
 def test_spans_made_of_marks_are_compared_as_they_stand() -> None:

@@ -21,7 +21,7 @@ from selfimprove.data.exemplars import Exemplar, exemplars_for
 from selfimprove.data.question_prompts import as_prompt, chain_of_thought, standard
 from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import Estimate, Paired, mean, paired
-from selfimprove.judges.answers import matches, read_draw, vote
+from selfimprove.judges.answers import Reading, matches, read_draw, vote
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
@@ -213,7 +213,7 @@ def _scores_of(
             mean_tokens=sum(a.new_tokens for a in answers) / len(answers),
             versus_base=_paired(of_base[metric], by_question) if base else None,
             flexible=mean(list(flexible[metric].values())),
-            flexible_unanswered=sum(a.flexible is None for a in answers),
+            flexible_unanswered=sum(a.answer is None for a in _flexibly(answers)),
             flexible_versus_base=_paired(flexible_of_base[metric], flexible[metric])
             if base
             else None,
@@ -221,7 +221,11 @@ def _scores_of(
 
 
 def _flexibly(answers: Sequence[Answered]) -> list[Answered]:
-    return [replace(a, answer=a.flexible, correct=a.flexible_correct) for a in answers]
+    """Where nothing is stated, take what is named; a stated answer is the same by both readings."""
+    return [
+        replace(a, answer=a.flexible, correct=a.flexible_correct) if a.answer is None else a
+        for a in answers
+    ]
 
 
 def _paired(before: dict[str, float], after: dict[str, float]) -> Paired:
@@ -259,10 +263,10 @@ def _majority_is_right(answers: Sequence[Answered]) -> bool:
 
 
 def majorities(answers: Sequence[Answered]) -> dict[str, str | None]:
-    """Return question id -> the majority of its sampled answers; None where none states one."""
+    """Return question id -> the majority of its sampled answers, read flexibly; None: there is none."""
     voted = _by_question([a for a in answers if a.mode == "self_consistency"])
     return {
-        question: vote([a.answer for a in found], _type_of(found)).answer
+        question: vote([a.answer for a in _flexibly(found)], _type_of(found)).answer
         for question, found in voted.items()
     }
 
@@ -283,9 +287,12 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
-def greedy_hits(rows: Sequence[Answered], mode: Mode = "cot") -> dict[str, float]:
+def greedy_hits(
+    rows: Sequence[Answered], mode: Mode = "cot", reading: Reading = "strict"
+) -> dict[str, float]:
     """Return question id -> 1.0 where the greedy answer is right, else 0.0."""
-    return {f"{r.set}/{r.question_id}": float(r.correct) for r in rows if r.mode == mode}
+    read = rows if reading == "strict" else _flexibly(rows)
+    return {f"{r.set}/{r.question_id}": float(r.correct) for r in read if r.mode == mode}
 
 
 @dataclass(frozen=True, slots=True)

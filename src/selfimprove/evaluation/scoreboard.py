@@ -34,6 +34,7 @@ from selfimprove.evaluation.gate import (
 from selfimprove.evaluation.intervals import Paired, mean, paired
 from selfimprove.evaluation.labels import read_labels
 from selfimprove.evaluation.lineage import ancestor
+from selfimprove.judges.answers import Reading
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
@@ -229,18 +230,13 @@ class Scoreboard:
         promoted = [a for a in self._arms if a.name in self._verdicts]
         kept = [a for a in promoted if self._verdicts[a.name].promoted]
         last = kept[-1] if kept else base
-        of_base, of_last = _in_domain_hits(base), _in_domain_hits(last)
-        against = paired([of_base[q] for q in of_last], list(of_last.values()))
-        before, after = mean(list(of_base.values())), mean(list(of_last.values()))
         return {
             "metric": "greedy chain-of-thought accuracy",
             "set": ", ".join(dict.fromkeys(a.set for a in base.answers if a.domain == "in")),
             "arm": last.name,
-            "before": before.value,
-            "after": after.value,
-            "difference": against.difference,
-            "interval": [against.low, against.high],
-            "n": len(of_last),
+            **_change(base, last, "strict"),
+            # A gain in how answers are stated, and not in what they are, shows here.
+            "flexible": _change(base, last, "flexible"),
         }
 
     def _gate(self, arm: Arm) -> dict[str, Any]:
@@ -278,8 +274,20 @@ def _set_name(source: Source) -> str:
     return f"{source.format} {stem}"
 
 
-def _in_domain_hits(arm: Arm) -> dict[str, float]:
-    return greedy_hits([a for a in arm.answers if a.domain == "in"])
+def _change(base: Arm, last: Arm, reading: Reading) -> dict[str, Any]:
+    of_base, of_last = _in_domain_hits(base, reading), _in_domain_hits(last, reading)
+    against = paired([of_base[q] for q in of_last], list(of_last.values()))
+    return {
+        "before": mean(list(of_base.values())).value,
+        "after": mean(list(of_last.values())).value,
+        "difference": against.difference,
+        "interval": [against.low, against.high],
+        "n": len(of_last),
+    }
+
+
+def _in_domain_hits(arm: Arm, reading: Reading) -> dict[str, float]:
+    return greedy_hits([a for a in arm.answers if a.domain == "in"], reading=reading)
 
 
 def _arm_figures(arm: Arm, base: Arm) -> dict[str, Any]:

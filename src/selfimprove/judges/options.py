@@ -27,6 +27,7 @@ _ENDS_LETTER = re.compile(
     r"\s*(?:[.:,;)\]}*_`\"'–—\-$/]|\Z|\n|\s(?:because|since|as|is|which|and|or|by|due|given|for|nor)\b)"
 )
 _AMBIGUOUS = re.compile(r"(?:either|both|between|neither|all|none|one)\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:not|neither|nor|no|except|or)\b|n['’]t\b", re.IGNORECASE)
 _REASON = re.compile(
     r"\b(?:because|since|as|rather|instead|not|while|whereas|but|unlike|than)\b", re.IGNORECASE
 )
@@ -54,7 +55,7 @@ def read_choice(said: str, letters: Sequence[str], named: Mapping[str, str]) -> 
         return by_text
     letter, rest = _leading_letter(said, letters, by_text)
     if letter is None:
-        return by_text
+        return by_text or _letter_behind(said, letters)
     if _says(rest, named.get(letter, "")):
         return letter
     return None if _names_another(rest, letter, letters) else letter
@@ -87,6 +88,14 @@ def _leading_letter(
     if found.group(1) in "AI" and not _ENDS_LETTER.match(rest):
         return None, said
     return (None if by_text and not _ENDS_LETTER.match(rest) else found.group(1)), rest
+
+
+def _letter_behind(said: str, letters: Sequence[str]) -> str | None:
+    """Return B of 'a rock (B)': the one letter that stands in parentheses behind the words."""
+    behind = {found.upper() for found in re.findall(r"\(\s*([A-Za-z])\s*\)", said)}
+    if len(behind) != 1 or _DENIED.search(said):
+        return None
+    return _letter(behind.pop(), letters)
 
 
 def _letter(name: str, letters: Sequence[str]) -> str | None:

@@ -44,7 +44,7 @@ _MONTH = (
 _NO_ONE_NUMBER = re.compile(
     r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
     r"|\s*%?\s*(?:percent\s+)?(?:in|to|of|out of|by|vs\.?|versus|over|at|plus|minus|times|or|divided by|multiplied by)\s+\d"
-    r"|\s*;\s*\d|\s+or\s+(?:more|less|fewer|higher|lower|above|below)\b"
+    r"|\s*;\s*\d|\s*\(\s*or\b|\s+or\s+(?:more|less|fewer|higher|lower|above|below)\b"
     r"|\s*(?:squared|cubed|factorial)\b|['\"’″′]\s*\d"
     rf"|(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}|(?:st|nd|rd|th)-"
     r"|\s+(?:point|and)\s+(?:a|an|one|two|three|four|five|six|seven|eight|nine|ten|twenty|half)\b"
@@ -224,6 +224,9 @@ def _scaled(value: Fraction, rest: str) -> str | None:
     while (found := _SCALE.match(rest)) is not None:
         value *= _SCALES[(found.group(1) or found.group(2)).lower()]
         rest = rest[found.end() :]
+    again = re.match(r"\s*\(\s*([-+]?[\d.,]+)\s*\)", rest)
+    if again is not None and exact(again.group(1)) == value:
+        rest = rest[again.end() :]
     # 5M is five million or five metres.
     return None if _LETTER_SCALE.match(rest) or _has_another(rest) else canonical(value)
 

@@ -82,6 +82,7 @@ _TAKEN_BACK = re.compile(
 )
 _NOTHING_YET = re.compile(r"(?:[\s*_:`$]|\\[\[(]|\\begin\{[a-z]+\*?\}|```\w*)*")
 """What may stand between 'The answer is' and the line that holds it."""
+_FIGURES = re.compile(r"\s*\d[\d,. ]*(?:\s*\Z|(?=\n))")
 _CLOSING = re.compile(r"(?:\s*(?:\\[\])]|\$+|\\end\{[a-z]+\*?\}))*[ \t]*[.!]?[*_]*")
 """What closes a formula: it belongs to the sentence."""
 # A reply is data: whatever it holds, reading it takes time in proportion to its length.
@@ -210,6 +211,8 @@ def _said(text: str, start: int) -> _Said:
     skipped = rest.rfind("\n", 0, nothing.end() if nothing else 0) + 1
     stop = rest.find("\n", max(skipped, nothing.end() if nothing else 0))
     line = rest[skipped : stop if stop >= 0 else len(rest)]
+    if _FIGURES.fullmatch(line) and (more := _FIGURES.match(rest, skipped + len(line))):
+        line += more.group().rstrip()  # digits on two lines are no one number
     found = _SENTENCE_END.search(line)
     words = line[: found.end()] if found else line
     closing = _CLOSING.match(text, start + skipped + len(words))

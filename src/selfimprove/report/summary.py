@@ -19,6 +19,15 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Change(Stored):
+    """Before and after, and the paired difference."""
+
+    before: FiniteFloat
+    after: FiniteFloat
+    difference: FiniteFloat
+    interval: Interval
+
+
 class Headline(Stored):
     """The one comparison that the run was made for; fractions, not percent, or points of a scale."""
 
@@ -37,6 +46,8 @@ class Headline(Stored):
     even match before."""
     highest: FiniteFloat | None = None
     """The best score, where the unit is points."""
+    flexible: Change | None = None
+    """Of answers: the same by the flexible reading."""
 
 
 class Paired(Stored):
