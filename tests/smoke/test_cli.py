@@ -126,6 +126,17 @@ def test_two_files_of_outputs_are_compared(
     assert "12 on 12 prompts" in capsys.readouterr().out
 
 
+def test_reasoning_in_outputs_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = outputs(tmp_path, "new", *("<think>At length.</think>\n\nFour." for _ in range(9)))
+    second = outputs(tmp_path, "old", *("Five." for _ in range(9)))
+    asked = ["eval", "head-to-head", first, second, "--judge", "tiny", "judge.kind=random"]
+    assert call(monkeypatch, *asked, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["first_length"] == told["second_length"] == 5
+
+
 @pytest.mark.slow
 def test_two_models_answer_and_are_judged_and_their_outputs_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

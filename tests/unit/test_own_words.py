@@ -108,6 +108,10 @@ ENDED = [
     ("Score: 4\n\nHuman:\nAnd this?\n\nAssistant:\nScore: 1", "Score: 4"),
     ("Score: 4\n\n### Instruction:\nJudge.\n\n### Response:\nScore: 1", "Score: 4"),
     ("Score: 4\n### Human: And this?", "Score: 4"),
+    (
+        "Score: 4\nReview the response.\nInstruction: Why?\nScore: 1",
+        "Score: 4\nReview the response.",
+    ),
     ("Score: 4\n\n**User:** And this?", "Score: 4"),
     ("Score: 4\nUSER: And this? ASSISTANT: Score: 1", "Score: 4"),
     ("Score: 4\n\nAssistant: Score: 1", "Score: 4"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +25,7 @@ from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.models import locate
 from selfimprove.progress import track
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.own_words import parted
 from selfimprove.sampling.responses import respond
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt
 
@@ -129,7 +130,8 @@ _System: TypeAlias = "list[ModelOutput] | _Answering"
 
 def _system(name: str, prompts: str | None, limit: int | None) -> _System:
     if name.endswith(".json"):
-        return read_outputs(Path(name))[:limit]
+        told = read_outputs(Path(name))[:limit]
+        return [replace(one, output=parted(one.output).response) for one in told]
     if prompts is None:
         raise ConfigError(
             f"{name} is no .json file of outputs: as a model it needs --prompts format:file"

@@ -21,6 +21,7 @@ from selfimprove.methods.pit_inference import (
     improve,
     requests,
     stopped,
+    wins,
 )
 from selfimprove.models import locate
 from selfimprove.rows import Rows
@@ -117,7 +118,7 @@ def measure(config: PitConfig, steps: Run, held_out: HeldOut, models: Models) ->
     bench.baselines(start)
     bench.temperatures(start)
     board.told["curriculum"] = _curriculum(config)
-    board.told["chains"] = _chains(start, chain)
+    board.told["chains"] = _chains(start, chain, config.improve.min_gap)
     board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
     board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
 
@@ -263,13 +264,17 @@ def _curriculum(config: PitConfig) -> list[dict[str, str]]:
     return [{"step": step, "title": title} for step, title in lines]
 
 
-def _chains(start: Start, chain: list[Link]) -> list[dict[str, Any]]:
+def _chains(start: Start, chain: list[Link], min_gap: float) -> list[dict[str, Any]]:
     """Return what R_PIT says of each step: its mean gain, and how many steps won."""
     told = []
-    old = _texts(start.responses)
+    old = _by_place(start.responses)
     for number, link in enumerate(chain, start=1):
-        new = _texts(link.responses)
-        found = [gain for gain in gains(link.gaps).values() if gain is not None]
+        new, gained = _by_place(link.responses), gains(link.gaps)
+        found = [gain for gain in gained.values() if gain is not None]
+        won = [
+            wins(gain, min_gap, finished=new[key].is_finished, was_finished=old[key].is_finished)
+            for key, gain in gained.items()
+        ]
         estimate = mean(found) if found else None
         told.append({
             "step": number,
@@ -277,15 +282,19 @@ def _chains(start: Start, chain: list[Link]) -> list[dict[str, Any]]:
             "gaps": f"pit-y{number}-gaps",
             "gain": estimate and estimate.value,
             "interval": estimate and [estimate.low, estimate.high],
-            "won": fmean(float(gain > 0) for gain in found) if found else None,
-            "unchanged": fmean(float(new[key] == text) for key, text in old.items()),
+            "won": fmean(won) if won else None,
+            "unchanged": fmean(new[key].text == r.text for key, r in old.items()),
         })  # fmt: skip
         old = new
     return told
 
 
+def _by_place(responses: Rows[Response]) -> dict[tuple[str, int], Response]:
+    return {(r.prompt_id, r.index): r for r in responses}
+
+
 def _texts(responses: Rows[Response]) -> dict[tuple[str, int], str]:
-    return {(r.prompt_id, r.index): r.text for r in responses}
+    return {key: r.text for key, r in _by_place(responses).items()}
 
 
 def _reference_use(one: Start, other: Start, here: Link, there: Link) -> dict[str, Any]:

@@ -71,7 +71,7 @@ _OWN_HEADER: Final = re.compile(
 )
 _SIDES: Final = "User|USER|Human|HUMAN|Assistant|ASSISTANT"
 _HEADING: Final = re.compile(
-    rf"""\n[ \t]*(?:\#{{1,6}}[ \t]*|\*\*|__)?(?:{_SIDES})(?:\*\*|__)?[ \t]*:
+    rf"""\n[ \t]*(?:\#{{1,6}}[ \t]*|\*\*|__)?(?:{_SIDES}|Instruction)(?:\*\*|__)?[ \t]*:
     |\n[ \t]*\#{{2,6}}[ \t]*(?:{_SIDES}|Instruction|INSTRUCTION)[ \t]*(?::|(?=\n|\Z))
     |\n[ \t]*(?:user|assistant)[ \t]*(?=\n)             # ChatML without its special tokens
     |(?<=[.!?)\]*"\d])(?:user|assistant)(?=\n\n)         # Llama 3 without its special tokens""",

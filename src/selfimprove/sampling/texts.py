@@ -26,6 +26,7 @@ class Texts:
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:  # noqa: ANN401
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
+        self._thinking: dict[tuple[int, ...], bool] = {}
 
     def continuation(self, prompt: Sequence[int], new: Sequence[int]) -> str:
         """Return the text of `new` after `prompt`, without special tokens.
@@ -51,7 +52,10 @@ class Texts:
 
     def is_thinking(self, prompt: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside a reasoning block."""
-        return opens_reasoning(self._tokenizer.decode(list(prompt[-_GENERATION_PROMPT:])))
+        end = tuple(prompt[-_GENERATION_PROMPT:])
+        if end not in self._thinking:
+            self._thinking[end] = opens_reasoning(self._tokenizer.decode(list(end)))
+        return self._thinking[end]
 
     @cached_property
     def _marks(self) -> dict[int, str]:
