@@ -134,6 +134,20 @@ def test_a_dry_run_fetches_no_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_without_dev_the_gate_holds_training_questions_back(tmp_path: Path) -> None:
+    small = ["data.dev=[]", "data.ood=[]", "controls=[]", "evaluation.modes=[cot]"]
+    root = launch(_SMALL, small, tmp_path / "run", _silent).root
+    (told,) = json.loads((root / "summary.json").read_text())["gate"]
+    assert (told["set"], told["n"]) == ("held-back training questions", 12)
+    apart = {r["question_id"] for r in _rows(root / "gate-base")}
+    assert len(apart) == 12
+    assert not apart & {r["question_id"] for r in _rows(root / "round-1-paths")}
+    assert len(_rows(root / "round-1-votes")) == 48 - 12
+    planned = {s.name for s in plan_recipe(_SMALL, small, root).steps}
+    assert planned <= {p.name for p in root.iterdir() if (p / "done.json").exists()}
+
+
+@pytest.mark.slow
 def test_the_run_can_be_started_from_a_shell(tmp_path: Path) -> None:
     small = ["controls=[]", "data.ood=[]", "evaluation.modes=[cot]"]
     assert run_whole(_SMALL, tmp_path / "run", small) > 0

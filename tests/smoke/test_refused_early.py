@@ -17,8 +17,8 @@ _LMSI, _SELF_REWARDING, _PIT = "small.yaml", "small-self-rewarding.yaml", "small
 @pytest.mark.parametrize(
     ("recipe", "override", "kind", "said"),
     [
-        (_LMSI, "data.test=[]", DataError, r"data\.test holds no question"),
-        (_LMSI, "data.train=[]", DataError, r"data\.train holds no question"),
+        (_LMSI, "data.test=[]", ConfigError, r"data\.test holds no question"),
+        (_LMSI, "data.train=[]", ConfigError, r"data\.train holds no question"),
         (_LMSI, "data.dev=gsm8k:missing.jsonl", DataError, r"missing\.jsonl"),
         (_LMSI, "data.dev={source: test, limit: 12}", DataError, "one of data.test"),
         (_SELF_REWARDING, "evaluation.validation=oasst:missing.jsonl", DataError, "missing"),

@@ -18,7 +18,7 @@ from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.store import Run
 from selfimprove.types import UserPrompt
 
-__all__ = ["ResponsesConfig", "held_out_prompts", "validation_prompts"]
+__all__ = ["ResponsesConfig", "held_out_prompts", "not_reported", "validation_prompts"]
 
 
 class ResponsesConfig(Config):

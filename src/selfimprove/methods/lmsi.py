@@ -140,6 +140,9 @@ class LmsiConfig(Config):
             raise ValueError(
                 "paths.m must be a multiple of exemplars.sets: paths are spread evenly"
             )
+        for name, sources in (("train", self.data.train), ("test", self.data.test)):
+            if not sources:
+                raise ValueError(f"data.{name} holds no question: name at least one set")
         if "cot" not in self.evaluation.modes:
             raise ValueError("evaluation.modes must hold cot: the headline is measured by it")
         return self

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked, read_reviews
 from selfimprove.data.user_prompts import read_prompts
+from selfimprove.evaluation.open_prompts import not_reported
+from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.judges.judge import JudgeConfig
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line
 from selfimprove.methods.self_rewarding import SelfRewardingConfig
@@ -36,6 +38,7 @@ def lines(config: SelfRewardingConfig) -> Iterator[Line]:
     yield from measured.arm("m1")
     for number in range(1, config.iterations + 1):
         yield from _round(config, number)
+        yield from measured.gate(number)
         yield from measured.arm(f"m{number + 1}")
         for control in config.controls if number == 1 else ():
             name = control.replace("_", "-")
@@ -55,7 +58,7 @@ def _round(config: SelfRewardingConfig, number: int) -> Iterator[Line]:
 
 def _verdict(config: SelfRewardingConfig) -> int:
     """Tokens that judging one response takes at most."""
-    if config.judge.kind == "reward_model":
+    if config.judge.kind in ("random", "reward_model"):
         return 0
     # A pairwise judge compares every two responses in both orders: a prompt's n with n - 1 others.
     asked = config.candidates.n - 1 if config.judge.kind == "pairwise" else 1
@@ -78,15 +81,29 @@ class _Measured:
 
     def __init__(self, config: SelfRewardingConfig) -> None:
         self._config = config
-        self._prompts = len(read_prompts(config.evaluation.prompts))
+        asked = config.evaluation
+        reported = read_prompts(asked.prompts)
+        self._prompts = len(reported)
+        self._validation = len(not_reported(read_prompts(asked.validation), reported).rows)
+        self._rated = len(read_rated(asked.judging, config.seed))
         self._line: list[str] = []
 
     def arm(self, name: str) -> Iterator[Line]:
         yield from self._answers(name)
         yield from self._compared(name, self._line)
         self._line.append(name)
-        if self._config.evaluation.judging:
-            yield f"{name}-judging", "judge held-out responses of known worth", 0, 0
+        if self._rated:
+            said = self._rated * _verdict(self._config)
+            yield f"{name}-judging", f"judge {self._rated} responses of known worth", said, 0
+
+    def gate(self, number: int) -> Iterator[Line]:
+        """The child of a round against its parent; early stopping tries further ones on the way."""
+        if not self._validation:
+            return
+        ask, name = self._config.evaluation, f"m{number + 1}"
+        drawn = self._validation * ask.draws
+        said = 2 * drawn * (ask.max_tokens + _verdict(self._config))
+        yield f"{name}-validation", f"compare with M{number} on {self._validation} prompts", said, 0
 
     def control(self, name: str, start: str) -> Iterator[Line]:
         yield from self._answers(name)
@@ -107,4 +124,6 @@ class _Measured:
                 yield f"{name}-against-{other}", "compare them", 2 * self._said(ask.judge), 0
 
     def _said(self, judge: JudgeConfig) -> int:
+        if judge.kind in ("random", "reward_model"):
+            return 0
         return self._prompts * self._config.evaluation.draws * judge.votes * judge.max_tokens
