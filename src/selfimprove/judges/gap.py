@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
+from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, unrendered
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import EngineError
 from selfimprove.files import read_json
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.shortening import inside
 from selfimprove.types import Message, ModelRef
 
 if TYPE_CHECKING:
@@ -160,19 +162,19 @@ class RewardScorer:
 
     def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]:
         """Return R_P(x, y) of each response; None where it does not fit."""
-        return self._model.read(
-            [(as_asked(x, chat=self._chat), y) for x, y in zip(prompts, responses, strict=True)]
+        found = self._model.read(
+            [[(as_asked(x, chat=self._chat), y)] for x, y in zip(prompts, responses, strict=True)]
         )
+        return [score for (score,) in found]
 
     def differences(
         self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
     ) -> list[float | None]:
         """Return R_P(x, y) - R_P(x, y_ref); None where one of the two does not fit."""
-        scores = self.told([*prompts, *prompts], [*candidates, *references])
-        ours, theirs = scores[: len(prompts)], scores[len(prompts) :]
-        return [
-            None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)
-        ]
+        asked = [as_asked(x, chat=self._chat) for x in prompts]
+        both = zip(asked, candidates, references, strict=True)
+        found = self._model.read([[(x, y), (x, y_ref)] for x, y, y_ref in both])
+        return [None if ours is None or theirs is None else ours - theirs for ours, theirs in found]
 
 
 @final
@@ -218,13 +220,15 @@ def _gap_reader(path: Path, model: ScalarModel) -> _Reader:
             f"{path} is no gap reward model: train one, or take the difference of plain rewards"
         )
     chat, template = model.settings["chat"], ImprovementTemplate(**model.settings["template"])
+    within = inside(partial(unrendered, template), partial(rendered, template))
 
     def told(
         prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
     ) -> list[float | None]:
         asked = (rendered(template, x, y) for x, y in zip(prompts, references, strict=True))
         shown = [as_asked(turns, chat=chat) for turns in asked]
-        return model.read(list(zip(shown, candidates, strict=True)))
+        found = model.read([[said] for said in zip(shown, candidates, strict=True)], within)
+        return [score for (score,) in found]
 
     return told
 

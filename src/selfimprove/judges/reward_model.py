@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from selfimprove.errors import EngineError
-from selfimprove.judges.judge_prompts import control_tokens, without_control_tokens
 from selfimprove.rows import Batch
+from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.own_words import parted
-from selfimprove.types import ModelRef, Response, Verdict
+from selfimprove.types import Message, ModelRef, Response, Verdict
 from selfimprove.weights import weights_digest
 
 __all__ = ["Layout", "reward_verdicts"]
@@ -74,8 +74,7 @@ class _Classifier:
 
     model: Any
     tokenizer: Any
-    control: tuple[str, ...]
-    """Special tokens: what is judged holds none of them, so it cannot end its own turn."""
+    encoder: Encoder
     layout: Layout
     context: int
     identity: Mapping[str, str]
@@ -83,16 +82,12 @@ class _Classifier:
 
     def row(self, response: Response) -> _Row:
         """Return the tokens of prompt and response, without its reasoning."""
-        given = (response.prompt, parted(response.text).response)
-        prompt, text = (without_control_tokens(said, self.control) for said in given)
+        prompt, text = response.prompt, parted(response.text).response
         if self.layout == "chat":
-            turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
-            whole = self.tokenizer.apply_chat_template(turns, tokenize=False)
-            return _Row(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
+            return _Row(*self.encoder.conversations([((Message("user", prompt),), text)]))
         if self.layout == "text":
-            return _Row(self.tokenizer(f"{prompt}\n\n{text}")["input_ids"])
-        pair = self.tokenizer(prompt, text)
-        return _Row(pair["input_ids"], pair.get("token_type_ids"))
+            return _Row(*self.encoder.whole_texts([f"{prompt}\n\n{text}"]))
+        return _Row(*self.encoder.pair(prompt, text))
 
     def scores(self, rows: Sequence[_Row]) -> list[float]:
         """Score rows in batches of like length."""
@@ -171,7 +166,8 @@ def _load(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Classif
     if layout == "pair":
         limit = min(limit, longest)  # RoBERTa has two more positions than it can read
     told = {"engine": "reward model", "layout": layout, **made_by(model, weights_digest(folder))}
-    return _Classifier(model, tokenizer, control_tokens(folder), layout, limit, told)
+    encoder = encoder_of(tokenizer, engine.chat_template_kwargs)
+    return _Classifier(model, tokenizer, encoder, layout, limit, told)
 
 
 def _model(folder: Path, engine: EngineConfig) -> Any:  # noqa: ANN401

@@ -40,12 +40,13 @@ from selfimprove.judges.ballots import VotedQuestion, vote_each
 from selfimprove.methods import lmsi_low_resource as low_resource
 from selfimprove.models import locate
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
 
 __all__ = ["LmsiConfig", "run"]
@@ -219,7 +220,7 @@ def _learn(
 ) -> tuple[Rows[TrainingRow], ModelRef]:
     examples = steps.rows(f"{name}-examples", mixed_formats, *material, config.formats, config.seed)
     student = steps.train(f"{name}-model", fine_tune, start, examples, config.sft,
-                          config.engine.chat, config.seed)  # fmt: skip
+                          config.engine.layout, config.seed)  # fmt: skip
     return examples, student
 
 
@@ -353,7 +354,7 @@ def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wan
     base: ModelRef,
     rows: Sequence[TrainingRow],
     config: SftConfig,
-    chat: bool,
+    layout: PromptLayout,
     seed: int,
     *,
     out: Path,
@@ -362,8 +363,9 @@ def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wan
     """Fine-tune on the rows; the loss is taken on the completions alone."""
     examples = [
         Example((Message("user", r.prompt),), r.completion.strip())
-        if chat
+        if layout.chat
         else Example(r.prompt, r.completion)
         for r in rows
     ]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
+                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip

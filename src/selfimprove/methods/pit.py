@@ -24,13 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from selfimprove.config import Config
-from selfimprove.data.improvement_prompts import improvement_template, rendered
+from selfimprove.data.improvement_prompts import improvement_template, rendered, unrendered
 from selfimprove.data.preferences import Preference, of_fold, read_preferences, three_folds
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.pit_board import ImprovementsConfig
@@ -43,8 +44,9 @@ from selfimprove.methods.pit_tasks import Task
 from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import as_asked
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig
 from selfimprove.sampling.responses import answer
+from selfimprove.sampling.shortening import inside
 from selfimprove.store import Run
 from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.gap_reward import train_gap_reward
@@ -56,6 +58,7 @@ from selfimprove.training.policy_gradient import (
 )
 from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
 from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, ModelRef, Prompt
 
 __all__ = ["PitConfig", "run"]
@@ -153,15 +156,15 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     )
     measured_on = held_out(config, steps, told, folds)
     # Supervised: M_P imitates y_w, M_PIT turns y_l into y_w.
-    m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, config.engine.chat,
+    m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, config.engine.layout,
                       config.seed)  # fmt: skip
     m_pit = steps.train("pit-sft", imitate_improvement, base, sft_fold, config.sft,
-                        config.engine.chat, config.template, config.seed)  # fmt: skip
+                        config.engine.layout, config.template, config.seed)  # fmt: skip
     # Reward models: R_P of a response, R_PIT of the gap between two (Eq. 1-2).
     r_p = steps.train("reward-model", learn_reward, base, reward_fold, config.reward,
-                      config.engine.chat, config.seed)  # fmt: skip
+                      config.engine.layout, config.seed)  # fmt: skip
     r_pit = steps.train("gap-reward-model", learn_gaps, base, reward_fold, config.reward,
-                        config.engine.chat, config.template, config.seed)  # fmt: skip
+                        config.engine.layout, config.template, config.seed)  # fmt: skip
     # Reinforcement learning: M_P by R_P (Eq. 3), then M_PIT by the gap in two rounds (Eq. 4-5).
     rl_prompts = steps.rows("rl-prompts", pit_tasks.from_prompts, rl_fold)
     m_p_rl = reinforce(config, steps, "policy-rl", m_p, m_p, r_p, rl_prompts, config.policy_rl)
@@ -186,7 +189,7 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
 def preferences_that_fit(config: PitConfig, steps: Run, base: ModelRef) -> Rows[Preference]:
     """Read the preferences; those that do not fit the windows are left out, and counted."""
     told = steps.rows("preferences-read", read_preferences, config.preferences, config.seed)
-    return steps.rows("preferences", pit_tasks.fitting, told, base, config.engine.chat,
+    return steps.rows("preferences", pit_tasks.fitting, told, base, config.engine.layout,
                       config.max_prompt_tokens, config.max_response_tokens)  # fmt: skip
 
 
@@ -286,22 +289,23 @@ def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants
     base: ModelRef,
     preferences: Sequence[Preference],
     config: SftConfig,
-    chat: bool,
+    layout: PromptLayout,
     seed: int,
     *,
     out: Path,
     checkpoints: Path,
 ) -> Trained:
     """Train M_P: log p(y_w | x)."""
-    examples = [Example(as_asked(p.prompt, chat=chat), p.chosen) for p in preferences]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+    examples = [Example(as_asked(p.prompt, chat=layout.chat), p.chosen) for p in preferences]
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
+                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
 
 
 def imitate_improvement(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
     base: ModelRef,
     preferences: Sequence[Preference],
     config: SftConfig,
-    chat: bool,
+    layout: PromptLayout,
     template: str,
     seed: int,
     *,
@@ -311,17 +315,19 @@ def imitate_improvement(  # noqa: PLR0913  the inputs of the step, and where the
     """Train M_PIT: log p(y_w | x, y_l)."""
     words = improvement_template(template)
     examples = [
-        Example(as_asked(rendered(words, p.prompt, p.rejected), chat=chat), p.chosen)
+        Example(as_asked(rendered(words, p.prompt, p.rejected), chat=layout.chat), p.chosen)
         for p in preferences
     ]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+    within = inside(partial(unrendered, words), partial(rendered, words))
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
+                     shown=Shown(layout.chat_template_kwargs, within))  # fmt: skip
 
 
 def learn_reward(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
     base: ModelRef,
     preferences: Sequence[Preference],
     config: RewardConfig,
-    chat: bool,
+    layout: PromptLayout,
     seed: int,
     *,
     out: Path,
@@ -329,14 +335,15 @@ def learn_reward(  # noqa: PLR0913  the inputs of the step, and where the store 
 ) -> TrainedReward:
     """Train R_P."""
     return train_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
-                        seed=seed, chat=chat)  # fmt: skip
+                        seed=seed, chat=layout.chat,
+                        chat_template_kwargs=layout.chat_template_kwargs)  # fmt: skip
 
 
 def learn_gaps(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
     base: ModelRef,
     preferences: Sequence[Preference],
     config: RewardConfig,
-    chat: bool,
+    layout: PromptLayout,
     template: str,
     seed: int,
     *,
@@ -345,4 +352,5 @@ def learn_gaps(  # noqa: PLR0913  the inputs of the step, and where the store wa
 ) -> TrainedReward:
     """Train R_PIT (Eq. 1-2)."""
     return train_gap_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
-                            seed=seed, chat=chat, template=improvement_template(template))  # fmt: skip
+                            seed=seed, chat=layout.chat, template=improvement_template(template),
+                            chat_template_kwargs=layout.chat_template_kwargs)  # fmt: skip

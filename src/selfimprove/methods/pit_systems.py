@@ -82,7 +82,7 @@ def held_out(
     """
     told = held_out_preferences(config.evaluation, steps, preferences, folds, config.seed)
     fit = steps.rows("held-out-preferences", pit_tasks.fitting, told, locate(config.model),
-                     config.engine.chat, config.max_prompt_tokens,
+                     config.engine.layout, config.max_prompt_tokens,
                      config.max_response_tokens)  # fmt: skip
     if not fit:
         raise DataError(

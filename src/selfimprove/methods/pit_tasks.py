@@ -12,6 +12,7 @@ from selfimprove.errors import EngineError
 from selfimprove.methods.pit_inference import Conversation
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.sampling.conversation import in_words
+from selfimprove.sampling.engine import PromptLayout
 from selfimprove.seeds import rng
 from selfimprove.types import Message, ModelRef, Request, Response
 
@@ -34,7 +35,7 @@ class Task:
 def fitting(
     preferences: Sequence[Preference],
     model: ModelRef,
-    chat: bool,
+    layout: PromptLayout,
     max_prompt: int,
     max_response: int,
 ) -> Filtered[Preference]:
@@ -44,16 +45,17 @@ def fitting(
         EngineError: the model has no tokenizer.
     """
     from selfimprove.sampling.conversation import as_asked
+    from selfimprove.sampling.encoder import encoder_of
     from selfimprove.sampling.loading import load_tokenizer
     from selfimprove.sampling.prompts import encode
     from selfimprove.types import Prompt
 
-    tokenizer = load_tokenizer(Path(model.path))
-    asked = [Prompt(p.id, as_asked(p.prompt, chat=chat)) for p in preferences]
-    read = [len(e.ids) for e in encode(asked, tokenizer)] if asked else []
+    tokenizer, variables = load_tokenizer(Path(model.path)), layout.chat_template_kwargs
+    asked = [Prompt(p.id, as_asked(p.prompt, chat=layout.chat)) for p in preferences]
+    read = [len(e.ids) for e in encode(asked, tokenizer, variables)] if asked else []
     both = [text for p in preferences for text in (p.chosen, p.rejected)]
     # The mark that ends a response is sampled too.
-    said = [len(row) + 1 for row in tokenizer(both, add_special_tokens=False)["input_ids"]]
+    said = [len(row) + 1 for row in encoder_of(tokenizer).texts(both)]
     kept, long_prompts, long_responses = [], 0, 0
     for number, p in enumerate(preferences):
         longer = max(said[2 * number : 2 * number + 2]) > max_response

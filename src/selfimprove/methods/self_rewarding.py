@@ -48,12 +48,13 @@ from selfimprove.methods.self_rewarding_pairs import (
 from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
 from selfimprove.models import locate
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig
 from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
 from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.tokens import Shown
 from selfimprove.types import Demonstration, Example, ModelRef, Pair, Response, UserPrompt, Verdict
 from selfimprove.weights import weights_digest
 
@@ -167,10 +168,10 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
 
     # M0 -> M1: learn to follow instructions, and to judge (Sec. 2.1, 2.3).
     ift = steps.rows("ift", read_demonstrations, config.seeds.ift, config.seed)
-    sft = steps.train("sft-model", imitate, base, ift, (), config.sft, config.engine.chat,
+    sft = steps.train("sft-model", imitate, base, ift, (), config.sft, config.engine.layout,
                       config.seed)  # fmt: skip
     eft = judging_examples(config, steps, sft)
-    m1 = steps.train("m1-model", imitate, base, ift, eft, config.sft, config.engine.chat,
+    m1 = steps.train("m1-model", imitate, base, ift, eft, config.sft, config.engine.layout,
                      config.seed)  # fmt: skip
     board.measure("sft", sft, "baseline", parent=base, data=ift)
     board.measure("m1", m1, "base", parent=base, data=eft)
@@ -285,12 +286,12 @@ def learn(
     """Train the next model on the pairs; or, as an ablation, on the perfect responses alone."""
     if config.learn == "dpo":
         return steps.train(f"{name}-model", prefer, model, made.pairs, config.dpo,
-                           config.engine.chat, config.seed)  # fmt: skip
+                           config.engine.layout, config.seed)  # fmt: skip
     perfect = steps.rows(f"{name}-perfect", perfect_responses, made.candidates, made.verdicts,
                          judge_prompt(config.judge.prompt).highest)  # fmt: skip
     ift, eft = seeds
     return steps.train(f"{name}-model", imitate, locate(config.model), ift, (*eft, *perfect),
-                       config.sft, config.engine.chat, config.seed)  # fmt: skip
+                       config.sft, config.engine.layout, config.seed)  # fmt: skip
 
 
 def tried(name: str, last: ModelRef) -> list[tuple[str, ModelRef]]:
@@ -327,22 +328,23 @@ def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants
     ift: Sequence[Demonstration],
     eft: Sequence[Demonstration],
     config: SftConfig,
-    chat: bool,
+    layout: PromptLayout,
     seed: int,
     *,
     out: Path,
     checkpoints: Path,
 ) -> Trained:
     """Fine-tune on demonstrations; the loss is taken on the responses alone."""
-    examples = [Example(as_content(d.prompt, chat=chat), d.response) for d in (*ift, *eft)]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+    examples = [Example(as_content(d.prompt, chat=layout.chat), d.response) for d in (*ift, *eft)]
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
+                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
 
 
 def prefer(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
     policy: ModelRef,
     pairs: Sequence[ScoredPair],
     config: DpoConfig,
-    chat: bool,
+    layout: PromptLayout,
     seed: int,
     *,
     out: Path,
@@ -350,7 +352,8 @@ def prefer(  # noqa: PLR0913  the inputs of the step, and where the store wants 
 ) -> TrainedDpo:
     """Train by DPO from M_t, with M_t as the reference (Sec. 2.3)."""
     told = [
-        Pair(as_content(p.prompt, chat=chat), p.chosen, p.rejected, p.rejected_finished)
+        Pair(as_content(p.prompt, chat=layout.chat), p.chosen, p.rejected, p.rejected_finished)
         for p in pairs
     ]
-    return train_dpo(Path(policy.path), told, config, out=out, checkpoints=checkpoints, seed=seed)
+    return train_dpo(Path(policy.path), told, config, out=out, checkpoints=checkpoints, seed=seed,
+                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip

@@ -9,7 +9,7 @@ from them must know.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Final, final
@@ -29,7 +29,13 @@ _ALLOWS: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 class AdapterServer:
     """A server that holds a policy's base and its newest adapter."""
 
-    def __init__(self, base: Path, tokenizer: Any, config: ServerConfig) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        base: Path,
+        tokenizer: Any,  # noqa: ANN401
+        config: ServerConfig,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         """Reach the server, or start it on the base.
 
         Raises:
@@ -38,6 +44,7 @@ class AdapterServer:
         os.environ.setdefault(_ALLOWS, "True")  # inherited by a server that is started here
         self._server = ServerEngine(base, config)
         self._tokenizer = tokenizer
+        self._chat_template_kwargs = chat_template_kwargs
         self._pool = ThreadPoolExecutor(config.concurrency)
         self.adapter: str | None = None
         """The name of the adapter that is drawn from."""
@@ -72,7 +79,7 @@ class AdapterServer:
         name = self.adapter or ""
         waiting = [
             self._pool.submit(self._server.draw_tokens, p, i, sampling, model=name, seed=seed)
-            for p in encode(prompts, self._tokenizer)
+            for p in encode(prompts, self._tokenizer, self._chat_template_kwargs)
             for i in range(sampling.n)
         ]
         try:

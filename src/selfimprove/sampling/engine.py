@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from pydantic import (
     Field,
@@ -17,7 +17,15 @@ from selfimprove.config import IDENTITY, Config
 from selfimprove.sampling.own_words import spoken
 from selfimprove.types import Draw, Prompt
 
-__all__ = ["Engine", "EngineConfig", "Sampler", "SamplingConfig", "ServerConfig", "draw_in_order"]
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "PromptLayout",
+    "Sampler",
+    "SamplingConfig",
+    "ServerConfig",
+    "draw_in_order",
+]
 
 
 class SamplingConfig(Config):
@@ -79,6 +87,22 @@ class ServerConfig(Config):
         return self
 
 
+class PromptLayout(Config):
+    """How conversations are laid out for a model, wherever it reads them."""
+
+    chat: bool
+    """By its chat template; otherwise as plain text."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template."""
+
+
+# What the conversation and its end look like is said by whoever asks, not by a recipe.
+_NOT_OF_THE_TEMPLATE: Final = frozenset(
+    {"messages", "conversation", "chat_template", "tokenize", "add_generation_prompt",
+     "continue_final_message", "return_dict", "return_tensors", "max_length", "truncation", "padding"}
+)  # fmt: skip
+
+
 class EngineConfig(Config):
     """Which engine samples, and within what bounds."""
 
@@ -93,7 +117,10 @@ class EngineConfig(Config):
     """Of the arithmetic, however the weights are stored; auto: bfloat16 where the GPU has it, and on a
     CPU that multiplies it itself, from a hidden size of 256; else float32. `doctor` tells."""
     chat: bool = False
-    """Put plain prompts into a user turn of the model's chat template (instruct models)."""
+    """Lay prompts out by the model's chat template (instruct models); otherwise as plain text."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template, in sampling, training and judging alike, e.g.
+    {enable_thinking: false} for a template that would open a reasoning block."""
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Cache entries (rows x length) held at once; halved by itself when memory runs out."""
     threads: int | None = Field(default=None, ge=1)
@@ -108,6 +135,20 @@ class EngineConfig(Config):
         if info.context == IDENTITY:
             del tree["threads"]
         return tree
+
+    @property
+    def layout(self) -> PromptLayout:
+        """How prompts are laid out: what a training must share with the engine."""
+        return PromptLayout(chat=self.chat, chat_template_kwargs=self.chat_template_kwargs)
+
+    @model_validator(mode="after")
+    def _leaves_the_conversation_alone(self) -> Self:
+        taken = sorted(_NOT_OF_THE_TEMPLATE & set(self.chat_template_kwargs))
+        if taken:
+            raise ValueError(
+                f"engine.chat_template_kwargs: {', '.join(taken)} is no variable of a chat template"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_its_server(self) -> Self:

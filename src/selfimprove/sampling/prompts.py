@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.encoder import encoder_of
 from selfimprove.types import Prompt
 
 __all__ = ["Cohort", "Encoded", "check_fit", "check_keys", "cohorts", "encode"]
@@ -42,43 +43,22 @@ def check_keys(prompts: Sequence[Prompt]) -> None:
         raise EngineError(f"{count} prompts have the key {key!r}; keys must differ within a call")
 
 
-def encode(prompts: Sequence[Prompt], tokenizer: Any) -> list[Encoded]:  # noqa: ANN401
+def encode(
+    prompts: Sequence[Prompt],
+    tokenizer: Any,  # noqa: ANN401
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> list[Encoded]:
     """Tokenise prompts: text with the tokenizer's special tokens, turns by its chat template.
 
     Raises:
-        EngineError: turns without a chat template, or a prompt of no tokens.
+        EngineError: turns that the chat template does not take, turns without one, or a prompt of
+            no tokens.
     """
-    texts = [_rendered(p, tokenizer) for p in prompts]
-    ids: list[list[int]] = [[] for _ in prompts]
-    for chat in (False, True):
-        places = [i for i, p in enumerate(prompts) if (not isinstance(p.content, str)) == chat]
-        if places:
-            # A chat template writes its own special tokens; the tokenizer would double them.
-            batch = tokenizer([texts[i] for i in places], add_special_tokens=not chat)
-            for i, row in zip(places, batch["input_ids"], strict=True):
-                ids[i] = _bos_once(row, tokenizer.bos_token_id)
-    for prompt, row in zip(prompts, ids, strict=True):
+    rows = encoder_of(tokenizer, chat_template_kwargs).prompts([p.content for p in prompts])
+    for prompt, row in zip(prompts, rows, strict=True):
         if not row:
             raise EngineError(f"prompt {prompt.key!r} is empty: there is nothing to continue")
-    return [Encoded(p.key, tuple(row)) for p, row in zip(prompts, ids, strict=True)]
-
-
-def _rendered(prompt: Prompt, tokenizer: Any) -> str:  # noqa: ANN401
-    if isinstance(prompt.content, str):
-        return prompt.content
-    if not tokenizer.chat_template:
-        raise EngineError(
-            f"prompt {prompt.key!r} holds turns, but the model has no chat template: "
-            "give plain text, or a model that was tuned for chat"
-        )
-    turns = [{"role": m.role, "content": m.content} for m in prompt.content]
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return text
-
-
-def _bos_once(ids: list[int], bos: int | None) -> list[int]:
-    """Text that already begins with the written-out BOS would get a second one."""
-    return ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids
+    return [Encoded(p.key, tuple(row)) for p, row in zip(prompts, rows, strict=True)]
 
 
 def check_fit(prompts: Sequence[Encoded], max_tokens: int, limit: int | None) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from selfimprove.rows import Batch
-from selfimprove.sampling.conversation import as_asked
+from selfimprove.sampling.conversation import Asked, as_asked
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.own_words import own_words
@@ -25,9 +25,9 @@ from selfimprove.types import (
 __all__ = ["answer", "as_content", "asked", "respond"]
 
 
-def as_content(text: str, *, chat: bool) -> str | tuple[Message, ...]:
-    """Return a user's words as models get them: a turn of the chat template, or plain text."""
-    return (Message("user", text),) if chat else text
+def as_content(text: str, *, chat: bool) -> Asked:
+    """Return a user's words as models get them: a turn, for the chat template or in plain text."""
+    return as_asked((Message("user", text),), chat=chat)
 
 
 def asked(key: str, text: str, *, chat: bool) -> Prompt:

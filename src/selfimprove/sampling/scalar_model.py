@@ -1,6 +1,6 @@
 """One number read off a conversation: a classifier with one logit, at its true last token.
 
-How a reply is turned into tokens is written here once, for training and for scoring.
+Training and scoring turn a reply into tokens by the same functions.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.arithmetic import arithmetic_of, width_of
+from selfimprove.sampling.conversation import Spoken
+from selfimprove.sampling.encoder import encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.loading import (
     _quiet,
@@ -22,6 +24,7 @@ from selfimprove.sampling.loading import (
     made_by,
     pick_device,
 )
+from selfimprove.sampling.shortening import Fitted, Shorten, fitted, oldest_first
 from selfimprove.sampling.threads import use_threads
 from selfimprove.sampling.token_tree import (
     Tree,
@@ -31,78 +34,46 @@ from selfimprove.sampling.token_tree import (
     may_branch,
     neighbours,
 )
-from selfimprove.types import Message
 from selfimprove.weights import weights_digest
 
-__all__ = ["ScalarModel", "Spoken", "fitting", "load_scalar_model", "padded", "padding_token",
-           "tokenised"]  # fmt: skip
-
-Spoken: TypeAlias = tuple[str | tuple[Message, ...], str]
-"""What was asked, as plain text or as turns, and the reply whose end the number is read at."""
+__all__ = ["ScalarModel", "fitting", "load_scalar_model", "padded", "padding_token", "tokenised"]
 
 _CPU_TOKENS: Final = 1_024
 _GPU_TOKENS: Final = 65_536
 
 
-def tokenised(replies: Sequence[Spoken], tokenizer: Any) -> list[list[int]]:  # noqa: ANN401
+def tokenised(
+    replies: Sequence[Spoken],
+    tokenizer: Any,  # noqa: ANN401
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> list[list[int]]:
     """Return the tokens of each conversation, the mark that ends the reply among them.
 
-    Special tokens that stand in a text are broken by a space: no reply can end its own turn.
-
     Raises:
-        EngineError: turns without a chat template.
+        EngineError: turns that the chat template does not take, or no chat template.
     """
-    texts = [_text(asked, reply, tokenizer) for asked, reply in replies]
-    rows: list[list[int]] = [[] for _ in replies]
-    for chat in (False, True):
-        places = [i for i, (asked, _) in enumerate(replies) if (not isinstance(asked, str)) == chat]
-        if places:
-            found = tokenizer([texts[i] for i in places], add_special_tokens=not chat)["input_ids"]
-            for i, row in zip(places, found, strict=True):
-                rows[i] = row if chat else _ended(row, tokenizer.eos_token_id)
-    return rows
-
-
-def _text(asked: str | tuple[Message, ...], reply: str, tokenizer: Any) -> str:  # noqa: ANN401
-    if isinstance(asked, str):
-        return _harmless(asked, tokenizer) + _harmless(reply, tokenizer)
-    if not tokenizer.chat_template:
-        raise EngineError(
-            "the prompts hold turns, but the model has no chat template: give plain text "
-            "(engine.chat=false), or a model that was tuned for chat"
-        )
-    turns = [{"role": m.role, "content": _harmless(m.content, tokenizer)} for m in asked]
-    turns.append({"role": "assistant", "content": _harmless(reply, tokenizer)})
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False)
-    return text
-
-
-def _harmless(text: str, tokenizer: Any) -> str:  # noqa: ANN401
-    for token in tokenizer.all_special_tokens:
-        if token in text:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
-
-
-def _ended(row: list[int], eos: int | None) -> list[int]:
-    """A plain reply has no mark of a template at its end; without one a cut reply looks whole."""
-    return row if eos is None or row[-1:] == [eos] else [*row, eos]
+    return encoder_of(tokenizer, chat_template_kwargs).conversations(replies)
 
 
 def fitting(
-    rows: Sequence[Sequence[int]],
-    replies: Sequence[Spoken],
+    groups: Sequence[Sequence[Spoken]],
     tokenizer: Any,  # noqa: ANN401
     limit: int,
-) -> list[tuple[int, ...] | None]:
-    """Cut the beginning of rows above `limit` tokens; None where not even the reply fits."""
-    fit: list[tuple[int, ...] | None] = []
-    for row, (_, reply) in zip(rows, replies, strict=True):
-        whole = len(row) <= limit
-        # One token before the reply and one behind it are the least that it stands between.
-        alone = 0 if whole else len(tokenizer(reply, add_special_tokens=False)["input_ids"]) + 2
-        fit.append(tuple(row[-limit:]) if alone <= limit else None)
-    return fit
+    shorten: Shorten = oldest_first,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> Fitted[tuple[int, ...]]:
+    """Tokenise groups of replies; above `limit` tokens what was asked is shortened, alike in a group.
+
+    Raises:
+        EngineError: turns that the chat template does not take, or no chat template.
+    """
+    return fitted(
+        groups,
+        lambda _, said: [tuple(r) for r in tokenised(said, tokenizer, chat_template_kwargs)],
+        len,
+        limit,
+        shorten,
+    )
 
 
 def padding_token(tokenizer: Any, ends: set[int]) -> int:  # noqa: ANN401
@@ -136,12 +107,17 @@ class ScalarModel:
         found: dict[str, Any] = getattr(self.model.config, "selfimprove", None) or {}
         return found
 
-    def read(self, replies: Sequence[Spoken]) -> list[float | None]:
-        """Return the number of each reply; None where the reply does not fit into the context."""
-        rows = tokenised(replies, self.tokenizer)
-        fit = fitting(rows, replies, self.tokenizer, self.context)
-        told = iter(self.scores([row for row in fit if row is not None]))
-        return [None if row is None else next(told) for row in fit]
+    def read(
+        self, groups: Sequence[Sequence[Spoken]], shorten: Shorten = oldest_first
+    ) -> list[list[float | None]]:
+        """Return the number of each reply; None in a group that does not fit into the context."""
+        variables = self.settings.get("chat_template_kwargs")
+        found = fitting(groups, self.tokenizer, self.context, shorten, variables).groups
+        told = iter(self.scores([row for group in found for row in group or ()]))
+        return [
+            [next(told) for _ in rows] if rows is not None else [None for _ in group]
+            for group, rows in zip(groups, found, strict=True)
+        ]
 
     @torch.inference_mode()
     def scores(self, rows: Sequence[Sequence[int]]) -> list[float]:

@@ -14,6 +14,7 @@ import torch
 from selfimprove.errors import EngineError
 from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.cascade import CascadeLanes
+from selfimprove.sampling.encoder import encoder_of
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
@@ -83,6 +84,7 @@ class TorchEngine:
     def _set_up(self, model: Any, tokenizer: Any, config: EngineConfig, weights: str) -> None:  # noqa: ANN401
         self._model = model
         self._tokenizer = tokenizer
+        self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._budget = config.max_batch_tokens
         self._reach = cascade_reach(self._model, context_length(self._model))
@@ -108,7 +110,7 @@ class TorchEngine:
             EngineError: a prompt does not fit the model's context, or two prompts share a key.
         """
         check_keys(prompts)
-        encoded = encode(prompts, self._tokenizer)
+        encoded = encode(prompts, self._tokenizer, self._chat_template_kwargs)
         check_fit(encoded, sampling.max_tokens, context_length(self._model))
         device = self._model.device
         rules = Rules(
@@ -178,8 +180,9 @@ class TorchEngine:
         Raises:
             EngineError: a prompt and its continuation do not fit the model's context.
         """
-        heads = encode([prompt for prompt, _ in pairs], self._tokenizer)
-        tails = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for _, text in pairs]
+        asked = [prompt for prompt, _ in pairs]
+        heads = encode(asked, self._tokenizer, self._chat_template_kwargs)
+        tails = encoder_of(self._tokenizer).texts([text for _, text in pairs])
         limit = context_length(self._model)
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)

@@ -11,7 +11,9 @@ from typing import Any, TypeAlias, final
 import torch
 from transformers import Trainer
 
-from selfimprove.sampling.scalar_model import Spoken, padded
+from selfimprove.sampling.conversation import Spoken
+from selfimprove.sampling.scalar_model import padded
+from selfimprove.sampling.shortening import Shorten, oldest_first
 from selfimprove.sampling.token_tree import grown, laid_out, leaf_scores
 from selfimprove.training.processes import mean_of_everyone
 
@@ -33,6 +35,8 @@ class Comparisons:
     """The column that must have the highest score."""
     worse: int
     """The column that must have the lowest score."""
+    shorten: Shorten = oldest_first
+    """What goes first where a prompt is too long."""
 
 
 @final

@@ -46,15 +46,21 @@ def policy_sampler(
             "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
             "engine draws"
         )
-    return _Served(model, _one_server(base, tokenizer, engine.server), scratch)
+    return _Served(model, _one_server(base, tokenizer, engine, engine.server), scratch)
 
 
-def _one_server(base: Path, tokenizer: Any, config: ServerConfig) -> AdapterServer:  # noqa: ANN401
+def _one_server(
+    base: Path,
+    tokenizer: Any,  # noqa: ANN401
+    engine: EngineConfig,
+    config: ServerConfig,
+) -> AdapterServer:
     """Start the server in the first process; the others reach it by its address."""
-    started = AdapterServer(base, tokenizer, config) if first_process() else None
+    variables = engine.chat_template_kwargs
+    started = AdapterServer(base, tokenizer, config, variables) if first_process() else None
     url = everyones([started.url if started else None])[0]
     there = config.model_copy(update={"command": (), "url": url})
-    return started or AdapterServer(base, tokenizer, there)
+    return started or AdapterServer(base, tokenizer, there, variables)
 
 
 @final

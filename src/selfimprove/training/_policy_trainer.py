@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final, NamedTuple, final
@@ -47,6 +47,7 @@ class Draws:
     config: PolicyGradientConfig
     max_tokens: int
     seed: int
+    chat_template_kwargs: Mapping[str, Any]
 
 
 class Rewarded(NamedTuple):
@@ -124,7 +125,8 @@ class PolicyTrainer(CompletionTrainer):
 
     def _rows(self, prompts: Sequence[Prompt], draws: Sequence[Draw]) -> list[TokenisedExample]:
         """Return draws behind their prompts, token by token as they were sampled."""
-        ids = {p.key: p.ids for p in encode(prompts, self.processing_class)}
+        variables = self._draws.chat_template_kwargs
+        ids = {p.key: p.ids for p in encode(prompts, self.processing_class, variables)}
         return [TokenisedExample((*ids[d.key], *d.tokens), d.prompt_tokens) for d in draws]
 
     def _told(self, keys: Sequence[str], draws: Sequence[Draw]) -> Rewarded:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.loading import load_tokenizer
-from selfimprove.sampling.scalar_model import (
-    Spoken,
-    fitting,
-    padding_token,
-    tokenised,
-)
+from selfimprove.sampling.scalar_model import fitting, padding_token
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.checkpoints import newest_readable
@@ -79,7 +74,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     started = time.monotonic()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     tokenizer = load_tokenizer(base)
-    rows, truncated = _rows(compared.replies, tokenizer, config.max_length)
+    rows, truncated = _rows(compared, tokenizer, config.max_length, settings)
     pad = padding_token(tokenizer, {row[-1] for comparison in rows for row in comparison})
     model, use = _load(base, config, seed), arithmetic(config, base)
     model.config.get_text_config().pad_token_id = pad
@@ -120,27 +115,30 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
 
 
 def _rows(
-    replies: Sequence[Sequence[Spoken]],
+    compared: Comparisons,
     tokenizer: Any,  # noqa: ANN401
     max_length: int,
+    settings: Mapping[str, Any],
 ) -> tuple[list[Rows], int]:
-    """Return the comparisons of which every row fits, and how many rows lost their beginning."""
-    if not replies:
+    """Return the comparisons of which every row fits, and how many lost some of their prompt."""
+    count = len(compared.replies)
+    if not count:
         raise TrainingError("there is no preference to train on: look at the funnels of the run")
-    flat = [reply for comparison in replies for reply in comparison]
-    found = tokenised(flat, tokenizer)
-    fit = iter(fitting(found, flat, tokenizer, max_length))
-    told = [tuple(next(fit) for _ in comparison) for comparison in replies]
-    rows = [tuple(r for r in row if r is not None) for row in told if None not in row]
+    variables = settings.get("chat_template_kwargs")
+    found = fitting(compared.replies, tokenizer, max_length, compared.shorten, variables)
+    rows = [rows for rows in found.groups if rows is not None]
     if not rows:
         raise TrainingError(
-            f"none of the {len(replies)} preferences fits into {max_length} tokens: raise "
-            "max_length of the reward model"
+            f"none of the {count} preferences fits into {max_length} tokens: raise max_length of the "
+            "reward model"
         )
-    if len(rows) < len(replies):
+    if len(rows) < count:
         _log.warning("%d of %d preferences left out: a response does not fit into %d tokens",
-                     len(replies) - len(rows), len(replies), max_length)  # fmt: skip
-    return rows, sum(len(row) > max_length for row in found)
+                     count - len(rows), count, max_length)  # fmt: skip
+    if found.shortened:
+        _log.warning("%d of %d preferences lost the oldest part of their prompt: it is longer than %d "
+                     "tokens", found.shortened, count, max_length)  # fmt: skip
+    return rows, found.shortened
 
 
 def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401

@@ -21,7 +21,7 @@ from pydantic import Field
 from selfimprove.config import fingerprint
 from selfimprove.errors import TrainingError
 from selfimprove.training.sft import Plan, SftConfig, in_order
-from selfimprove.training.tokens import tokenise_each
+from selfimprove.training.tokens import Shown, tokenise_groups
 from selfimprove.types import Example, Pair
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class TrainedDpo:
     tokens: int
     """Prompt and completion tokens of both responses, each time they were trained on."""
     truncated: int
-    """Rows whose prompt lost its beginning to `max_length`."""
+    """Pairs whose prompt lost its oldest turns or text to `max_length`, on both sides alike."""
     dropped: int
     """Pairs that were left out as a response does not fit into `max_length`."""
     first_loss: float
@@ -91,6 +91,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     seed: int,
     reference: Path | None = None,
     card: str = "",
+    shown: Shown | None = None,
 ) -> TrainedDpo:
     """Train the model of `policy` to prefer the chosen responses, and write it to `out`.
 
@@ -103,6 +104,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
         seed: of the order of the pairs, of adapters and dropout.
         reference: the folder of the reference model; None: `policy`.
         card: text for the model card.
+        shown: how prompts are shown; None: as by an engine that says nothing of it.
 
     Raises:
         TrainingError: no pair, a pair of two equal responses, none that fits into `max_length`, no
@@ -124,7 +126,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
 
     model, tokenizer, stop = model_folder.load(policy, config, seed)
     use = model_folder.arithmetic(config, policy)
-    rows, truncated = _rows(pairs, tokenizer, stop, config.max_length)
+    rows, truncated = _rows(pairs, tokenizer, stop, config.max_length, shown)
     order, steps = in_order(len(rows), config, seed, "dpo order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -182,21 +184,17 @@ def _rows(
     tokenizer: Any,  # noqa: ANN401
     stop: Sequence[int],
     max_length: int,
+    shown: Shown | None = None,
 ) -> tuple[list[PairRows], int]:
-    """Return the pairs of which both rows fit, and how many rows lost the beginning of the prompt."""
+    """Return the pairs of which both rows fit, and how many lost some of their prompt."""
     from selfimprove.training._preference_trainer import PairRows
 
     sides = [
-        Example(p.prompt, text, finished)
+        (Example(p.prompt, p.chosen), Example(p.prompt, p.rejected, p.rejected_finished))
         for p in pairs
-        for text, finished in ((p.chosen, True), (p.rejected, p.rejected_finished))
     ]
-    told, truncated = tokenise_each(sides, tokenizer, stop, max_length)
-    rows = [
-        PairRows(chosen, rejected)
-        for chosen, rejected in zip(told[::2], told[1::2], strict=True)
-        if chosen is not None and rejected is not None
-    ]
+    found = tokenise_groups(sides, tokenizer, stop, max_length, shown)
+    rows = [PairRows(*group) for group in found.groups if group is not None]
     if not rows:
         raise TrainingError(
             f"none of the {len(pairs)} pairs fits into {max_length} tokens: raise dpo.max_length"
@@ -204,7 +202,10 @@ def _rows(
     if len(rows) < len(pairs):
         _log.warning("%d of %d pairs left out: a response does not fit into %d tokens",
                      len(pairs) - len(rows), len(pairs), max_length)  # fmt: skip
-    return rows, truncated
+    if found.shortened:
+        _log.warning("%d of %d pairs lost the oldest part of their prompt: it is longer than %d tokens",
+                     found.shortened, len(pairs), max_length)  # fmt: skip
+    return rows, found.shortened
 
 
 def _reference(

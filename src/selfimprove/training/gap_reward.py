@@ -11,18 +11,18 @@ over preferences), how the input is laid out, nor how the head starts (at zero h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
+from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, unrendered
 from selfimprove.data.preferences import Preference
-from selfimprove.sampling.conversation import as_asked
+from selfimprove.sampling.conversation import Spoken, as_asked
+from selfimprove.sampling.shortening import inside
 from selfimprove.training.reward import RewardConfig, TrainedReward
-from selfimprove.types import Message
 
 __all__ = ["train_gap_reward"]
-
-_Spoken = tuple[str | tuple[Message, ...], str]
 
 
 def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template and a card, by name
@@ -35,6 +35,7 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
     seed: int,
     chat: bool,
     template: ImprovementTemplate,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     card: str = "",
 ) -> TrainedReward:
     """Train R_PIT(x, y, y_ref) from the model of `base` and write it to `out`.
@@ -48,6 +49,7 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
         seed: of the order of the preferences, of adapters and dropout.
         chat: prompts go through the chat template; otherwise they are laid out as plain text.
         template: how a response is shown that is to be improved; kept with the model.
+        chat_template_kwargs: variables of the chat template.
         card: text for the model card.
 
     Raises:
@@ -60,8 +62,16 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
     from selfimprove.training.gap_loss import gap_loss
 
     replies = [_four(preference, template, chat=chat) for preference in preferences]
-    told = Comparisons(replies, lambda gaps: gap_loss(*gaps.unbind(1)), better=0, worse=3)
-    settings = {"reads": "gap", "chat": chat, "template": template.model_dump()}
+    within = inside(partial(unrendered, template), partial(rendered, template))
+    told = Comparisons(
+        replies, lambda gaps: gap_loss(*gaps.unbind(1)), better=0, worse=3, shorten=within
+    )
+    settings = {
+        "reads": "gap",
+        "chat": chat,
+        "chat_template_kwargs": dict(chat_template_kwargs or {}),
+        "template": template.model_dump(),
+    }
     return train_head(
         base,
         told,
@@ -74,7 +84,7 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
     )
 
 
-def _four(told: Preference, template: ImprovementTemplate, *, chat: bool) -> list[_Spoken]:
+def _four(told: Preference, template: ImprovementTemplate, *, chat: bool) -> list[Spoken]:
     """Return the replies of wl, ww, ll and lw: candidate, then reference."""
     over_chosen, over_rejected = (
         as_asked(rendered(template, told.prompt, reference), chat=chat)

@@ -7,9 +7,10 @@ ends with the very weights of one that was never interrupted, on the same machin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -41,7 +42,7 @@ class TrainedReward:
     tokens: int
     """Tokens of every row, each time it was trained on: two rows a preference, of gaps four."""
     truncated: int
-    """Rows that lost the beginning of their prompt to `max_length`."""
+    """Preferences whose prompt lost its oldest turns or text to `max_length`, in all rows alike."""
     dropped: int
     """Preferences that were left out as a response does not fit into `max_length`."""
     first_loss: float
@@ -65,6 +66,7 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
     checkpoints: Path,
     seed: int,
     chat: bool,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     card: str = "",
 ) -> TrainedReward:
     """Train R_P(x, y) from the model of `base` and write it to `out`.
@@ -77,6 +79,7 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the pairs, of adapters and dropout.
         chat: prompts go through the chat template; otherwise they are laid out as plain text.
+        chat_template_kwargs: variables of the chat template.
         card: text for the model card.
 
     Raises:
@@ -93,7 +96,8 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
         for p in preferences
     ]
     told = Comparisons(replies, lambda scores: bradley_terry(*scores.unbind(1)), better=0, worse=1)
-    settings = {"reads": "reward", "chat": chat}
+    variables = dict(chat_template_kwargs or {})
+    settings = {"reads": "reward", "chat": chat, "chat_template_kwargs": variables}
     return train_head(
         base,
         told,

@@ -21,7 +21,7 @@ from pydantic import Field
 from selfimprove.config import Config
 from selfimprove.errors import TrainingError
 from selfimprove.seeds import rng
-from selfimprove.training.tokens import Tokenised, TokenisedExample, tokenise
+from selfimprove.training.tokens import Shown, Tokenised, TokenisedExample, tokenise
 from selfimprove.types import Example
 
 __all__ = ["LoraConfig", "Plan", "SftConfig", "Trained", "in_order", "train_sft"]
@@ -55,7 +55,8 @@ class SftConfig(Config):
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps, instead of `epochs`. Paper: 10,000."""
     max_length: int = Field(default=1024, ge=2)
-    """In tokens; a longer prompt loses its beginning, a longer completion its row."""
+    """In tokens; a longer prompt loses its oldest turns, then its oldest text; system and headers stay.
+    A longer completion loses its row."""
     piece_tokens: int | None = Field(default=None, ge=1)
     """Tokens computed at once, for memory and speed alone; None: 2,048 on a CPU, else 16,384."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -85,7 +86,7 @@ class Trained:
     completion_tokens: int
     """Those of them that carry loss, stop tokens included."""
     truncated: int
-    """Rows whose prompt lost its beginning to `max_length`."""
+    """Rows whose prompt lost its oldest turns or text to `max_length`."""
     dropped: int
     """Rows that were left out as their completion does not fit into `max_length`."""
     first_loss: float
@@ -116,6 +117,7 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     checkpoints: Path,
     seed: int,
     card: str = "",
+    shown: Shown | None = None,
 ) -> Trained:
     """Fine-tune the model of `base` on `examples` and write the result to `out`.
 
@@ -127,6 +129,7 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the examples, of adapters and dropout.
         card: text for the model card.
+        shown: how prompts are shown; None: as by an engine that says nothing of it.
 
     Raises:
         TrainingError: no example, none that fits into `max_length`, no stop token, a loss that
@@ -146,7 +149,7 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
 
     model, tokenizer, stop = model_folder.load(base, config, seed)
     use = model_folder.arithmetic(config, base)
-    tokenised = tokenise(examples, tokenizer, stop, config.max_length)
+    tokenised = tokenise(examples, tokenizer, stop, config.max_length, shown)
     plan = _plan(tokenised, config, seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -200,6 +203,11 @@ def _report_length(tokenised: Tokenised, max_length: int) -> None:
         _log.warning(
             "%d of %d examples left out: the completion does not fit into %d tokens",
             tokenised.dropped, total, max_length,
+        )  # fmt: skip
+    if tokenised.truncated:
+        _log.warning(
+            "%d of %d examples lost the oldest part of their prompt: it is longer than %d tokens",
+            tokenised.truncated, total, max_length,
         )  # fmt: skip
 
 

@@ -1,0 +1,119 @@
+"""Chat templates of other families: what they refuse or drop is laid out otherwise, everywhere alike."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from tests.families import tokenizer
+
+from selfimprove.config import load
+from selfimprove.errors import ConfigError, EngineError
+from selfimprove.sampling import chat_template
+from selfimprove.sampling.chat_template import ChatTemplate
+from selfimprove.sampling.encoder import encoder_of
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.training.tokens import Shown, tokenise
+from selfimprove.types import Example, Message
+
+_SYSTEM = (Message("system", "Be brief."), Message("user", "Why?"))
+_TWICE = (Message("user", "Hi."), Message("user", "Why?"))
+_OFF = {"enable_thinking": False}
+
+
+def _read(template: str, turns: tuple[Message, ...], **variables: bool) -> str:
+    found = tokenizer("byte-level", template)
+    return str(found.decode(encoder_of(found, variables).prompts([turns])[0]))
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "shown"),
+    [
+        ("gemma", _SYSTEM, "<s><start_of_turn>user\nBe brief.\n\nWhy?<end_of_turn>\n<start_of_turn>model\n"),
+        ("gemma", _TWICE, "<s><start_of_turn>user\nHi.\n\nWhy?<end_of_turn>\n<start_of_turn>model\n"),
+        ("mistral", _SYSTEM, "<s>[INST] Be brief.\n\nWhy? [/INST]"),
+        ("mistral", _TWICE, "<s>[INST] Hi.\n\nWhy? [/INST]"),
+        ("mistral", (*_SYSTEM, Message("user", "So?")), "<s>[INST] Be brief.\n\nWhy?\n\nSo? [/INST]"),
+        ("silent", _SYSTEM, "<|user|>\nBe brief.\n\nWhy?</s>\n<|assistant|>\n"),
+        ("silent", _TWICE, "<|user|>\nHi.</s>\n<|user|>\nWhy?</s>\n<|assistant|>\n"),
+        ("chatml", _SYSTEM,
+         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"),
+        ("chatml", _TWICE,
+         "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"),
+    ],
+)  # fmt: skip
+def test_what_a_template_refuses_or_drops_is_folded_and_nothing_else(
+    template: str, turns: tuple[Message, ...], shown: str
+) -> None:
+    assert _read(template, turns) == shown
+
+
+@pytest.mark.parametrize(
+    "template", ["gemma", "mistral", "silent", "chatml", "llama3", "qwen3", "r1"]
+)
+@pytest.mark.parametrize("turns", [_SYSTEM, _TWICE])
+def test_training_and_scoring_see_the_prompt_of_sampling(
+    template: str, turns: tuple[Message, ...]
+) -> None:
+    found = tokenizer("byte-level", template)
+    encoder = encoder_of(found)
+    (sampled,) = encoder.prompts([turns])
+    ((trained, _),) = encoder.examples([(turns, "Because.")])
+    (scored,) = encoder.conversations([(turns, "Because.")])
+    assert trained == sampled
+    text = found.decode(scored)
+    assert all(turn.content in text for turn in turns)
+    assert "Because." in text
+
+
+def test_it_is_said_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    chat_template._warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            ChatTemplate(tokenizer("byte-level", "gemma"), {}).taken(_SYSTEM)
+    (said,) = caplog.messages
+    assert "system's turn: its text goes in front of the user's" in said
+
+
+def test_a_conversation_that_no_way_makes_fit_is_named() -> None:
+    turns = (Message("assistant", "Hello."), Message("user", "Why?"))
+    with pytest.raises(EngineError, match=r"of assistant, user: Conversation roles must alternate"):
+        _read("gemma", turns)
+
+
+def test_turns_without_a_chat_template_are_named() -> None:
+    found = tokenizer("byte-level", "chatml")
+    bare = type(found)(tokenizer_object=found.backend_tokenizer)
+    with pytest.raises(
+        EngineError, match=r"no chat template: give plain text \(engine.chat=false\)"
+    ):
+        encoder_of(bare).prompts([_TWICE])
+
+
+def test_variables_of_the_template_reach_sampling_and_training_alike() -> None:
+    asked = (Message("user", "Why?"),)
+    closed = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    assert _read("qwen3", asked, **_OFF) == closed
+    assert _read("qwen3", asked) == closed.removesuffix("<think>\n\n</think>\n\n")
+    found = tokenizer("byte-level", "qwen3")
+    end = found.convert_tokens_to_ids("<|im_end|>")
+    (row,) = tokenise([Example(asked, "So.")], found, [end], 99, Shown(_OFF)).rows
+    assert found.decode(row.ids[: row.prompt_tokens]) == closed
+    assert found.decode(row.ids[row.prompt_tokens :]) == "So.<|im_end|>"
+
+
+def test_an_answer_never_stands_inside_a_reasoning_block_that_the_template_opens() -> None:
+    found = tokenizer("byte-level", "r1")
+    asked = (Message("user", "Why?"),)
+    pairs = encoder_of(found).examples([(asked, "So."), (asked, "hm</think>So.")])
+    read = [(found.decode(prompt), found.decode(answer)) for prompt, answer in pairs]
+    prompt = "<s><|User|>Why?<|Assistant|><think>\n"
+    assert read == [(prompt, "\n</think>\n\nSo."), (prompt, "hm</think>So.")]
+
+
+def test_the_engine_block_takes_variables_and_shares_them_with_trainings() -> None:
+    tree = {"chat": True, "chat_template_kwargs": _OFF}
+    layout = load(EngineConfig, tree, "recipe").layout
+    assert (layout.chat, layout.chat_template_kwargs) == (True, _OFF)
+    with pytest.raises(ConfigError, match="tokenize is no variable of a chat template"):
+        load(EngineConfig, {"chat_template_kwargs": {"tokenize": True}}, "recipe")
