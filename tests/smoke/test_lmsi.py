@@ -126,6 +126,8 @@ def test_a_dry_run_lists_the_steps_and_makes_nothing(tmp_path: Path) -> None:
     assert drawn == 48 * 4 * 64
     assert plan.needs is not None
     assert plan.needs.memory_bytes > 15_000_000  # a million parameters under Adam
+    # Three trained models in float32 and in bfloat16, two checkpoints of 12 bytes a parameter.
+    assert plan.needs.disk_bytes > 967_808 * (3 * (4 + 2) + 2 * 12)
     assert not plan.root.exists()
 
 

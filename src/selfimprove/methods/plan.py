@@ -14,6 +14,7 @@ __all__ = ["CHARACTERS_A_TOKEN", "Line", "Needs", "PlannedStep", "needs", "plann
 CHARACTERS_A_TOKEN = 4  # of English text, roughly
 _ROW_BYTES = 2  # on disk, a token of a stored text, compressed
 _ADAM_BYTES = 16  # float32 weight, gradient and two moments, a parameter
+_STAGE_BYTES = 4  # a float32 weight
 _ADAPTER_SHARE = 0.02  # of the parameters, trained by LoRA at usual ranks
 
 Line = tuple[str, str, int, int]
@@ -74,7 +75,9 @@ def needs(
     training = int(_ADAM_BYTES * count * share) + (beside + adapters) * weights
     # A checkpoint holds the trained weights and their two moments, in float32.
     checkpoints = 2 * int(12 * count * share)
-    return Needs(max(training, weights), trained * weights + checkpoints + rows)
+    # A stage leaves float32 weights, and a rounded copy of them.
+    models = trained * (_STAGE_BYTES * count + weights)
+    return Needs(max(training, weights), models + checkpoints + rows)
 
 
 def _parameters(file: Path) -> int:
