@@ -82,6 +82,8 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     print(_headline(head))
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
+    leaving = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
+    print(f"the model, as it was measured: {leaving}")
     print(f"next: selfimprove report {root}")
 
 

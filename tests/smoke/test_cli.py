@@ -44,7 +44,9 @@ def test_run_report_and_run_again(
     assert call(monkeypatch, *run) == 0
     assert "on 24 held-out questions" in capsys.readouterr().out
     assert call(monkeypatch, *run) == 0
-    assert "is finished; nothing was done" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "is finished; nothing was done" in told
+    assert f"as it was measured: {tmp_path / 'run' / 'round-1-export' / 'model'}" in told
     assert call(monkeypatch, "report", str(tmp_path / "run")) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page.read_text().startswith("<!doctype html>")
