@@ -69,7 +69,7 @@ def test_onednn_may_be_told_to_leave_units_alone(
     assert cpu_bfloat16() == found
 
 
-def test_auto_is_bfloat16_for_wide_models_where_it_is_multiplied(
+def test_auto_is_bfloat16_for_wide_models_where_it_is_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _cpu(monkeypatch, "AMX", "BF16")
@@ -78,6 +78,10 @@ def test_auto_is_bfloat16_for_wide_models_where_it_is_multiplied(
         128: "float32", WIDE - 1: "float32", WIDE: "bfloat16", 576: "bfloat16", 4096: "bfloat16"
     }  # fmt: skip
     assert arithmetic_of("auto", _CPU, None).dtype == "float32"
+    _cpu(monkeypatch, "BF16")
+    assert arithmetic_of("auto", _CPU, 4096) == Arithmetic(
+        "float32", "bfloat16 is slower by AVX512-BF16 without AMX"
+    )
     _cpu(monkeypatch)
     assert arithmetic_of("auto", _CPU, 4096) == Arithmetic(
         "float32", "this CPU only emulates bfloat16"

@@ -1,7 +1,7 @@
-"""In which precision a processor computes fast: bfloat16 where it multiplies that itself, else float32.
+"""In which precision a processor computes fast: on a CPU bfloat16 where it has AMX, else float32.
 
-A CPU without AMX or AVX512-BF16 emulates bfloat16, several to many times slower than float32; and
-a narrow model gains nothing by it anywhere. The rule depends on processor and model alone, never on a timing, so that a
+A CPU without AMX or AVX512-BF16 emulates bfloat16, several to many times slower than float32; with
+AVX512-BF16 alone it was slower, too; and a narrow model gains nothing by it anywhere. The rule depends on processor and model alone, never on a timing, so that a
 run is computed alike each time. Figures: docs/engines.md.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["WIDE", "Arithmetic", "arithmetic_of", "cpu_bfloat16", "width_of"]
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 WIDE: Final = 256
-"""Hidden size from which bfloat16 is faster on a CPU that multiplies it."""
+"""Hidden size from which bfloat16 is faster on a CPU with AMX."""
 
 
 class Arithmetic(NamedTuple):
@@ -59,9 +59,11 @@ def arithmetic_of(
     unit = cpu_bfloat16()
     if unit is None:
         return Arithmetic("float32", "this CPU only emulates bfloat16")
+    if unit == "AVX512-BF16":
+        return Arithmetic("float32", "bfloat16 is slower by AVX512-BF16 without AMX")
     if width is None or width < WIDE:
-        return Arithmetic("float32", f"{unit} gains nothing below a hidden size of {WIDE}")
-    return Arithmetic("bfloat16", f"{unit} multiplies bfloat16")
+        return Arithmetic("float32", f"AMX gains nothing below a hidden size of {WIDE}")
+    return Arithmetic("bfloat16", "AMX multiplies bfloat16")
 
 
 def width_of(folder: Path) -> int | None:

@@ -114,8 +114,8 @@ class EngineConfig(Config):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the arithmetic, however the weights are stored; auto: bfloat16 where the GPU has it, and on a
-    CPU that multiplies it itself, from a hidden size of 256; else float32. `doctor` tells."""
+    """Of the arithmetic, however the weights are stored; auto: bfloat16 on a GPU that has it, and on a
+    CPU with AMX from a hidden size of 256; else float32. `doctor` tells."""
     chat: bool = False
     """Lay prompts out by the model's chat template (instruct models); otherwise as plain text."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -64,8 +64,8 @@ class SftConfig(Config):
     warmup_frac: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate goes up."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the arithmetic; auto: bfloat16 where the GPU has it, and on a CPU that multiplies it itself,
-    from a hidden size of 256. The weights themselves are float32 all the same."""
+    """Of the arithmetic; auto: bfloat16 on a GPU that has it, and on a CPU with AMX from a hidden size
+    of 256. The weights themselves are float32 all the same."""
     gradient_checkpointing: bool = False
     """Compute activations twice to keep fewer of them: for models that fill the memory."""
     save_every: int = Field(default=200, ge=1)
