@@ -129,6 +129,7 @@ class ReasoningPath:
     answer: str | None
     """Normalised; None when the path states no answer."""
     finish: FinishReason
+    """stop, too, where the draw was cut off behind the sentence that states the answer."""
     new_tokens: int
     reasoning: str = ""
     """What the model thought before it, between the marks of a reasoning block."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from selfimprove.errors import DataError
 from selfimprove.files import write_replacing
-from selfimprove.types import Outcome
+from selfimprove.types import FinishReason, Outcome
 
 __all__ = ["ModelOutput", "read_outputs", "read_preferences", "write_outputs"]
 
@@ -26,6 +26,8 @@ class ModelOutput:
     output: str
     generator: str
     """The model that answered."""
+    finish: FinishReason = "stop"
+    """How a response ended that was drawn here; a file does not say."""
 
 
 def read_outputs(path: Path) -> list[ModelOutput]:

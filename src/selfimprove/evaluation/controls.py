@@ -19,19 +19,27 @@ Control = Literal["unfiltered", "gold"]
 
 
 def unfiltered(paths: Sequence[ReasoningPath]) -> Filtered[ReasoningPath]:
-    """Keep every path that states an answer at all."""
-    kept = [p for p in paths if p.answer is not None]
-    dropped = (Drop("states no answer", len(list(paths)) - len(kept)),)
+    """Keep every path that states an answer at all, and came to its end: half a text is not imitated."""
+    stated = [p for p in paths if p.answer is not None]
+    kept = [p for p in stated if p.is_finished]
+    dropped = (
+        Drop("states no answer", len(paths) - len(stated)),
+        Drop("cut off within its answer's sentence", len(stated) - len(kept)),
+    )
     return Filtered(kept, (Funnel("unfiltered", len(paths), len(kept), dropped),))
 
 
 def kept_by_gold(
     paths: Sequence[ReasoningPath], labelled: Sequence[Labelled]
 ) -> Filtered[ReasoningPath]:
-    """Keep the paths that reach the gold answer."""
+    """Keep the paths that reach the gold answer, and their end."""
     of = {item.question.id: item for item in labelled}
-    kept = [p for p in paths if _is_right(p, of[p.question_id])]
-    dropped = (Drop("not the gold answer", len(paths) - len(kept)),)
+    right = [p for p in paths if _is_right(p, of[p.question_id])]
+    kept = [p for p in right if p.is_finished]
+    dropped = (
+        Drop("not the gold answer", len(paths) - len(right)),
+        Drop("cut off within its answer's sentence", len(right) - len(kept)),
+    )
     return Filtered(kept, (Funnel("kept by gold", len(paths), len(kept), dropped),))
 
 

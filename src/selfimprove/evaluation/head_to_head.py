@@ -82,10 +82,12 @@ def matches(first: Sequence[Response], second: Sequence[Response]) -> list[Match
     for key, one in ours.items():
         if one.prompt != theirs[key].prompt:
             raise DataError(f"prompt {key[0]} is not the same text for the two systems")
+    met = [(one, theirs[key]) for key, one in ours.items()]
     return [
-        Match(f"{prompt}#{index}", prompt, one.prompt, one.text, theirs[prompt, index].text)
-        for (prompt, index), one in ours.items()
-    ]
+        Match(f"{one.prompt_id}#{one.index}", one.prompt_id, one.prompt, one.text, other.text,
+              one.finish, other.finish)
+        for one, other in met
+    ]  # fmt: skip
 
 
 def head_to_head(

@@ -22,15 +22,16 @@ from selfimprove.config import Config
 from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences
 from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
+from selfimprove.evaluation.counted import Scores, lowest_of, means, unfinished
 from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.response_board import Kind, difference, outcomes_of
-from selfimprove.evaluation.true_scores import oracle_scores
+from selfimprove.evaluation.true_scores import ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.judges.gap import Improved, Scored, four_of, gap_scores, reward_scores
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.judges.judge import JudgeConfig, judge, judging_model, lowest_score, mean_scores
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
@@ -39,8 +40,6 @@ from selfimprove.tiny.oracle import score
 from selfimprove.types import ModelRef, Outcome, Response
 
 __all__ = ["ImprovementsConfig", "PitBoard", "System", "held_out_preferences"]
-
-Scores = dict[tuple[str, int], float]
 
 
 class ImprovementsConfig(Config):
@@ -134,12 +133,9 @@ class System:
         """The model that was measured: the one that leaves the run."""
         return self.model
 
-    def by_prompt(self, scorer: str) -> dict[str, float]:
-        """Return the mean score of each prompt's responses."""
-        found: dict[str, list[float]] = {}
-        for (prompt, _), value in self.scores[scorer].items():
-            found.setdefault(prompt, []).append(value)
-        return {prompt: fmean(values) for prompt, values in found.items()}
+    def by_prompt(self, scorer: str, lowest: float | None) -> dict[str, float]:
+        """Return the mean score of each prompt's responses; an unfinished one counts `lowest`."""
+        return means(self.responses, self.scores[scorer], lowest)
 
 
 @dataclass
@@ -278,7 +274,7 @@ class PitBoard:
             return headline_of_wins(self.head_to_head(last.name, base.name), base=base.name,
                                     on=self.set_name, prompts=len(base.responses))  # fmt: skip
         scorer = self.config.scorer
-        before, after = base.by_prompt(scorer), last.by_prompt(scorer)
+        before, after = (s.by_prompt(scorer, self._lowest(scorer)) for s in (base, last))
         told = difference(before, after)
         return {
             "metric": _METRICS[scorer],
@@ -295,13 +291,13 @@ class PitBoard:
 
     def _figures(self, system: System, base: System) -> dict[str, Any]:
         told = self._wins(system, base) if self._by_wins else self._points(system, base)
-        tokens = fmean(r.new_tokens for r in system.responses)
+        tokens, cut = fmean(r.new_tokens for r in system.responses), unfinished(system.responses)
         return {
             "name": system.name,
             "kind": system.kind,
             "round": system.round,
             "step": system.responses.folder.name,
-            "scores": [{**told, "mean_tokens": tokens}] if told else [],
+            "scores": [{**told, "mean_tokens": tokens, "unfinished": cut}] if told else [],
         }
 
     def _wins(self, system: System, base: System) -> dict[str, Any] | None:
@@ -316,8 +312,9 @@ class PitBoard:
 
     def _points(self, system: System, base: System) -> dict[str, Any]:
         scorer = self.config.scorer
-        means = system.by_prompt(scorer)
-        told = mean(list(means.values()))
+        lowest = self._lowest(scorer)
+        found = system.by_prompt(scorer, lowest)
+        told = mean(list(found.values()))
         return {
             "set": self.set_name,
             "domain": "in",
@@ -327,8 +324,18 @@ class PitBoard:
             "interval": [told.low, told.high],
             "n": told.n,
             "unanswered": len(system.responses) - len(system.scores[scorer]),
-            "versus_base": None if system is base else difference(base.by_prompt(scorer), means),
+            "versus_base": None
+            if system is base
+            else difference(base.by_prompt(scorer, lowest), found),
         }
+
+    def _lowest(self, scorer: str) -> float | None:
+        """Return what an unfinished response counts: the lowest of the scale, or of all systems."""
+        if scorer == "oracle":
+            return ORACLE_LOWEST
+        scale = lowest_score(self.config.judge) if scorer == "judge" and self.config.judge else None
+        told = ((s.responses, s.scores[scorer]) for s in self.systems)
+        return lowest_of(told) if scale is None else scale
 
     def _pairs(self) -> list[dict[str, Any]]:
         """Compare every two systems by everyone who gives points, those compared in full by all."""
@@ -336,12 +343,10 @@ class PitBoard:
             {"first": a.name, "second": b.name, "scorer": scorer, **_win_tie_lose(signs)}
             for a, b in combinations(self.systems, 2)
             for scorer in a.scores
-            if (signs := _signs(a.scores[scorer], b.scores[scorer]))
+            if (signs := _signs(self._outcomes(a, b, scorer)))
         ]
         for a, b in self.compared if self.config.compares else ():
-            decided = self._outcomes(self.system(a), self.system(b), "judge")
-            told = _win_tie_lose([(o.prompt_id, _sign(o.preference, 0.5)) for o in decided
-                                  if o.preference is not None])  # fmt: skip
+            told = _win_tie_lose(_signs(self._outcomes(self.system(a), self.system(b), "judge")))
             found.append({"first": a, "second": b, "scorer": "judge", **told})
         return found
 
@@ -367,13 +372,10 @@ def _worth(held_out: Sequence[Preference]) -> dict[str, tuple[float, float]]:
     }
 
 
-def _sign(one: float, other: float) -> int:
-    return (one > other) - (one < other)
-
-
-def _signs(ours: Scores, theirs: Scores) -> list[tuple[str, int]]:
-    """Return, with its prompt, who has the higher score of each draw that both have one for."""
-    return [(key[0], _sign(ours[key], theirs[key])) for key in ours if key in theirs]
+def _signs(outcomes: Sequence[Outcome]) -> list[tuple[str, int]]:
+    """Return, with its prompt, who won each match that has a result: 1, 0 for a tie, or -1."""
+    told = [(o.prompt_id, o.preference) for o in outcomes if o.preference is not None]
+    return [(prompt, (share > 0.5) - (share < 0.5)) for prompt, share in told]
 
 
 def _win_tie_lose(signs: Sequence[tuple[str, int]]) -> dict[str, Any]:

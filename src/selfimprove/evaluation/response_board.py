@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from selfimprove.data.read import TINY
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.evaluation.counted import lowest_of, means, unfinished
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
@@ -21,9 +22,22 @@ from selfimprove.evaluation.open_prompts import (
     held_out_prompts,
     validation_prompts,
 )
-from selfimprove.evaluation.true_scores import Rated, oracle_scores, read_rated, responses_of
+from selfimprove.evaluation.true_scores import (
+    ORACLE_LOWEST,
+    Rated,
+    oracle_scores,
+    read_rated,
+    responses_of,
+)
 from selfimprove.evaluation.win_rates import Comparing, mirrored, score_of_wins
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores, outcome
+from selfimprove.judges.judge import (
+    JudgeConfig,
+    judge,
+    judging_model,
+    lowest_score,
+    mean_scores,
+    outcome,
+)
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
@@ -57,13 +71,9 @@ class Arm:
     truth: tuple[Verdict, ...]
     """What the responses are really worth; none where a pairwise judge compares them."""
 
-    def by_prompt(self) -> Means:
-        """Return the mean true score of each prompt's responses; without any, a prompt is absent."""
-        found: dict[str, list[float]] = {}
-        for verdict in self.truth:
-            if verdict.score is not None:
-                found.setdefault(verdict.prompt_id, []).append(verdict.score)
-        return {prompt: sum(scores) / len(scores) for prompt, scores in found.items()}
+    def by_prompt(self, lowest: float | None) -> Means:
+        """Return the mean true score of each prompt's responses; an unfinished one counts `lowest`."""
+        return means(self.responses, mean_scores(self.truth), lowest)
 
 
 @dataclass
@@ -230,7 +240,7 @@ class ResponseBoard:
         """
         told = self._wins_of(arm, base) if self.config.compares else self.points_of(arm, base)
         tokens = sum(r.new_tokens for r in arm.responses) / len(arm.responses)
-        return told and {**told, "mean_tokens": tokens}
+        return told and {**told, "mean_tokens": tokens, "unfinished": unfinished(arm.responses)}
 
     def _wins_of(self, arm: Arm, base: Arm) -> dict[str, Any] | None:
         before = self.before(arm)
@@ -245,13 +255,14 @@ class ResponseBoard:
         Raises:
             DataError: none of its responses has a score.
         """
-        means = arm.by_prompt()
-        if not means:
+        lowest = self._lowest()
+        found = arm.by_prompt(lowest)
+        if not found:
             raise DataError(
                 f"none of the responses of {arm.name} was scored by the {self.truth_name}: nothing "
                 "can be reported; choose another evaluation.judge"
             )
-        estimate = mean(list(means.values()))
+        estimate = mean(list(found.values()))
         return {
             "set": self.set_name,
             "domain": "in",
@@ -261,8 +272,14 @@ class ResponseBoard:
             "interval": [estimate.low, estimate.high],
             "n": estimate.n,
             "unanswered": sum(v.score is None for v in arm.truth),
-            "versus_base": None if arm is base else difference(base.by_prompt(), means),
+            "versus_base": None if arm is base else difference(base.by_prompt(lowest), found),
         }
+
+    def _lowest(self) -> float | None:
+        """Return what an unfinished response counts: the lowest of the scale, or of all arms."""
+        scale = ORACLE_LOWEST if self.config.judge is None else lowest_score(self.config.judge)
+        told = ((arm.responses, mean_scores(arm.truth)) for arm in self.arms)
+        return lowest_of(told) if scale is None else scale
 
 
 def _prompt_of(response: Response) -> str:
@@ -275,7 +292,10 @@ def outcomes_of(
     first: dict[tuple[str, int], float],
     second: dict[tuple[str, int], float],
 ) -> list[Outcome]:
-    """Let the higher score win each match; equal scores are a tie, a missing one is unscored."""
+    """Let the higher score win each match; equal scores are a tie, a missing one is unscored.
+
+    A match with an unfinished response is decided by that, whatever the scores.
+    """
     outcomes = []
     for match in matched:
         # Draw i of a prompt meets draw i: the id ends in the draw's index.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from selfimprove.data.demonstrations import read_ranked
 from selfimprove.data.read import TINY
@@ -18,9 +19,12 @@ from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.oracle import score
 from selfimprove.tiny.seeds_of_world import draft
 from selfimprove.types import Response, Verdict
+from selfimprove.unfinished import worth
 
-__all__ = ["Rated", "oracle_scores", "read_rated", "responses_of"]
+__all__ = ["ORACLE_LOWEST", "Rated", "oracle_scores", "read_rated", "responses_of"]
 
+ORACLE_LOWEST: Final = 0.0
+"""The least that the tiny world's oracle gives."""
 _DRAFTS = 4
 _TINY_PROMPTS = 200
 
@@ -34,11 +38,21 @@ class Rated:
 
 
 def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
-    """Score responses to prompts of the tiny world, 0 to 5; an unknown prompt scores nothing."""
+    """Score responses to prompts of the tiny world, 0 to 5; an unfinished one has the lowest score.
+
+    One that a server failed to give has none.
+    """
     return [
-        Verdict(r.prompt_id, r.index, 0, float(score(r.prompt, r.text)), None, "")
+        Verdict(r.prompt_id, r.index, 0, None, "the server gave no response", "")
+        if r.finish == "error"
+        else Verdict(r.prompt_id, r.index, 0, _of_oracle(r), None, "")
         for r in responses
     ]
+
+
+def _of_oracle(response: Response) -> float:
+    told = float(score(response.prompt, response.text))
+    return worth(told, response.is_finished, ORACLE_LOWEST) or ORACLE_LOWEST
 
 
 def read_rated(sources: Sequence[Source], seed: int) -> list[Rated]:

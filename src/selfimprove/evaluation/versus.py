@@ -163,14 +163,14 @@ def _outputs(system: _System, config: _Versus, seed: int) -> list[ModelOutput]:
     chunks = [asked[i : i + _CHUNK] for i in range(0, len(asked), _CHUNK)]
     batches = respond(chunks, system.model, config.sampling, config.engine, seed)
     rows: list[Response] = [r for b in track(batches, name, len(chunks)) for r in b.rows]
-    return [ModelOutput(system.source.format, r.prompt, r.text, name) for r in rows]
+    return [ModelOutput(system.source.format, r.prompt, r.text, name, r.finish) for r in rows]
 
 
 def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list[Match]:
     prompts: dict[str, str] = {}  # several draws of one prompt are resampled together
     return [
         Match(str(number), prompts.setdefault(one.instruction, str(number)), one.instruction,
-              one.output, other.output)
+              one.output, other.output, one.finish, other.finish)
         for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1)
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,8 +22,10 @@ from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
 from selfimprove.types import Match, ModelRef, Outcome, Response, Verdict
+from selfimprove.unfinished import decided
 
-__all__ = ["RANDOM", "JudgeConfig", "compare", "judge", "judging_model", "mean_scores", "outcome"]
+__all__ = ["RANDOM", "JudgeConfig", "compare", "judge", "judging_model", "lowest_score",
+           "mean_scores", "outcome", "settled"]  # fmt: skip
 
 _SELF: Final = "self"
 _ASKED: Final = ("rubric", "pairwise")  # the kinds that are asked by a prompt
@@ -180,18 +183,43 @@ def compare(
 ) -> Iterator[Batch[Outcome]]:
     """Let a judge decide matches: a pairwise one in both orders, the others by their scores.
 
+    A match with an unfinished response is settled by that, and not asked.
+
     Raises:
         JudgeError: too many responses or matches of a chunk got no score.
         EngineError: the model cannot be loaded or sampled.
     """
-    if config.kind == "pairwise":
-        from selfimprove.judges.pairwise import decide
+    undecided = [[match for match in chunk if settled(match) is None] for chunk in chunks]
+    by = _by_comparing if config.kind == "pairwise" else _by_scores
+    judged = by([asked for asked in undecided if asked], model, config, engine, seed)
+    for chunk, asked in zip(chunks, undecided, strict=True):
+        batch: Batch[Outcome] = next(judged) if asked else Batch(())
+        told = {o.id: o for o in batch.rows}
+        yield replace(batch, rows=[settled(match) or told[match.id] for match in chunk])
 
-        for decided in decide(chunks, model, config, config.engine or engine, seed):
-            silent = [o.unscored for o in decided.rows if o.unscored is not None]
-            _refuse_silence(silent, len(decided.rows), config)
-            yield decided
-        return
+
+def _by_comparing(
+    chunks: Sequence[Sequence[Match]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Outcome]]:
+    from selfimprove.judges.pairwise import decide
+
+    for batch in decide(chunks, model, config, config.engine or engine, seed):
+        silent = [o.unscored for o in batch.rows if o.unscored is not None]
+        _refuse_silence(silent, len(batch.rows), config)
+        yield batch
+
+
+def _by_scores(
+    chunks: Sequence[Sequence[Match]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> Iterator[Batch[Outcome]]:
     asked = [
         [
             Response(match.id, match.prompt, index, text, "stop", 0)
@@ -208,8 +236,29 @@ def compare(
         yield Batch(outcomes, batch.tokens_sampled, batch.prompt_tokens, batch.engine)
 
 
+def lowest_score(config: JudgeConfig) -> float | None:
+    """Return the least that a judge can give; None: its scale has no end."""
+    if config.kind == "reward_model":
+        return None
+    return float(judge_prompt(config.prompt).lowest) if config.kind == "rubric" else 0.0
+
+
+def settled(match: Match) -> Outcome | None:
+    """Return how a match ends before anyone judges it, by the rule of `unfinished`, if it does."""
+    lengths = len(match.first), len(match.second)
+    if "error" in (match.first_finish, match.second_finish):
+        return Outcome(match.id, match.prompt_id, None, "the server gave no response", *lengths)
+    share = decided(match.first_finish, match.second_finish)
+    return None if share is None else Outcome(match.id, match.prompt_id, share, None, *lengths)
+
+
 def outcome(match: Match, first: float | None, second: float | None) -> Outcome:
-    """Let the higher score win; equal ones are a tie, and without one of them there is no result."""
+    """Let the higher score win; equal ones are a tie, and without one of them there is no result.
+
+    A match with an unfinished response is settled by that.
+    """
+    if (before := settled(match)) is not None:
+        return before
     lengths = len(match.first), len(match.second)
     if first is None or second is None:
         return Outcome(match.id, match.prompt_id, None, "a response has no score", *lengths)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from selfimprove.judges.extract import extract, through_answer
-from selfimprove.types import Draw, Question
+from selfimprove.types import Draw, FinishReason, Question
 
 __all__ = ["AnsweredText", "Reading", "read_draw"]
 
 Reading: TypeAlias = Literal["strict", "flexible"]
 
+_SENTENCE_ENDS = (".", "!", "?")
 _LAST_WORD = re.compile(r"\S+\Z")
 
 
@@ -29,6 +30,8 @@ class AnsweredText:
     """Up to the end of the answer's sentence: what a model invents behind it is cut off."""
     answer: str | None
     """In canonical form; None where none can be read."""
+    finish: FinishReason
+    """How that text ended: a draw that was cut off behind its answer's sentence had come to its end."""
 
 
 def read_draw(draw: Draw, question: Question, reading: Reading) -> AnsweredText:
@@ -40,5 +43,8 @@ def read_draw(draw: Draw, question: Question, reading: Reading) -> AnsweredText:
     whole = draw.text if draw.is_finished else _LAST_WORD.sub("", draw.text)
     lenient = reading == "flexible" and draw.is_finished
     answer = extract(whole, question, lenient=lenient)
-    kept = draw.text if answer is None else through_answer(whole, question, lenient=lenient)
-    return AnsweredText(kept.rstrip(), answer)
+    if answer is None:
+        return AnsweredText(draw.text.rstrip(), None, draw.finish)
+    kept = through_answer(whole, question, lenient=lenient).rstrip()
+    ended = kept.endswith(_SENTENCE_ENDS) or whole[len(kept) :].strip()
+    return AnsweredText(kept, answer, "stop" if ended else draw.finish)

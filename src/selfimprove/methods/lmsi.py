@@ -259,7 +259,7 @@ def draw_paths(
                 question, way, _ = asked[draw.key]
                 read = read_draw(draw, question, config.reading)
                 rows.append(ReasoningPath(question.id, draw.index * ways + way, read.text,
-                                          read.answer, draw.finish, draw.new_tokens,
+                                          read.answer, read.finish, draw.new_tokens,
                                           draw.reasoning))  # fmt: skip
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
             sampled = sum(r.new_tokens for r in rows)
@@ -297,6 +297,8 @@ def _why_dropped(
 ) -> str | None:
     if path.answer is None:
         return "states no answer"
+    if not path.is_finished:
+        return "cut off within its answer's sentence"
     if path.index not in voted.agreeing:
         return "outvoted"
     if voted.confidence < keep.min_confidence:

@@ -26,7 +26,7 @@ from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, dr
 from selfimprove.sampling.open import open_engine
 from selfimprove.seeds import rng
 from selfimprove.store import Run
-from selfimprove.types import AnswerType, ModelRef, Question
+from selfimprove.types import AnswerType, FinishReason, ModelRef, Question
 
 __all__ = ["ExemplarsConfig", "QuestionsConfig", "write_exemplars", "write_questions"]
 
@@ -90,6 +90,7 @@ class Written:
     answer_type: AnswerType
     reasoning: str = ""
     """What it thought before it, between the marks of a reasoning block."""
+    finish: FinishReason = "stop"
 
 
 def write_questions(
@@ -168,9 +169,8 @@ def draw_questions(
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
             rows = [
-                Written(d.key, d.text, *asked[d.key][1], reasoning=d.reasoning)
+                Written(d.key, d.text, *asked[d.key][1], reasoning=d.reasoning, finish=d.finish)
                 for d in draws
-                if d.finish == "stop"
             ]
             sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
             yield Batch(rows, sampled, read, sampler.identity)
@@ -188,7 +188,9 @@ def new_questions(written: Sequence[Written], seeds: Sequence[Question]) -> Filt
     dropped: Counter[str] = Counter()
     for row in written:
         text = row.text.strip()
-        if not text.endswith("?"):
+        if row.finish != "stop":
+            dropped["cut off by max_tokens"] += 1
+        elif not text.endswith("?"):
             dropped["not a question"] += 1
         elif text.casefold() in seen:
             dropped["asked before"] += 1

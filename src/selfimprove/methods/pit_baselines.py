@@ -18,7 +18,7 @@ from pydantic import Field
 from selfimprove.config import Config, load
 from selfimprove.errors import ConfigError
 from selfimprove.judges.gap import Improved, Scored, reward_scores
-from selfimprove.methods.pit_inference import Conversation, requests
+from selfimprove.methods.pit_inference import Conversation, finished_steps, requests
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import answer
@@ -81,7 +81,10 @@ def self_refine(  # noqa: PLR0913  the run, what is refined, by whom, how
     *,
     shard_items: int,
 ) -> list[Rows[Response]]:
-    """Refine responses as often as the config says; return those of each round."""
+    """Refine responses as often as the config says; return those of each round.
+
+    A refinement that was cut off does not count: the response before it stays.
+    """
     feedback_sampling = sampling.model_copy(update={"n": 1, "max_tokens": config.feedback_tokens})
     once = sampling.model_copy(update={"n": 1})
     held, chain = start, []
@@ -93,8 +96,9 @@ def self_refine(  # noqa: PLR0913  the run, what is refined, by whom, how
                                  engine, seed, shard_items=shard_items)  # fmt: skip
         asked = steps.rows(f"{name}-asked", refinement_asked, conversations, held, feedback,
                            config.rubric)  # fmt: skip
-        held = steps.sharded(f"{name}-responses", answer, asked, model, once, engine, seed,
-                             shard_items=shard_items)  # fmt: skip
+        drawn = steps.sharded(f"{name}-drawn", answer, asked, model, once, engine, seed,
+                              shard_items=shard_items)  # fmt: skip
+        held = steps.rows(f"{name}-responses", finished_steps, held, drawn)
         chain.append(held)
     return chain
 
@@ -169,16 +173,24 @@ def candidates(
 
 
 def best_of_each(responses: Sequence[Response], scores: Sequence[Scored], n: int) -> list[Response]:
-    """Return the best of every n draws of a prompt; of equals, and of unscored ones, the first."""
+    """Return the best of every n draws of a prompt: finished before unfinished, scored before not.
+
+    Of equals the first is taken.
+    """
     known = {(s.prompt_id, s.index): s.score for s in scores}
     best: dict[tuple[str, int], Response] = {}
     for r in responses:
         key = (r.prompt_id, r.index // n)
-        score = known[r.prompt_id, r.index]
-        held = known[r.prompt_id, best[key].index] if key in best else None
-        if key not in best or (score is not None and (held is None or score > held)):
+        if key not in best or _rank(r, known) > _rank(best[key], known):
             best[key] = r
     return [
         Response(r.prompt_id, r.prompt, key[1], r.text, r.finish, r.new_tokens)
         for key, r in best.items()
     ]
+
+
+def _rank(
+    response: Response, scores: dict[tuple[str, int], float | None]
+) -> tuple[bool, bool, float]:
+    score = scores[response.prompt_id, response.index]
+    return response.is_finished, score is not None, score or 0.0

@@ -78,9 +78,10 @@ class Chain:
         }
 
     def add(self, said: Draw) -> None:
-        """Go on by a response."""
-        self.responses.append(said.text.strip())
-        self.finished.append(said.is_finished)
+        """Go on by a response; where it was cut off, a finished one stays as it is."""
+        stays = self.finished[-1:] == [True] and not said.is_finished
+        self.responses.append(self.responses[-1] if stays else said.text.strip())
+        self.finished.append(stays or said.is_finished)
         self.reasoning.append(said.reasoning)
 
     @property
@@ -210,12 +211,13 @@ class Improver:
             chain.id: rendered(words, x, y) for chain, x, y in zip(chains, turns, old, strict=True)
         }
         sampling = self.how.sampling(step, self.config.max_response_tokens)
-        new = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
-        said = [draw.text.strip() for draw in new]
-        gaps = self.gaps.told([*turns, *turns], [*said, *old], [*old, *old])
+        drawn = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
+        for chain, said in zip(chains, drawn, strict=True):
+            chain.add(said)
+        new = [chain.responses[-1] for chain in chains]
+        gaps = self.gaps.told([*turns, *turns], [*new, *old], [*old, *old])
         for place, chain in enumerate(chains):
             gap, still = gaps[place], gaps[place + len(chains)]
-            chain.add(new[place])
             chain.gains.append(None if gap is None or still is None else gap - still)
 
     def _draw(

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field
 from selfimprove.config import Config
 from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.judges.gap import Improved, Scored, gap_scores
-from selfimprove.rows import Rows
+from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.responses import answer
@@ -31,6 +31,7 @@ __all__ = [
     "ImproveConfig",
     "Link",
     "compared",
+    "finished_steps",
     "gains",
     "improve",
     "requests",
@@ -113,6 +114,8 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
 ) -> list[Link]:
     """Improve responses step by step; step k is stored as `NAME-yk-responses` and `NAME-yk-gaps`.
 
+    What M_PIT wrote at step k is `NAME-yk-drawn`; where that was cut off, the response stays.
+
     Raises:
         EngineError: a response is too long to be improved in the model's context.
     """
@@ -120,15 +123,30 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
     held = start
     for step in range(1, config.steps + 1):
         asked = steps.rows(f"{name}-y{step}-asked", asked_for_more, conversations, held, template)
-        better = steps.sharded(f"{name}-y{step}-responses", answer, asked, model,
-                               config.sampling(step, max_tokens), engine,
-                               seed_of(seed, "improve", step), shard_items=shard_items)  # fmt: skip
+        drawn = steps.sharded(f"{name}-y{step}-drawn", answer, asked, model,
+                              config.sampling(step, max_tokens), engine,
+                              seed_of(seed, "improve", step), shard_items=shard_items)  # fmt: skip
+        better = steps.rows(f"{name}-y{step}-responses", finished_steps, held, drawn)
         told = steps.rows(f"{name}-y{step}-compared", compared, conversations, better, held)
         gaps = steps.sharded(f"{name}-y{step}-gaps", gap_scores, told, gap_model, engine,
                              by_difference, shard_items=shard_items)  # fmt: skip
         chain.append(Link(better, gaps))
         held = better
     return chain
+
+
+def finished_steps(old: Sequence[Response], new: Sequence[Response]) -> Filtered[Response]:
+    """Return the new responses, but the old one where the new one is unfinished and the old is not."""
+    before = {(r.prompt_id, r.index): r for r in old}
+    pairs = [(before[r.prompt_id, r.index], r) for r in new]
+    rows = [was if was.is_finished and not r.is_finished else r for was, r in pairs]
+    stayed = sum(was is row for (was, _), row in zip(pairs, rows, strict=True))
+    still = sum(not row.is_finished for row in rows)
+    drops = (Drop("cut off: the response before it stays", stayed),
+             Drop("cut off, as the one before it", still))  # fmt: skip
+    kept = len(new) - stayed - still
+    found = tuple(drop for drop in drops if drop.count)
+    return Filtered(rows, (Funnel("finished responses", len(new), kept, found),))
 
 
 def compared(
@@ -159,6 +177,8 @@ def gains(gaps: Iterable[Scored]) -> dict[tuple[str, int], float | None]:
 def wins(gain: float | None, min_gap: float, *, finished: bool, was_finished: bool) -> bool:
     """Tell whether a step wins; a chain that is to stop by itself ends before one that does not.
 
+    A finished response wins against an unfinished one, and never loses to one.
+
     Args:
         gain: of the step, as `gains` gives it; None: it could not be read.
         min_gap: what the gain must be above.
@@ -170,7 +190,9 @@ def wins(gain: float | None, min_gap: float, *, finished: bool, was_finished: bo
     >>> wins(0.5, 0.0, finished=False, was_finished=True)
     False
     """
-    return gain is not None and gain > min_gap and (finished or not was_finished)
+    if finished != was_finished:
+        return finished
+    return gain is not None and gain > min_gap
 
 
 def stopped(

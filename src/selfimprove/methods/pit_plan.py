@@ -83,12 +83,12 @@ def _measured(config: PitConfig, prompts: int) -> Iterator[Line]:
         4 * draws,
         0,
     )
-    yield "pit-y1-responses", f"improve them, {steps} steps in all", steps * draws, 0
+    yield "pit-y1-drawn", f"improve them, {steps} steps in all", steps * draws, 0
     yield from _judged(config, prompts, systems=4 + steps)
     if n := config.baselines.best_of_n:
         yield f"best-of-{n}-responses", "draw and choose by R_P", n * draws, 0
     if rounds := config.baselines.self_refine:
-        yield "self-refine-y1-responses", "feedback and refinement", 2 * rounds * draws, 0
+        yield "self-refine-y1-drawn", "feedback and refinement", 2 * rounds * draws, 0
 
 
 def _judged(config: PitConfig, prompts: int, systems: int) -> Iterator[Line]:

@@ -106,6 +106,8 @@ def _why_dropped(
     keys = [(row.id, rank) for rank in range(len(row.responses))]
     if any(key not in means for key in keys):
         return "a response without a score"
+    if any(key not in taken for key in keys):
+        return "a verdict was cut off"
     pairs = list(combinations(keys, 2))  # people's better one first
     by_mean = [(a, b) for a, b in pairs if means[a] > means[b]]
     by_both = [(a, b) for a, b in by_mean if _points(taken[a]) > _points(taken[b])]
@@ -117,10 +119,10 @@ def _why_dropped(
 
 
 def _taken(verdicts: Sequence[Verdict], means: Mapping[Key, float]) -> dict[Key, Verdict]:
-    """Return the vote of each scored response whose words are taken."""
+    """Return the vote of each scored response whose words are taken: one that came to its end."""
     votes: dict[Key, list[Verdict]] = {}
     for verdict in verdicts:
-        if verdict.score is not None:
+        if verdict.score is not None and verdict.is_finished:
             votes.setdefault((verdict.prompt_id, verdict.index), []).append(verdict)
     return {
         key: min(cast, key=lambda v: abs(_points(v) - means[key])) for key, cast in votes.items()

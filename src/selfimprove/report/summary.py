@@ -82,6 +82,8 @@ class Score(Stored):
     interval: Interval | None = None
     n: int
     unanswered: int | None = None
+    unfinished: int | None = None
+    """Responses that did not end; each counts as the least."""
     mean_tokens: FiniteFloat | None = None
     versus_base: Paired | None = None
     flexible: Flexible | None = None

@@ -1,0 +1,219 @@
+"""Unfinished responses, place by place: never the winner, never imitated, the least in a mean, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import pytest
+
+from selfimprove.evaluation.controls import kept_by_gold, unfiltered
+from selfimprove.evaluation.counted import lowest_of, means, unfinished
+from selfimprove.evaluation.head_to_head import matches
+from selfimprove.evaluation.response_board import outcomes_of
+from selfimprove.evaluation.true_scores import oracle_scores
+from selfimprove.judges import pairwise
+from selfimprove.judges.answers import read_draw
+from selfimprove.judges.ballots import vote_each
+from selfimprove.judges.gap import Scored
+from selfimprove.judges.judge import JudgeConfig, compare, lowest_score
+from selfimprove.methods.lmsi import KeepConfig, agreeing_paths
+from selfimprove.methods.lmsi_low_resource import Written, new_questions
+from selfimprove.methods.pit_baselines import best_of_each
+from selfimprove.methods.pit_inference import finished_steps, wins
+from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.types import (
+    Draw,
+    FinishReason,
+    Labelled,
+    ModelRef,
+    Prompt,
+    Question,
+    Ranked,
+    ReasoningPath,
+    Response,
+    Verdict,
+)
+
+QUESTION = Question("q", "d", "How many?", "number")
+
+
+def _responses(*finishes: FinishReason, text: str = "text", prompt: str = "p") -> list[Response]:
+    return [Response(prompt, "Ask.", i, f"{text} {i}", f, 5) for i, f in enumerate(finishes)]
+
+
+# ---- best-of-N
+
+
+def test_best_of_n_takes_a_finished_response_before_the_best_unfinished_one():
+    drawn = _responses("length", "stop", "stop", "length")
+    scores = [Scored("p", i, s, None) for i, s in enumerate((9.0, 1.0, 2.0, 8.0))]
+    (best,) = best_of_each(drawn, scores, 4)
+    assert (best.text, best.finish) == ("text 2", "stop")
+
+
+def test_best_of_n_of_cut_responses_alone_is_still_told_as_cut():
+    scores = [Scored("p", i, s, None) for i, s in enumerate((1.0, 2.0))]
+    (best,) = best_of_each(_responses("length", "length"), scores, 2)
+    assert (best.text, best.finish) == ("text 1", "length")
+
+
+# ---- chains and Self-Refine
+
+
+def test_a_step_that_was_cut_off_leaves_the_response_as_it_was():
+    old = _responses("stop", "stop", "length", "length", text="old")
+    new = _responses("stop", "length", "stop", "length", text="new")
+    made = finished_steps(old, new)
+    assert [r.text for r in made.rows] == ["new 0", "old 1", "new 2", "new 3"]
+    (funnel,) = made.funnels
+    assert (funnel.given, funnel.kept) == (4, 2)
+    assert [d.count for d in funnel.dropped] == [1, 1]
+
+
+def test_a_finished_step_wins_against_an_unfinished_response_whatever_the_gap():
+    assert wins(-1.0, 0.0, finished=True, was_finished=False)
+    assert not wins(9.0, 0.0, finished=False, was_finished=True)
+    assert wins(0.5, 0.0, finished=False, was_finished=False)
+
+
+# ---- matches
+
+
+def test_a_cut_response_loses_its_match_whatever_its_score():
+    ours, theirs = _responses("length", "stop", "length"), _responses("stop", "length", "length")
+    high, low = ({("p", i): s for i in range(3)} for s in (5.0, 1.0))
+    told = outcomes_of(matches(ours, theirs), high, low)
+    assert [o.preference for o in told] == [0.0, 1.0, 0.5]
+
+
+def test_a_response_that_a_server_did_not_give_makes_no_match():
+    (told,) = outcomes_of(
+        matches(_responses("error"), _responses("stop")), {("p", 0): 1.0}, {("p", 0): 1.0}
+    )
+    assert (told.preference, told.unscored) == (None, "the server gave no response")
+
+
+class PrefersFirst:
+    """A judge that finds whatever it is shown as A the better one, and counts what it is asked."""
+
+    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
+    asked: ClassVar[list[str]] = []
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        del seed
+        for prompt in prompts:
+            self.asked.append(prompt.key)
+            for i in range(sampling.n):
+                yield Draw(prompt.key, i, "Better: A", "stop", 1, 1)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_pairwise_judge_is_not_asked_about_what_the_rule_settles(monkeypatch):
+    PrefersFirst.asked.clear()
+    monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
+    monkeypatch.setattr(pairwise, "control_tokens", lambda *_: ())
+    ours, theirs = _responses("stop", "stop", "length"), _responses("length", "stop", "stop")
+    matched = matches(ours, theirs)
+    chunks = [matched, matched[:1]]  # nothing to be asked in the second one
+    config = JudgeConfig(kind="pairwise", model="elsewhere", votes=1)
+    told = list(compare(chunks, ModelRef("m", "m", ""), config, EngineConfig(), 0))
+    assert [[o.preference for o in batch.rows] for batch in told] == [[1.0, 0.5, 0.0], [1.0]]
+    assert {key.split("/")[0] for key in PrefersFirst.asked} == {"p#1"}
+
+
+# ---- means
+
+
+def test_in_a_mean_a_cut_response_counts_the_least_of_all_systems():
+    good, poor = _responses("stop", "length"), _responses("stop", "stop")
+    ours, theirs = {("p", 0): 4.0, ("p", 1): 5.0}, {("p", 0): 2.0, ("p", 1): 3.0}
+    lowest = lowest_of([(good, ours), (poor, theirs)])
+    assert lowest == 2.0
+    assert means(good, ours, lowest) == {"p": 3.0}  # (4 + 2) / 2
+    assert unfinished(good) == 1
+
+
+def test_the_servers_failures_are_left_out_of_a_mean():
+    rows = _responses("stop", "error")
+    assert means(rows, {("p", 0): 4.0, ("p", 1): 1.0}, 0.0) == {"p": 4.0}
+
+
+def test_the_oracle_gives_a_cut_response_the_lowest_score_and_a_missing_one_none():
+    told = oracle_scores(_responses("length", "error"))
+    assert [(v.score, v.unscored) for v in told] == [
+        (0.0, None),
+        (None, "the server gave no response"),
+    ]
+
+
+def test_the_lowest_of_a_scale_is_the_judges_and_a_reward_has_none():
+    assert lowest_score(JudgeConfig(model="tiny")) == 0.0
+    assert lowest_score(JudgeConfig(kind="reward_model", model="folder")) is None
+
+
+# ---- what is imitated
+
+
+@pytest.mark.parametrize(
+    ("text", "finish"),
+    [
+        ("4 + 4 = 8. The answer is 8.\n\nQ: How many", "stop"),  # cut behind its own end
+        ("The answer is 8. So th", "stop"),
+        ("The answer is 8 apples and pea", "length"),
+    ],
+)
+def test_a_path_cut_behind_its_answers_sentence_is_finished_and_one_cut_within_is_not(text, finish):
+    read = read_draw(Draw("q", 0, text, "length", 1, 1), QUESTION, "strict")
+    assert (read.answer, read.finish) == ("8", finish)
+
+
+def _paths() -> list[ReasoningPath]:
+    finishes: tuple[FinishReason, ...] = ("stop", "length", "stop")
+    return [
+        ReasoningPath("q", i, f"path {i}", answer, finish, 5)
+        for i, (answer, finish) in enumerate(zip(("8", "8", "9"), finishes, strict=True))
+    ]
+
+
+def test_a_path_that_was_cut_off_votes_but_is_not_learned_from():
+    paths = _paths()
+    made = agreeing_paths(paths, vote_each([QUESTION], paths), KeepConfig())
+    assert [p.index for p in made.rows] == [0]
+    assert {d.why: d.count for d in made.funnels[0].dropped} == {
+        "cut off within its answer's sentence": 1,
+        "outvoted": 1,
+    }
+
+
+def test_the_control_arms_leave_cut_paths_out_as_well():
+    assert [p.index for p in unfiltered(_paths()).rows] == [0, 2]
+    gold = kept_by_gold(_paths(), [Labelled(QUESTION, ("8",))])
+    assert [p.index for p in gold.rows] == [0]
+    assert [d.count for d in gold.funnels[0].dropped] == [1, 1]
+
+
+def test_a_question_that_was_cut_off_is_none_and_is_counted():
+    written = [
+        Written("a", "How many?", "d", "number"),
+        Written("b", "How much?", "d", "number", finish="length"),
+    ]
+    made = new_questions(written, [])
+    assert [q.id for q in made.rows] == ["a"]
+    assert [(d.why, d.count) for d in made.funnels[0].dropped] == [("cut off by max_tokens", 1)]
+
+
+def test_a_verdict_that_was_cut_off_is_no_judging_example():
+    ranked = [Ranked("r", "d", "Ask.", ("good", "bad"))]
+    verdicts = [
+        Verdict("r", 0, 0, 4.0, None, "Score: 4. So", "length"),
+        Verdict("r", 1, 0, 1.0, None, "Score: 1", "stop"),
+    ]
+    made = agreeing_reviews(ranked, siblings(ranked), verdicts, (), "additive", ReviewsConfig(), 0)
+    assert list(made.rows) == []
+    assert made.funnels[0].dropped[0].why == "a verdict was cut off"
