@@ -25,6 +25,7 @@ from selfimprove.report.page import write
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.store import Run
+from selfimprove.terminal import show_outcome
 from selfimprove.types import Draw, ModelRef, Outcome, Prompt, Response, UserPrompt
 
 PROMPTS = 6
@@ -156,6 +157,15 @@ def test_the_headline_is_the_win_rate_over_where_the_method_started(
     assert "6 prompts" in head["sentence"]
 
 
+def test_the_command_line_states_the_win_rate(
+    board: Callable[[int], SelfRewardingBoard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    show_outcome(tmp_path / "run", was_finished=False)
+    said = capsys.readouterr().out
+    assert "m3: win rate against m1 on 6 held-out prompts: 75.0% (+25.0 points from an even" in said
+
+
 def test_a_run_that_kept_its_base_is_an_even_match(
     board: Callable[[int], SelfRewardingBoard], tmp_path: Path
 ) -> None:
@@ -202,6 +212,7 @@ def test_the_gate_of_a_pairwise_judge_compares_the_child_with_its_parent(run: Ru
     decision = gate.decide(("m1", model("m1:3")), children)
     assert [t.win_rate for t in decision.tried] == pytest.approx([2.5 / 6, 4 / 6])
     assert (decision.chosen, decision.promoted) == ("m2", True)
+    assert decision.reason == "m2 is not worse than m1 by m1's own judgement: 2 won, 0 lost, 4 tied"
     worse = gate.decide(("m2", model("m2:5")), [("m3", model("m3:4"))])
     assert not worse.promoted
 

@@ -94,7 +94,7 @@ class Gate:
         promoted = best.win_rate >= 0.5
         word = "not worse than" if promoted else "worse than"
         reason = (
-            f"{best.first} is {word} {before.name} by {before.name}'s own judgement: "
+            f"{best.first} is {word} {before.name} by {best.judge}: "
             f"{best.wins} won, {best.losses} lost, {best.ties} tied"
         )
         return Decision(best.first, dict(children)[best.first], promoted, reason, tried)
@@ -116,7 +116,7 @@ class Gate:
             ours, theirs = (self._scores(one, by=parent) for one in (child, parent))
             outcomes = tuple(outcomes_of(matched, ours, theirs))
         return head_to_head(outcomes, first=child.name, second=parent.name,
-                            judge=f"{parent.name}'s own judgement",
+                            judge=self._judged_by(parent),
                             set="validation prompts")  # fmt: skip
 
     def _scores(self, one: _Candidate, by: _Candidate) -> dict[tuple[str, int], float]:
@@ -125,6 +125,14 @@ class Gate:
             judging_model(self.judge, by.model), self.judge, self.engine, self.seed,
             shard_items=self._shard)  # fmt: skip
         return mean_scores(verdicts)
+
+    def _judged_by(self, parent: _Candidate) -> str:
+        """Return who decides, in words: the parent itself, unless the recipe names another judge."""
+        if self.judge.kind == "random":
+            return "a random judge"
+        if self.judge.model == "self":
+            return f"{parent.name}'s own judgement"
+        return f"the {self.judge.kind} judge {self.judge.model}"
 
     @property
     def _shard(self) -> int:
