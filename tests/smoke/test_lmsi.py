@@ -11,6 +11,7 @@ import pytest
 from tests.smoke.killing import differences, run_killed, run_whole
 
 from selfimprove.methods.launch import launch, plan_recipe
+from selfimprove.tiny.shipped import folder
 from selfimprove.training.export import stored_dtype
 from selfimprove.weights import weights_digest
 
@@ -56,9 +57,9 @@ def test_what_is_measured_is_what_leaves_the_run(finished: Path) -> None:
     ):
         made = json.loads((finished / step / "step.json").read_text())
         assert made["inputs"]["model"]["weights"] == leaving[name]
-    assert json.loads((finished / "finished.json").read_text())["model"] == str(
-        finished / "round-1-export" / "model"
-    )
+    (decided,) = json.loads((finished / "summary.json").read_text())["gate"]
+    left = finished / "round-1-export" / "model" if decided["promoted"] else folder("tiny")
+    assert json.loads((finished / "finished.json").read_text())["model"] == str(left)
 
 
 @pytest.mark.slow
