@@ -389,3 +389,16 @@ def test_a_plain_prompt_may_open_the_block_too():
     with serving(script) as url, closing(_engine(url)) as engine:
         (draw,) = draw_in_order(engine, [Prompt("a", "Add.<think>\n")], SamplingConfig(), seed=0)
     assert (draw.text, draw.reasoning) == ("Four.", "Two")
+
+
+def test_a_policy_whose_prompt_opens_the_block_is_rewarded_for_what_comes_behind_it(tmp_path):
+    told = {**_TOLD, "text": "Two</think>Four."}
+    with _adapters(Script(raw=json.dumps({"choices": [told]}).encode())) as server:
+        server.load(tmp_path)
+        (draw,) = draw_in_order(server, [Prompt("a", "Add.<think>")], SamplingConfig(), seed=0)
+    assert (draw.text, draw.reasoning, draw.tokens) == ("Four.", "Two", (5, 6, 2))
+    told = {**_TOLD, "text": "Two and two"}
+    with _adapters(Script(raw=json.dumps({"choices": [told]}).encode())) as server:
+        server.load(tmp_path)
+        (draw,) = draw_in_order(server, [Prompt("a", "Add.<think>")], SamplingConfig(), seed=0)
+    assert (draw.text, draw.finish) == ("", "length")

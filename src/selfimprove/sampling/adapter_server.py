@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, final
 from uuid import uuid4
 
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
+from selfimprove.sampling.own_words import GENERATION_PROMPT, opens_reasoning
 from selfimprove.sampling.prompts import check_keys, encode
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.types import Draw, Prompt
@@ -77,14 +79,17 @@ class AdapterServer:
         """
         check_keys(prompts)
         name = self.adapter or ""
+        encoded = encode(prompts, self._tokenizer, self._chat_template_kwargs)
         waiting = [
             self._pool.submit(self._server.draw_tokens, p, i, sampling, model=name, seed=seed)
-            for p in encode(prompts, self._tokenizer, self._chat_template_kwargs)
+            for p in encoded
             for i in range(sampling.n)
         ]
+        ends = {p.key: self._tokenizer.decode(p.ids[-GENERATION_PROMPT:]) for p in encoded}
         try:
             for done in as_completed(waiting):
-                yield done.result()
+                draw = done.result()
+                yield replace(draw, thinking=opens_reasoning(ends[draw.key]))
         finally:
             for request in waiting:
                 request.cancel()

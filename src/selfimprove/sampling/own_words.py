@@ -19,8 +19,11 @@ from typing import Final, NamedTuple
 
 from selfimprove.types import Draw, FinishReason
 
-__all__ = ["Parted", "cut", "holds_mark", "is_mark", "opens_reasoning", "own_words", "parted",
+__all__ = ["GENERATION_PROMPT", "Parted", "cut", "holds_mark", "is_mark", "opens_reasoning", "own_words", "parted",
            "response", "spoken"]  # fmt: skip
+
+GENERATION_PROMPT: Final = 16
+"""Tokens at the end of a prompt among which a reasoning block that it opens stands."""
 
 _TAGS: Final = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think",
                 "longcat_think")  # fmt: skip

@@ -9,14 +9,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.own_words import is_mark, opens_reasoning
+from selfimprove.sampling.own_words import GENERATION_PROMPT, is_mark, opens_reasoning
 
 __all__ = ["Texts"]
 
 # Prompt tokens decoded before the new ones, so that a leading space is seen for what it is.
 _CONTEXT = 4
-# Tokens at the end of a prompt among which an opened reasoning block stands.
-_GENERATION_PROMPT = 16
 
 
 @final
@@ -52,7 +50,7 @@ class Texts:
 
     def is_thinking(self, prompt: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside a reasoning block."""
-        end = tuple(prompt[-_GENERATION_PROMPT:])
+        end = tuple(prompt[-GENERATION_PROMPT:])
         if end not in self._thinking:
             self._thinking[end] = opens_reasoning(self._tokenizer.decode(list(end)))
         return self._thinking[end]
