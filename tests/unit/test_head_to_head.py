@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from selfimprove.errors import DataError
+from selfimprove.errors import DataError, SelfImproveError
+from selfimprove.evaluation import versus
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.types import Outcome, Response
 
@@ -260,3 +263,37 @@ def test_other_prompts_or_draws_cannot_be_compared() -> None:
     other = replace(response("a", 0, "x"), prompt="another text")
     with pytest.raises(DataError, match="prompt a is not the same text"):
         matches([response("a", 0, "x")], [other])
+
+
+# ---- from the command line
+
+
+@pytest.mark.parametrize(
+    ("second", "judge", "overrides", "said"),
+    [
+        ("tiny", "nowhere", [], "no model at 'nowhere'"),
+        ("nowhere", "tiny", [], "no model at 'nowhere'"),
+        ("missing.json", "tiny", [], r"missing\.json"),
+        (
+            "FILE",
+            "tiny",
+            ["sampling.n=2"],
+            r"\(4 and 2 responses\) did not answer the same prompts",
+        ),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_ends_before_the_first_token(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    second: str,
+    judge: str,
+    overrides: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setattr(versus, "respond", lambda *_: pytest.fail("a model was sampled"))
+    prompts, file = tmp_path / "prompts.jsonl", tmp_path / "outputs.json"
+    prompts.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in ("Why?", "How?")))
+    file.write_text(json.dumps([{"instruction": p, "output": "So."} for p in ("Why?", "How?")]))
+    with pytest.raises(SelfImproveError, match=said):
+        versus.compare_systems("tiny", str(file) if second == "FILE" else second, judge, overrides,
+                               prompts=f"prompts:{prompts}", limit=None, seed=0)  # fmt: skip
