@@ -85,6 +85,23 @@ def test_dropout_and_rounding_are_no_distance_from_the_reference(tmp_path, lora,
     assert told.final_margin == 0.0
 
 
+def test_layers_that_are_computed_twice_still_are_and_drop_nothing():
+    from types import SimpleNamespace
+
+    from transformers import AutoModelForCausalLM
+
+    from selfimprove.training._preference_trainer import PreferenceTrainer
+
+    model = AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32)
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        PreferenceTrainer.begin(SimpleNamespace(dropout=False), model)  # type: ignore[arg-type]
+        for layer in model.model.layers:
+            assert layer.training is checkpointing
+            assert not layer.self_attn.training
+
+
 def _with_dropout(to: Path) -> Path:
     """Copy the shipped model, with dropout of a half in its attention."""
     shutil.copytree(folder(), to)

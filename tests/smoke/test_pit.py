@@ -108,7 +108,8 @@ def test_a_stopped_chain_goes_on_only_while_the_gap_reward_says_gain(finished: P
         for told, after in zip(gaps, ends[1:], strict=True):
             gain = told[prompt, index]["score"] - told[prompt, -1 - index]["score"]
             new = after[prompt, index]
-            if gain <= 0 or (new["finish"] != "stop" and held["finish"] == "stop"):
+            ended, had_ended = (r["finish"] == "stop" for r in (new, held))
+            if not (ended if ended != had_ended else gain > 0):
                 break
             held = new
         assert found["text"] == held["text"]
@@ -255,7 +256,7 @@ def test_shipped_recipes_are_valid(name: str) -> None:
         ("gap=difference", "gap_difference is the run itself"),
         (
             "engine={kind: server, server: {command: [serve, '{port}'], adapters: true}}",
-            "policy_rl.lora must be set, without dropout",
+            "policy_rl.lora must be set: the server",
         ),
     ],
 )

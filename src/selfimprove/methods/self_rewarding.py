@@ -13,6 +13,7 @@ Deviations, and choices where the paper is silent:
   any takes no part, and too many of them stop the run.
 - Of equally good or bad responses, the one drawn first is taken.
 - A response that was cut off is never chosen; where it is rejected, DPO puts no end token behind it.
+- DPO trains without dropout, as its reference is computed; the paper has 0.1.
 - Prompts are written by the newest model (`prompts.writer: self`; the paper's Appendix A.5) unless
   the recipe names a fixed one, as in the paper's main runs.
 - The gate lets a child take its parent's place only if the parent's own judgement does not prefer
