@@ -67,7 +67,7 @@ def test_training_and_scoring_see_the_prompt_of_sampling(
 
 
 def test_it_is_said_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    chat_template._warn_once.cache_clear()
+    chat_template.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             ChatTemplate(tokenizer("byte-level", "gemma"), {}).taken(_SYSTEM)

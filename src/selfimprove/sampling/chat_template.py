@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 from selfimprove.errors import EngineError
 from selfimprove.types import Message, Role
 
-__all__ = ["ChatTemplate", "folded", "merged"]
+__all__ = ["ChatTemplate", "folded", "merged", "warn_once", "ways"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +56,21 @@ _WAYS: Final[dict[str, Callable[[_Turns], _Turns]]] = {
 }
 
 
+def ways(turns: _Turns) -> list[tuple[str, list[Message]]]:
+    """Return turns as they are, and as they may be laid out where a template does not take them so.
+
+    Each with what the template did not take; the ways that change nothing are left out.
+    """
+    found: dict[tuple[Message, ...], str] = {}
+    for refused, changed in _WAYS.items():
+        found.setdefault(tuple(changed(turns)), refused)
+    return [(refused, list(taken)) for taken, refused in found.items()]
+
+
 @cache
-def _warn_once(text: str) -> None:
-    _log.warning(text)
+def warn_once(model: str, refused: str) -> None:
+    """Say in the log, once, that turns are laid out otherwise than they were given."""
+    _log.warning("%s: its chat template does not take %s", model, refused)
 
 
 @final
@@ -97,20 +109,19 @@ class ChatTemplate:
     def _way(self, roles: Sequence[Role]) -> str:
         """Try the ways in turn on words of no meaning, until one brings all of them through."""
         words = [Message(role, f"w{number}w") for number, role in enumerate(roles)]
-        refusal = "it leaves out a turn"
-        for way, changed in _WAYS.items():
+        why = "it leaves out a turn"
+        for refused, changed in ways(words):
             try:
-                text = self.rendered(changed(words), to_be_continued=True)
+                text = self.rendered(changed, to_be_continued=True)
             except TemplateError as error:
-                refusal = str(error)
+                why = str(error)
                 continue
             if all(word.content in text for word in words):
-                if way:
-                    _warn_once(f"{self._name}: its chat template does not take {way}")
-                return way
+                if refused:
+                    warn_once(self._name, refused)
+                return refused
         raise EngineError(
-            f"{self._name}: its chat template does not take a conversation of {', '.join(roles)}: "
-            f"{refusal}"
+            f"{self._name}: its chat template does not take a conversation of {', '.join(roles)}: {why}"
         )
 
     @property

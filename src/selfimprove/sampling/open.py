@@ -19,7 +19,7 @@ def open_engine(model: Path, config: EngineConfig) -> Engine:
     if config.server is not None:
         from selfimprove.sampling.server_engine import ServerEngine
 
-        return ServerEngine(model, config.server)
+        return ServerEngine(model, config.server, config.chat_template_kwargs)
     from selfimprove.sampling.torch_engine import TorchEngine
 
     return TorchEngine(model, config)

@@ -3,6 +3,11 @@
 One request a draw, each with its own seed, so that a draw does not depend on which others were under
 way; servers with a prefix cache read a prompt once for all its draws. Whether equal requests get
 equal texts is up to the server; the engine's identity says that a server made them.
+
+The server has its own tokenizer and chat template. Control tokens in what it is sent are broken by a
+space: those of the model's folder where that is here, and the usual ones. Turns that its template does
+not take are laid out as the built-in engine would: by the folder's template, or once the server
+refuses them. What a template elsewhere leaves out without a word cannot be seen.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
@@ -19,12 +25,14 @@ from urllib.parse import urlsplit
 import requests
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.chat_template import ChatTemplate, warn_once, ways
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
+from selfimprove.sampling.literal_text import control_tokens_in, spelled_out
 from selfimprove.sampling.own_words import cut, holds_mark, opens_reasoning
 from selfimprove.sampling.prompts import Encoded, check_keys
 from selfimprove.sampling.server_process import ServerProcess
 from selfimprove.seeds import rng, seed_of
-from selfimprove.types import Draw, FinishReason, Prompt
+from selfimprove.types import Draw, FinishReason, Message, Prompt, Role
 
 __all__ = ["ServerEngine"]
 
@@ -40,12 +48,21 @@ class _GaveUpError(Exception):
     """A request failed for good."""
 
 
+class _RefusedError(EngineError):
+    """The server says that a request itself is wrong."""
+
+
 @final
 class ServerEngine:
     """Draws from a server that holds the model."""
 
-    def __init__(self, model: Path, config: ServerConfig) -> None:
-        """Reach the server, or start it.
+    def __init__(
+        self,
+        model: Path,
+        config: ServerConfig,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reach the server, or start it; `chat_template_kwargs` go with every request for a reply.
 
         Raises:
             EngineError: it cannot be started or does not answer.
@@ -54,7 +71,14 @@ class ServerEngine:
         self._process = ServerProcess(model, config) if config.command else None
         self._url = self._process.url if self._process else str(config.url).rstrip("/")
         self._model = config.model or str(model)
-        self._thinks = _template_thinks(model, config)
+        self._variables = {
+            **config.extra_body.get("chat_template_kwargs", {}),
+            **(chat_template_kwargs or {}),
+        }
+        self._folder = model
+        self._control = control_tokens_in(model)
+        self._thinks = _template_thinks(model, self._variables)
+        self._taken: dict[tuple[Role, ...], str] = {}
         self._closing = threading.Event()
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=config.concurrency)
@@ -86,7 +110,8 @@ class ServerEngine:
                 unknown model; or more than `max_failed` of the draws failed.
         """
         check_keys(prompts)
-        asked = [(prompt, index) for prompt in prompts for index in range(sampling.n)]
+        sent = [self._sent(prompt) for prompt in prompts]
+        asked = [(prompt, index) for prompt in sent for index in range(sampling.n)]
         failures: list[str] = []
         pool = ThreadPoolExecutor(self._config.concurrency)
         try:
@@ -120,8 +145,7 @@ class ServerEngine:
             said = _draw(prompt.key, index, _read(answer, "text"), answer)
             said = replace(said, thinking=opens_reasoning(prompt.content))
         else:
-            turns = [{"role": m.role, "content": m.content} for m in prompt.content]
-            answer = self._ask("chat/completions", {**body, "messages": turns}, own_seed)
+            answer = self._chat(prompt.content, body, own_seed)
             said = _draw(prompt.key, index, _read(answer, "message", "content"), answer)
             # A server with a reasoning parser has parted the two; the field has two names.
             fields = ("reasoning_content", "reasoning")
@@ -130,6 +154,50 @@ class ServerEngine:
         # Not every server leaves a stop string out.
         text = cut(said.text, sampling.stop, thinking=said.thinking)
         return said if text is None else replace(said, text=text)
+
+    def _sent(self, prompt: Prompt) -> Prompt:
+        """Return a prompt as the server gets it."""
+        if isinstance(prompt.content, str):
+            return replace(prompt, content=spelled_out(prompt.content, self._control))
+        turns: Sequence[Message] = prompt.content
+        if len(ways(turns)) > 1 and self._template is not None:
+            turns = self._template.taken(turns)
+        told = tuple(Message(t.role, spelled_out(t.content, self._control)) for t in turns)
+        return replace(prompt, content=told)
+
+    @cached_property
+    def _template(self) -> ChatTemplate | None:
+        """The chat template in the model's folder; None: there is none, or no folder."""
+        if not (self._folder / "tokenizer_config.json").is_file():
+            return None
+        from selfimprove.sampling.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(self._folder)
+        return ChatTemplate(tokenizer, self._variables) if tokenizer.chat_template else None
+
+    def _chat(
+        self, turns: tuple[Message, ...], body: Mapping[str, Any], own_seed: int
+    ) -> dict[str, Any]:
+        """Ask for a reply; turns that the server refuses are laid out as its template may take them."""
+        roles = tuple(turn.role for turn in turns)
+        known = self._taken.get(roles)
+        refusal: _RefusedError | None = None
+        for refused, taken in ways(turns):
+            if known in (None, refused):
+                messages = [{"role": turn.role, "content": turn.content} for turn in taken]
+                asked = {**body, "messages": messages}
+                if self._variables:
+                    asked["chat_template_kwargs"] = self._variables
+                try:
+                    answer = self._ask("chat/completions", asked, own_seed)
+                except _RefusedError as error:
+                    refusal = refusal or error
+                    continue
+                if refused and known is None:
+                    warn_once(self._model, refused)
+                self._taken[roles] = refused
+                return answer
+        raise refusal or _GaveUpError("there is nothing to ask")
 
     def draw_tokens(
         self, prompt: Encoded, index: int, sampling: SamplingConfig, *, model: str, seed: int
@@ -227,7 +295,7 @@ class ServerEngine:
                 told = _retry_after(response)
                 continue
             if response.status_code != requests.codes.ok:
-                raise EngineError(self._refusal(page, response))
+                raise _RefusedError(self._refusal(page, response))
             try:
                 answer: dict[str, Any] = response.json()
                 answer["choices"][0]
@@ -271,7 +339,7 @@ def _read(answer: Mapping[str, Any], *path: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _template_thinks(model: Path, config: ServerConfig) -> bool:
+def _template_thinks(model: Path, variables: Mapping[str, Any]) -> bool:
     """Tell whether the chat template opens a reasoning block, where the model's folder is here."""
     told = (model / name for name in ("chat_template.jinja", "tokenizer_config.json"))
     if not any(holds_mark(path.read_text(encoding="utf-8")) for path in told if path.is_file()):
@@ -281,10 +349,9 @@ def _template_thinks(model: Path, config: ServerConfig) -> bool:
     tokenizer = load_tokenizer(model)
     if not tokenizer.chat_template:
         return False
-    told_template = config.extra_body.get("chat_template_kwargs", {})
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True,
-        **told_template,
+        **variables,
     )  # fmt: skip
     return opens_reasoning(asked)
 
