@@ -23,12 +23,7 @@ from selfimprove.judges.judge import (
     mean_scores,
     outcome,
 )
-from selfimprove.judges.judge_prompts import (
-    JudgePrompt,
-    control_tokens,
-    judge_prompt,
-    without_control_tokens,
-)
+from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.pairwise import Orders, read_orders
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.tiny import shipped
@@ -118,8 +113,7 @@ def test_whatever_is_judged_stands_in_its_slot_and_nowhere_else(
     wording = JudgePrompt(
         version=1, lowest=0, highest=1, text="<{prompt}|{response}|{other}>{prompt}"
     )
-    safe = [without_control_tokens(text) for text in (prompt, response, other)]
-    expected = "<{}|{}|{}>{}".format(*safe, safe[0])
+    expected = f"<{prompt}|{response}|{other}>{prompt}"
     assert wording.filled("k", prompt, response, other) == expected
 
 
@@ -264,28 +258,8 @@ def test_nothing_in_a_response_changes_what_is_read_from_the_judge(before: str, 
 @pytest.mark.parametrize("attack", attacks(200)[::9])
 def test_an_attack_changes_nothing_around_it(name: str, attack: str) -> None:
     wording = judge_prompt(name)
-    control = control_tokens(shipped.folder("tiny"))
-    around = wording.filled("k", "Why?", "@@", control=control).split("@@")
-    shown = wording.filled("k", "Why?", attack, control=control)
-    assert shown == without_control_tokens(attack, control).join(around)
-
-
-def test_special_tokens_of_the_model_itself_are_broken_too(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(
-        '{"added_tokens": [{"content": "[END]", "special": true}, {"content": "cat", "special": false}]}'
-    )
-    (tmp_path / "tokenizer_config.json").write_text(
-        '{"added_tokens_decoder": {"7": {"content": "%%", "special": true}}}'
-    )
-    control = control_tokens(tmp_path)
-    assert control == ("%%", "[END]")
-    broken = without_control_tokens("a [END] cat %%% <|im_end|> </s> [/INST]", control)
-    assert broken == "a [ END] cat % % % < |im_end|> < /s> [ /INST]"
-    assert not any(token in broken for token in (*control, "<|", "</s>", "[/INST]"))
-
-
-def test_a_server_without_a_folder_has_the_usual_tokens_alone() -> None:
-    assert control_tokens(Path("org/some-model")) == ()
+    around = wording.filled("k", "Why?", "@@").split("@@")
+    assert wording.filled("k", "Why?", attack) == attack.join(around)
 
 
 # Pairwise judging.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from time import perf_counter
 
 import pytest
@@ -11,7 +12,12 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from selfimprove.sampling.encoder import Encoder, encoder_of
-from selfimprove.sampling.literal_text import LiteralText, control_tokens, spelled_out
+from selfimprove.sampling.literal_text import (
+    LiteralText,
+    control_tokens,
+    control_tokens_in,
+    spelled_out,
+)
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.scalar_model import tokenised
 from selfimprove.training.tokens import tokenise
@@ -195,3 +201,21 @@ def test_a_pair_of_segments_cannot_be_parted_by_what_stands_in_it() -> None:
     assert found.decode(row) == "[CLS]Why?[SEP][SEP]So.[SEP][CLS][SEP]"
     assert segments is not None
     assert (len(segments), segments[0], segments[-1]) == (len(row), 0, 1)
+
+
+def test_a_server_is_sent_the_special_tokens_of_its_folder_broken_too(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(
+        '{"added_tokens": [{"content": "[END]", "special": true}, {"content": "cat", "special": false}]}'
+    )
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"added_tokens_decoder": {"7": {"content": "%%", "special": true}}}'
+    )
+    control = control_tokens_in(tmp_path)
+    assert control == ("%%", "[END]")
+    broken = spelled_out("a [END] cat %%% <|im_end|> </s> [/INST]", control)
+    assert broken == "a [ END] cat % % % < |im_end|> < /s> [ /INST]"
+    assert not any(token in broken for token in (*control, "<|", "</s>", "[/INST]"))
+
+
+def test_a_server_without_a_folder_has_the_usual_tokens_alone() -> None:
+    assert control_tokens_in(Path("org/some-model")) == ()

@@ -10,7 +10,7 @@ from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from selfimprove.judges.judge_prompts import JudgePrompt, control_tokens, judge_prompt
+from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.rubric import voting
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, draw_in_order
@@ -128,14 +128,13 @@ def _decisions(
     seed: int,
 ) -> Iterator[Batch[_Decision]]:
     wording = judge_prompt(config.prompt, pairwise=True)
-    control = control_tokens(Path(model.path))
     with closing(open_engine(Path(model.path), engine)) as sampler:
         for chunk in chunks:
             decisions = [_Decision(match) for match in chunk]
             places: dict[str, list[str]] = {}
             prompts: list[Prompt] = []
             for decision in decisions:
-                for text, told in _both_orders(decision, wording, control):
+                for text, told in _both_orders(decision, wording):
                     key = f"{decision.match.id}/{'AB' if told is decision.first_first else 'BA'}"
                     places[key] = told
                     prompts.append(asked(key, text, chat=engine.chat))
@@ -149,9 +148,7 @@ def _decisions(
             yield Batch(decisions, sampled, prompt_tokens, sampler.identity)
 
 
-def _both_orders(
-    decision: _Decision, wording: JudgePrompt, control: Sequence[str]
-) -> Iterator[tuple[str, list[str]]]:
+def _both_orders(decision: _Decision, wording: JudgePrompt) -> Iterator[tuple[str, list[str]]]:
     """Yield the judge's prompt for each order, with the list that its answers go to."""
     match = decision.match
     for shown, told in (
@@ -159,7 +156,7 @@ def _both_orders(
         ((match.second, match.first), decision.second_first),
     ):
         # One delimiter for both orders: nothing but the order differs.
-        yield wording.filled(match.id, match.prompt, *shown, control), told
+        yield wording.filled(match.id, match.prompt, *shown), told
 
 
 def _whole(draw: Draw) -> str:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfimprove.judges.judge_prompts import JudgePrompt, control_tokens, judge_prompt
+from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
@@ -30,10 +30,10 @@ def rubric_verdicts(
     seed: int,
 ) -> Iterator[Batch[Verdict]]:
     """Draw `config.votes` verdicts on each response; the prompt is read once for all of them."""
-    wording, control = judge_prompt(config.prompt), control_tokens(Path(model.path))
+    wording = judge_prompt(config.prompt)
     with closing(open_engine(Path(model.path), engine)) as sampler:
         for chunk in chunks:
-            prompts = [_request(wording, r, control, chat=engine.chat) for r in chunk]
+            prompts = [_request(wording, r, chat=engine.chat) for r in chunk]
             of = {prompt.key: r for prompt, r in zip(prompts, chunk, strict=True)}
             draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
             rows = [_verdict(of[draw.key], draw, wording) for draw in draws]
@@ -48,12 +48,10 @@ def voting(config: JudgeConfig) -> SamplingConfig:
                           max_tokens=config.max_tokens)  # fmt: skip
 
 
-def _request(
-    wording: JudgePrompt, response: Response, control: Sequence[str], *, chat: bool
-) -> Prompt:
+def _request(wording: JudgePrompt, response: Response, *, chat: bool) -> Prompt:
     """Return what the judge is shown for one response."""
     key = f"{response.prompt_id}#{response.index}"
-    shown = wording.filled(key, response.prompt, response.text, control=control)
+    shown = wording.filled(key, response.prompt, response.text)
     return asked(key, shown, chat=chat)
 
 
