@@ -10,7 +10,9 @@ from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from selfimprove.training.processes import mean_of_everyone
+from selfimprove.training.causal_products import use_in
+from selfimprove.training.half_copy import HalfCopy
+from selfimprove.training.processes import mean_of_everyone, processes
 
 __all__ = ["CompletionTrainer", "by_row", "may_share_prefixes"]
 
@@ -39,6 +41,7 @@ class CompletionTrainer(SFTTrainer):
     - The output layer sees scored positions alone (TRL computes all on a CPU).
     - A batch comes in pieces of like length, and a prefix that rows share is computed once;
       its gradient is the sum over the rows.
+    - In bfloat16, a copy of the model computes whose weights are rounded once a step.
     - No entropy and accuracy of each token, no model card with each checkpoint, no telemetry.
     """
 
@@ -46,12 +49,19 @@ class CompletionTrainer(SFTTrainer):
     """Off where log-probabilities are held against those of a reference, or of the draw itself."""
 
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
+        args = settings["args"]
+        # Layers that are computed twice, and processes that add up gradients, go by the model itself.
+        halves = args.bf16 and not args.gradient_checkpointing and processes() == 1
+        self._half = HalfCopy(model.to(args.device)) if halves else None
         super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
-        self.watch_head(model)
+        self.lighten(model)
+        if self._half is not None:
+            self.lighten(self._half.model)
 
-    def watch_head(self, model: Any) -> None:  # noqa: ANN401
-        """Let the output layer of a model see the scored positions alone."""
+    def lighten(self, model: Any) -> None:  # noqa: ANN401
+        """Let a model compute what is scored alone, and attend by plain products where they pay."""
+        use_in(model)
         model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
     def _keep_scored(
@@ -63,14 +73,24 @@ class CompletionTrainer(SFTTrainer):
             return inputs
         return (inputs[0][self._scored][None],)
 
-    def begin(self, model: torch.nn.Module) -> None:
-        """Put a model into the mode in which it learns."""
+    def begin(self, model: torch.nn.Module) -> Any:  # noqa: ANN401
+        """Put the model into the mode in which it learns; return what computes for it."""
         model.train()
         if not self.dropout:
             for module in model.modules():
                 # A layer that is computed twice looks here whether it is to be.
                 twice = isinstance(module, GradientCheckpointingLayer)
                 module.training = twice and bool(module.gradient_checkpointing)
+        return self.computing(model)
+
+    @property
+    def computes_rounded(self) -> bool:
+        """Whether a copy with rounded weights computes; a reference then is rounded likewise."""
+        return self._half is not None
+
+    def computing(self, model: Any) -> Any:  # noqa: ANN401
+        """Return what computes for the model: its rounded copy, as its weights now are, or itself."""
+        return model if self._half is None else self._half.refresh()
 
     def training_step(
         self,
@@ -79,7 +99,7 @@ class CompletionTrainer(SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Add up the gradients of the pieces; return the mean loss of a scored token."""
-        self.begin(model)
+        computing = self.begin(model)
         inputs = self._prepare_inputs(inputs)
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"] != -100).sum()
@@ -88,7 +108,7 @@ class CompletionTrainer(SFTTrainer):
             last = number == len(inputs["pieces"])
             with nullcontext() if last else self.accelerator.no_sync(model):
                 with self.compute_loss_context_manager():
-                    loss = self._summed_loss(model, piece) / num_items_in_batch
+                    loss = self._summed_loss(computing, piece) / num_items_in_batch
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             losses.append(loss.detach() * self.accelerator.num_processes)
         return torch.stack(losses).sum()

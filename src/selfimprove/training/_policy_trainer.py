@@ -117,6 +117,7 @@ class PolicyTrainer(CompletionTrainer):
 
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
         self._policy.eval()
+        self.computing(self._policy)
         asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
         with self.accelerator.autocast():
             draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
@@ -155,7 +156,7 @@ class PolicyTrainer(CompletionTrainer):
         is enough; their standard deviation over the batch, a common factor, comes in at the end.
         """
         config = self._draws.config
-        self.begin(model)
+        computing = self.begin(model)
         losses, advantages, kls = [], [], []
         pieces = list(self._pieces(rows, config.n))
         for number, places in enumerate(pieces, start=1):
@@ -165,7 +166,7 @@ class PolicyTrainer(CompletionTrainer):
             last = number == len(pieces)
             with self.accelerator.no_sync(model) if not last else torch.enable_grad():
                 with self.compute_loss_context_manager():
-                    tokens, counts = self.log_probs(model, piece), piece["completion_tokens"]
+                    tokens, counts = self.log_probs(computing, piece), piece["completion_tokens"]
                 held = by_row(tokens.detach(), counts)
                 worth = penalised(rewards[places].to(held.device), held, anchor, config.beta)
                 advantage = leave_one_out(worth.view(-1, config.n)).flatten()
@@ -263,12 +264,12 @@ class PolicyTrainer(CompletionTrainer):
 
     def _kls(self, rows: Sequence[TokenisedExample]) -> list[float]:
         """Return log pi - log pi_ref of draws of the policy: in the mean, the KL between the two."""
-        self.begin(self._policy)
+        computing = self.begin(self._policy)
         found = []
         with torch.no_grad(), self.accelerator.autocast():
             for places in self._pieces(rows, 1):
                 piece = self._prepare_inputs(self._piece([rows[i] for i in places], 1))
-                policy = self.row_log_probs(self._policy, piece)
+                policy = self.row_log_probs(computing, piece)
                 found += (policy - self.row_log_probs(self._reference, piece)).tolist()
         return found
 

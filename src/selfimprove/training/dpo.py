@@ -227,7 +227,9 @@ def _reference(
     kept = checkpoints / f"reference-{identity[:16]}.safetensors"
     if not kept.exists():
         same = reference == policy
-        model = trainer.model if same else load_frozen(reference, config, trainer)
+        model = (
+            trainer.computing(trainer.model) if same else load_frozen(reference, config, trainer)
+        )
         new, computed = kept.with_suffix(".new"), _log_probs(trainer, model, collate)
         if trainer.is_world_process_zero():
             save_file({"log_probs": computed}, new)

@@ -57,8 +57,8 @@ def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: AN
         EngineError: the folder holds no causal language model or no tokenizer.
     """
     computes = torch.bfloat16 if trainer.args.bf16 else torch.float32
-    model = _read(base, _stored(config, computes))
-    trainer.watch_head(model)
+    model = _read(base, computes if trainer.computes_rounded else _stored(config, computes))
+    trainer.lighten(model)
     return model.to(trainer.accelerator.device).eval().requires_grad_(False)
 
 

@@ -184,7 +184,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         tries = Tries(checkpoints, resumed_at=step_of(newest) if newest else 0)
         draws = Draws(prompts, held_out, reward, config, max_tokens, seed,
                       engine.chat_template_kwargs)  # fmt: skip
-        sampler = policy_sampler(trainer.model, tokenizer, policy, engine, checkpoints / "adapter")
+        drawn_from = trainer.computing(trainer.model)
+        sampler = policy_sampler(drawn_from, tokenizer, policy, engine, checkpoints / "adapter")
         with closing(sampler):
             frozen = model_folder.load_frozen(reference, config, trainer)
             trainer.set_up(draws, tries, sampler, frozen, supervised.piece_limits(model, config))

@@ -1,0 +1,107 @@
+"""Attention of short rows in training on a CPU: two plain products, whose gradient is four more.
+
+The fused kernel of a CPU spares the memory of the probabilities, which short rows have to spare,
+and pays for it in its gradient, which takes several times as long as these products.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+__all__ = ["use_in"]
+
+_NAME: Final = "selfimprove_causal_products"
+_MOST_PAIRS: Final = 1 << 20
+"""Of a query and a key in one row and head: beyond, probabilities would fill the memory."""
+
+# Arguments by which a model asks for another attention than softmax(query key / scale) value.
+_UNSUPPORTED: Final = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
+
+
+def use_in(model: Any) -> None:  # noqa: ANN401
+    """Let a model in training attend by products where that is faster: on a CPU, in short rows."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if inner.device.type == "cpu" and inner.config._attn_implementation == "sdpa":
+        inner.set_attn_implementation(_NAME)
+
+
+class _Products(torch.autograd.Function):
+    """softmax(scale q k^T + bias) v; queries of the heads that share a key head stand together.
+
+    q: [rows, key heads, queries, size]; k, v: [rows, key heads, keys, size]; bias broadcasts over
+    [rows, key heads, queries, keys].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor,
+        scale: float,
+    ) -> Tensor:
+        scores = torch.matmul(q, k.transpose(-1, -2))
+        chances = torch.softmax(scores.mul_(scale).add_(bias), -1)
+        ctx.save_for_backward(q, k, v, chances)
+        ctx.scale = scale
+        return torch.matmul(chances, v)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        q, k, v, chances = ctx.saved_tensors
+        (grad,) = grads
+        of_v = torch.matmul(chances.transpose(-1, -2), grad)
+        of_chances = torch.matmul(grad, v.transpose(-1, -2))
+        of_scores = torch._softmax_backward_data(of_chances, chances, -1, chances.dtype)
+        of_scores.mul_(ctx.scale)
+        of_k = torch.matmul(of_scores.transpose(-1, -2), q)
+        return torch.matmul(of_scores, k), of_k, of_v, None, None
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,  # noqa: ANN401
+) -> tuple[Tensor, None]:
+    """Attend by products where they are exact and pay, else by the fused kernel.
+
+    Shapes as transformers has them: query [rows, heads, queries, size], key and value
+    [rows, key heads, keys, size]; the output is [rows, queries, heads, size].
+    """
+    queries, keys = query.shape[2], key.shape[2]
+    # Without a gradient, too: a reference must be computed as the policy is.
+    plain = not (kwargs.get("dropout") or any(kwargs.get(n) is not None for n in _UNSUPPORTED))
+    known = attention_mask is not None or queries == keys
+    if not (plain and known and queries * keys <= _MOST_PAIRS):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    heads, groups = query.shape[1], key.shape[1]
+    scale = kwargs.get("scaling") or query.shape[3] ** -0.5
+    bias = _bias(query, attention_mask, keys).repeat(1, 1, heads // groups, 1)
+    packed = query.reshape(query.shape[0], groups, -1, query.shape[3])
+    out = _Products.apply(packed, key, value, bias, scale)  # type: ignore[no-untyped-call]
+    return out.view(query.shape).transpose(1, 2).contiguous(), None
+
+
+def _bias(query: Tensor, mask: Tensor | None, keys: int) -> Tensor:
+    """Return what hides keys, [rows or 1, 1, queries, keys]; no mask: those that come later."""
+    if mask is None:
+        seen = torch.ones(query.shape[2], keys, dtype=torch.bool, device=query.device).tril()
+        mask = seen[None, None]
+    if mask.dtype != torch.bool:
+        return mask
+    nothing = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
+    return nothing.masked_fill_(~mask, torch.finfo(query.dtype).min)
+
+
+AttentionInterface.register(_NAME, _attention)
+AttentionMaskInterface.register(_NAME, sdpa_mask)

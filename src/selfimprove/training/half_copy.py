@@ -1,0 +1,61 @@
+"""The bfloat16 copy of a model in training: what computes, while the float32 weights learn.
+
+Autocast rounds every weight again in every pass, and keeps the activations between its products in
+float32. A copy that is rounded once a step does both in bfloat16; its gradients are added up in the
+float32 of the weights themselves (as in Micikevicius et al. 2018, Sec. 3.1: master weights).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+
+__all__ = ["HalfCopy"]
+
+
+@final
+class HalfCopy:
+    """A copy of a float32 model, in bfloat16; weights that are frozen are shared with it."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        """Copy the model before a trainer hangs hooks on it."""
+        shared = [p for p in model.parameters() if not p.requires_grad]
+        self.model: Any = copy.deepcopy(model, {id(p): p for p in shared})
+        self._of = model
+        self._learning = [
+            (own, there)
+            for own, there in zip(model.parameters(), self.model.parameters(), strict=True)
+            if own.requires_grad
+        ]
+        for own, there in self._learning:
+            # Weights alone: rounded, the frequencies of rotary positions would be others.
+            there.data = own.data.to(torch.bfloat16)
+            there.register_post_accumulate_grad_hook(_handing_to(own))
+
+    @torch.no_grad()
+    def refresh(self) -> Any:  # noqa: ANN401
+        """Round the weights as they now are, and return the copy, in the mode of the model."""
+        torch._foreach_copy_(
+            [there for _, there in self._learning], [own for own, _ in self._learning]
+        )
+        for own, there in zip(self._of.modules(), self.model.modules(), strict=True):
+            there.training = own.training
+        return self.model
+
+
+def _handing_to(own: torch.nn.Parameter) -> Callable[[torch.Tensor], None]:
+    """Return a hook that adds a gradient of the copy to that of the weights themselves."""
+
+    def hand(there: torch.Tensor) -> None:
+        if there.grad is None:
+            return
+        if own.grad is None:
+            own.grad = there.grad.to(own.dtype)
+        else:
+            own.grad.add_(there.grad)
+        there.grad = None
+
+    return hand

@@ -1,0 +1,57 @@
+"""Attention by plain products in training: outputs and gradients are those of the fused kernel."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from selfimprove.training.causal_products import _attention
+
+_ROWS, _HEADS, _GROUPS, _SIZE = 2, 6, 3, 8
+_MODULE: Any = SimpleNamespace(
+    is_causal=True, num_key_value_groups=_HEADS // _GROUPS, training=True
+)
+
+
+def _inputs(queries: int, keys: int) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    shapes = [(_HEADS, queries), (_GROUPS, keys), (_GROUPS, keys)]
+    return [
+        torch.randn(_ROWS, heads, length, _SIZE, dtype=torch.float64, requires_grad=True)
+        for heads, length in shapes
+    ]
+
+
+def _seen(queries: int, keys: int) -> torch.Tensor:
+    """A cached prefix of which the second row has two tokens fewer, then causal."""
+    seen = torch.ones(_ROWS, 1, queries, keys, dtype=torch.bool).tril(keys - queries)
+    seen[1, :, :, keys - queries - 2 : keys - queries] = False
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "mask"),
+    [(5, 5, None), (4, 9, _seen(4, 9)), (5, 5, _seen(5, 9)[..., 4:])],
+    ids=["causal", "behind-a-prefix", "masked"],
+)
+def test_outputs_and_gradients_are_those_of_the_fused_kernel(queries, keys, mask):
+    found = []
+    for attention in (_attention, sdpa_attention_forward):
+        inputs = _inputs(queries, keys)
+        query, key, value = inputs
+        out, _ = attention(_MODULE, query, key, value, mask, scaling=0.3, dropout=0.0)
+        weights = torch.arange(out.numel(), dtype=torch.float64).view(out.shape)
+        (out * weights).sum().backward()
+        found.append([out, *(tensor.grad for tensor in inputs)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_dropout_is_left_to_the_fused_kernel():
+    query, key, value = _inputs(6, 6)
+    outs = [_attention(_MODULE, query, key, value, None, dropout=0.5)[0] for _ in range(2)]
+    assert not torch.equal(outs[0], outs[1])

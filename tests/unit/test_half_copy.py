@@ -1,0 +1,52 @@
+"""The rounded copy that computes: gradients arrive in float32, frozen weights are the same ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from selfimprove.training.half_copy import HalfCopy
+
+
+def _model() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+def test_a_step_below_the_precision_of_the_copy_is_kept_by_the_weights():
+    model = _model()
+    half = HalfCopy(model)
+    weight = model[0].weight
+    with torch.no_grad():
+        weight.fill_(1.0)
+        weight.add_(1e-4)  # bfloat16 has 1.0, then 1.0078125
+    assert torch.equal(half.refresh()[0].weight.float(), torch.ones(4, 3))
+    assert torch.all(weight > 1.0)
+    with torch.no_grad():
+        weight.add_(7e-3)
+    assert torch.equal(half.refresh()[0].weight.float(), torch.full((4, 3), 1.0078125))
+
+
+def test_gradients_of_two_passes_are_added_up_in_float32():
+    model = _model()
+    half = HalfCopy(model)
+    model[2].bias.data.zero_()
+    for scale in (1.0, 2.0**-10):  # in bfloat16, the second would vanish beside the first
+        half.refresh()(torch.zeros(1, 3, dtype=torch.bfloat16)).sum().mul(scale).backward()
+    assert model[2].bias.grad is not None
+    assert model[2].bias.grad.dtype == torch.float32
+    assert model[2].bias.grad.tolist() == [1 + 2.0**-10] * 2
+    assert all(p.grad is None for p in half.model.parameters())
+
+
+def test_the_copy_follows_the_mode_and_shares_what_is_frozen():
+    model = _model()
+    model[0].requires_grad_(False)
+    half = HalfCopy(model)
+    assert half.model[0].weight is model[0].weight
+    model.eval()
+    assert not half.refresh()[1].training
+    model.train()
+    assert half.refresh()[1].training
