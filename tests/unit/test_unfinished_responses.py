@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from selfimprove.evaluation.controls import kept_by_gold, unfiltered
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
 from selfimprove.evaluation.head_to_head import matches
-from selfimprove.evaluation.response_board import outcomes_of
+from selfimprove.evaluation.open_prompts import ResponsesConfig
+from selfimprove.evaluation.pit_board import ImprovementsConfig, PitBoard, System
+from selfimprove.evaluation.response_board import Arm, ResponseBoard, outcomes_of
 from selfimprove.evaluation.true_scores import oracle_scores
 from selfimprove.judges import pairwise
 from selfimprove.judges.answers import read_draw
@@ -22,6 +25,7 @@ from selfimprove.methods.lmsi_low_resource import Written, new_questions
 from selfimprove.methods.pit_baselines import best_of_each
 from selfimprove.methods.pit_inference import finished_steps, wins
 from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
+from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.types import (
     Draw,
@@ -150,6 +154,63 @@ def test_the_oracle_gives_a_cut_response_the_lowest_score_and_a_missing_one_none
         (0.0, None),
         (None, "the server gave no response"),
     ]
+
+
+def _board(config: dict[str, object]) -> ResponseBoard:
+    """Two arms of one prompt: M1 finished both of its responses, M2 was cut off in one of them."""
+    from selfimprove.config import load
+
+    told = load(ResponsesConfig, {"prompts": ["tiny:test"], **config}, "recipe")
+    board = ResponseBoard(cast("Any", None), told, EngineConfig(), cast("Any", None), 0)
+    model = ModelRef("m", "m", "")
+    arms: tuple[tuple[str, FinishReason, tuple[float, float]], ...] = (
+        ("m1", "stop", (1.0, 3.0)),
+        ("m2", "length", (4.0, 5.0)),
+    )
+    for name, last, scores in arms:
+        rows = Rows(tuple(_responses("stop", last)), "", Path(name))
+        truth = tuple(Verdict("p", i, 0, s, None, "") for i, s in enumerate(scores))
+        board.arms.append(Arm(name, "method", 0, model, model, None, None, rows, truth))
+    return board
+
+
+@pytest.mark.parametrize(
+    ("config", "mean"),
+    [
+        ({"scorer": "oracle"}, 2.0),  # (4 + 0) / 2: the scale begins at 0
+        ({"judge": {"kind": "rubric", "model": "tiny"}}, 2.0),
+        ({"judge": {"kind": "reward_model", "model": "x"}}, 2.5),  # (4 + 1) / 2: the least of both
+    ],
+)
+def test_an_arms_mean_holds_its_cut_responses_as_the_least_and_says_how_many(config, mean):
+    board = _board(config)
+    m1, m2 = board.arms
+    told = board.score_of(m2, m1)
+    assert told is not None
+    assert (told["value"], told["unfinished"], told["unanswered"]) == (mean, 1, 0)
+    assert told["versus_base"]["difference"] == mean - 2.0
+    assert board.against(m2, m1).as_dict()["wins"] == 1  # 4 over 1; the cut 5 loses to the 3
+    assert board.against(m2, m1).as_dict()["losses"] == 1
+
+
+def test_systems_of_pit_hold_their_cut_responses_as_the_least_reward_of_all():
+    config = ImprovementsConfig(scorer="reward")
+    board = PitBoard(cast("Any", None), config, EngineConfig(), 0, ModelRef("r", "r", ""))
+    ended: tuple[FinishReason, FinishReason] = ("stop", "stop")
+    systems: tuple[tuple[str, tuple[FinishReason, FinishReason], tuple[float, float]], ...] = (
+        ("y0", ended, (-1.0, 1.0)),
+        ("y1", ("stop", "length"), (2.0, 9.0)),
+    )
+    for name, finishes, scores in systems:
+        rows = Rows(tuple(_responses(*finishes)), "", Path(name))
+        rewards = {("p", i): value for i, value in enumerate(scores)}
+        board.systems.append(System(name, "method", 0, ModelRef("m", "m", ""), None, None, rows,
+                                    {"reward": rewards}, None))  # fmt: skip
+    y0, y1 = board.systems
+    (told,) = board._figures(y1, y0)["scores"]
+    assert (told["value"], told["unfinished"]) == (0.5, 1)  # (2 - 1) / 2
+    (pair,) = board._pairs()
+    assert (pair["win"], pair["lose"]) == (0.5, 0.5)
 
 
 def test_the_lowest_of_a_scale_is_the_judges_and_a_reward_has_none():
