@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from selfimprove.data.overlap import HeldOutTexts, find_overlaps, same_text
 from selfimprove.data.sources import Source
 from selfimprove.evaluation.accuracy import Answered, HeldOut, greedy_hits, majorities
 from selfimprove.evaluation.intervals import paired
@@ -79,8 +80,8 @@ def held_back(
         reported: held-out questions; the gate asks none of them.
         seed: of the draw.
     """
-    tested = {_words(item.labelled.question) for item in reported}
-    pool = [q for q in questions if _words(q) not in tested]
+    tested = {same_text(item.labelled.question.text) for item in reported}
+    pool = [q for q in questions if same_text(q.text) not in tested]
     count = min(max(int(_SHARE * len(pool)), _USUAL), _MOST, len(pool) // _LEFT)
     if count < _FEWEST:
         return []
@@ -93,17 +94,25 @@ def held_back(
 
 def not_reported(questions: Sequence[HeldOut], reported: Sequence[HeldOut]) -> Filtered[HeldOut]:
     """Leave out gate questions that are reported, too: a model must not be chosen by those."""
-    tested = {_words(item.labelled.question) for item in reported}
-    kept = [item for item in questions if _words(item.labelled.question) not in tested]
-    dropped = (Drop("is a reported question", len(questions) - len(kept)),)
+    tested = HeldOutTexts("reported", tuple(x.labelled.question.text for x in reported))
+    (found,) = find_overlaps([x.labelled.question.text for x in questions], [tested])
+    kept = [item for place, item in enumerate(questions) if place not in found.places]
+    dropped = (
+        Drop("is a reported question", len(found.exact)),
+        Drop("is nearly a reported question", len(found.near)),
+    )
     return Filtered(kept, (Funnel("gate questions", len(questions), len(kept), dropped),))
 
 
 def to_learn_from(questions: Sequence[Question], apart: Sequence[HeldOut]) -> Filtered[Question]:
-    """Leave out what the gate holds back, by its words: a set may hold a question twice."""
-    asked = {_words(item.labelled.question) for item in apart}
-    kept = [q for q in questions if _words(q) not in asked]
-    dropped = (Drop("held back for the gate", len(questions) - len(kept)),)
+    """Leave out what the gate holds back, and what nearly is that: a set may hold a question twice."""
+    asked = HeldOutTexts(_SET, tuple(item.labelled.question.text for item in apart))
+    (found,) = find_overlaps([q.text for q in questions], [asked])
+    kept = [q for place, q in enumerate(questions) if place not in found.places]
+    dropped = (
+        Drop("held back for the gate", len(found.exact)),
+        Drop("nearly a question held back for the gate", len(found.near)),
+    )
     return Filtered(kept, (Funnel("training questions", len(questions), len(kept), dropped),))
 
 
@@ -124,7 +133,3 @@ def with_majorities(questions: Sequence[HeldOut], answers: Sequence[Answered]) -
 def needs_votes(questions: Sequence[HeldOut]) -> bool:
     """Tell whether gate questions are without gold answers, so that a vote has to label them."""
     return any(not item.labelled.gold for item in questions)
-
-
-def _words(question: Question) -> str:
-    return " ".join(question.text.casefold().split())

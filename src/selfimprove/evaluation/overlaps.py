@@ -7,29 +7,21 @@ the recipe names. What counts as the same question is said in `data.overlap`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from selfimprove.data.overlap import HeldOutTexts, find_overlaps
 from selfimprove.data.preferences import Preference
+from selfimprove.data.read import read_questions
 from selfimprove.data.sources import Source
+from selfimprove.errors import DataError
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.store import Run
 from selfimprove.types import Demonstration, Question, Ranked, UserPrompt
 
-__all__ = [
-    "Decontamination",
-    "HeldOutText",
-    "Repeat",
-    "demonstrations_apart",
-    "named",
-    "preferences_apart",
-    "questions_apart",
-    "ranked_apart",
-    "repeats",
-]
+__all__ = ["Decontamination", "HeldOutText", "Repeat", "held_out_questions", "named", "repeats"]
 
 Asking: TypeAlias = Question | Demonstration | Ranked | Preference | UserPrompt
 """A row that asks something, and so may ask what is measured on."""
@@ -80,26 +72,93 @@ class Decontamination:
             rows: its rows.
             asked: what they ask, by the rows' ids, where the rows do not say it by themselves.
         """
-        found = self.steps.rows(f"{name}-overlaps", repeats, asked or rows, self.held_out)
+        shown: Rows[Any] = rows if asked is None else asked
+        found = self.steps.rows(f"{name}-overlaps", repeats, shown, self.held_out)
         counted = Counter((r.set, r.near) for r in found)
-        for of in dict.fromkeys(text.set for text in self.held_out):
-            self.told.append(
-                {
-                    "training": name,
-                    "held_out": of,
-                    "rows": len(rows),
-                    "exact": counted[of, False],
-                    "near": counted[of, True],
-                    "removed": self.removes,
-                }
-            )
+        self.told += [
+            {
+                "training": name,
+                "held_out": of,
+                "rows": len(rows),
+                "exact": counted[of, False],
+                "near": counted[of, True],
+                "removed": self.removes,
+            }
+            for of in dict.fromkeys(text.set for text in self.held_out)
+        ]
         return found
+
+    def questions(self, name: str, rows: Rows[Question]) -> Rows[Question]:
+        """Return the questions that are not held out.
+
+        Raises:
+            DataError: none is left.
+        """
+        return self._left(name, rows, questions_apart)
+
+    def demonstrations(
+        self, name: str, rows: Rows[Demonstration], asked: Rows[UserPrompt] | None = None
+    ) -> Rows[Demonstration]:
+        """Return the demonstrations whose prompt is not held out.
+
+        Raises:
+            DataError: none is left.
+        """
+        return self._left(name, rows, demonstrations_apart, asked)
+
+    def ranked(self, name: str, rows: Rows[Ranked]) -> Rows[Ranked]:
+        """Return the rankings of responses to prompts that are not held out.
+
+        Raises:
+            DataError: none is left.
+        """
+        return self._left(name, rows, ranked_apart)
+
+    def preferences(self, name: str, rows: Rows[Preference]) -> Rows[Preference]:
+        """Return the preferences on prompts that are not held out.
+
+        Raises:
+            DataError: none is left.
+        """
+        return self._left(name, rows, preferences_apart)
+
+    def _left(
+        self,
+        name: str,
+        rows: Rows[T],
+        apart: Callable[[Sequence[T], Sequence[Repeat]], Filtered[T]],
+        asked: Rows[UserPrompt] | None = None,
+    ) -> Rows[T]:
+        found = self.repeats(name, rows, asked)
+        if not found or not self.removes:
+            return rows
+        left = self.steps.rows(f"{name}-apart", apart, rows, found)
+        if not left:
+            raise DataError(
+                f"every one of the {len(rows)} rows of {name} asks what is measured on "
+                f"({name}-overlaps lists them): give other data, or set decontaminate=false"
+            )
+        return left
 
 
 def named(role: str, sources: Sequence[Source]) -> str:
     """Return what a held-out set is called: its part in the run, and the files it is read from."""
     files = (f"{s.format} {s.source.rsplit('/', 1)[-1].split('.', 1)[0]}".strip() for s in sources)
     return f"{role} ({', '.join(dict.fromkeys(files))})"
+
+
+def held_out_questions(sets: Sequence[tuple[str, Sequence[Source]]]) -> list[HeldOutText]:
+    """Read the questions of held-out sets, by the part that each set has in the run.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    return [
+        HeldOutText(named(role, (source,)), question.text)
+        for role, sources in sets
+        for source in sources
+        for question in read_questions(source.source, source.format, limit=source.limit)
+    ]
 
 
 def repeats(rows: Sequence[Asking], held_out: Sequence[HeldOutText]) -> list[Repeat]:
@@ -123,37 +182,31 @@ def _asked(row: Asking) -> str:
     return in_words(row.prompt) if isinstance(row, Preference) else row.prompt
 
 
-def questions_apart(
-    rows: Sequence[Question], found: Sequence[Repeat], removes: bool
-) -> Filtered[Question]:
+def questions_apart(rows: Sequence[Question], found: Sequence[Repeat]) -> Filtered[Question]:
     """Leave out the questions that repeat held-out ones."""
-    return _apart("questions that are not held out", rows, found, removes)
+    return _apart("questions that are not held out", rows, found)
 
 
 def demonstrations_apart(
-    rows: Sequence[Demonstration], found: Sequence[Repeat], removes: bool
+    rows: Sequence[Demonstration], found: Sequence[Repeat]
 ) -> Filtered[Demonstration]:
     """Leave out the demonstrations whose prompt is a held-out one."""
-    return _apart("demonstrations that are not held out", rows, found, removes)
+    return _apart("demonstrations that are not held out", rows, found)
 
 
-def ranked_apart(
-    rows: Sequence[Ranked], found: Sequence[Repeat], removes: bool
-) -> Filtered[Ranked]:
+def ranked_apart(rows: Sequence[Ranked], found: Sequence[Repeat]) -> Filtered[Ranked]:
     """Leave out the rankings of responses to held-out prompts."""
-    return _apart("rankings that are not held out", rows, found, removes)
+    return _apart("rankings that are not held out", rows, found)
 
 
-def preferences_apart(
-    rows: Sequence[Preference], found: Sequence[Repeat], removes: bool
-) -> Filtered[Preference]:
+def preferences_apart(rows: Sequence[Preference], found: Sequence[Repeat]) -> Filtered[Preference]:
     """Leave out the preferences on held-out prompts."""
-    return _apart("preferences that are not held out", rows, found, removes)
+    return _apart("preferences that are not held out", rows, found)
 
 
-def _apart(name: str, rows: Sequence[T], found: Sequence[Repeat], removes: bool) -> Filtered[T]:
+def _apart(name: str, rows: Sequence[T], found: Sequence[Repeat]) -> Filtered[T]:
     why: dict[str, str] = {}
-    for one in found if removes else ():
+    for one in found:
         why.setdefault(one.id, f"{'nearly ' if one.near else ''}one of {one.set}")
     kept = [row for row in rows if row.id not in why]
     dropped = Counter(why[row.id] for row in rows if row.id in why)

@@ -205,8 +205,17 @@ class Scoreboard:
             return self.steps.rows("unfiltered-kept", unfiltered, paths)
         return self.steps.rows("gold-kept", kept_by_gold, paths, self._labels())
 
-    def summarise(self, method: str, title: str, model: str) -> None:
-        """Write summary.json and lineage.json, from which the report is made."""
+    def summarise(
+        self, method: str, title: str, model: str, *, overlaps: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """Write summary.json and lineage.json, from which the report is made.
+
+        Args:
+            method: its name in recipes.
+            title: of the page.
+            model: what the recipe calls it.
+            overlaps: between training and held-out data, as `Decontamination` counted them.
+        """
         base = self._arms[0]
         self.steps.write("lineage.json", [self._lineage(arm) for arm in self._arms])
         self.steps.write(
@@ -222,6 +231,7 @@ class Scoreboard:
                     c for arm in self._arms for c in calibrations(arm.name, arm.answers.items)
                 ],
                 "gate": [self._gate(arm) for arm in self._arms if arm.name in self._verdicts],
+                "overlaps": list(overlaps),
             },
         )
 

@@ -31,13 +31,14 @@ from pydantic import Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.data import question_prompts as layouts
-from selfimprove.data.exemplars import Exemplar, ExemplarSet, shipped_sets
+from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.data.sources import DataConfig, training_questions
 from selfimprove.evaluation.controls import Control
 from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
 from selfimprove.judges.answers import Reading, read_draw, stated
 from selfimprove.judges.ballots import VotedQuestion, vote_each
 from selfimprove.methods import lmsi_low_resource as low_resource
+from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
 from selfimprove.models import locate
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig, draw_in_order
@@ -112,6 +113,9 @@ class LmsiConfig(Config):
     """Each round trains the base anew on the newest model's paths; false trains on."""
     data: DataConfig
     """Question sets."""
+    decontaminate: bool = True
+    """Learn from no question, and show no exemplar, that is held out or nearly so (`data.overlap` says
+    what that means). They are counted in the report either way."""
     questions: low_resource.QuestionsConfig | None = None
     """Let the model write the training questions (Sec. 5.3); None uses `data.train`."""
     exemplars: low_resource.ExemplarsConfig | None = None
@@ -164,15 +168,18 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
 
     # 0. Questions without answers, and the exemplars they are asked with (Sec. 4, 5.3).
     questions = steps.rows("questions", training_questions, config.data.train)
-    questions = board.hold_back(questions, teacher)
+    apart = decontamination(config, steps)
+    questions = board.hold_back(apart.questions("questions", questions), teacher)
     board.measure("base", base)
     if config.student:
         board.measure("teacher", teacher)
     if config.questions:
         questions = low_resource.write_questions(steps, teacher, questions, config)
-    sets = shipped_sets({q.dataset for q in questions})
+        questions = apart.questions("own-questions", questions)
     if config.exemplars:
         sets = low_resource.write_exemplars(steps, teacher, questions, config)
+    else:
+        sets = shown_exemplars(apart, questions)
 
     newest, sampler = base, teacher
     for number in range(1, config.iterations + 1):
@@ -196,7 +203,8 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
             chosen = board.choose(control, paths)
             examples, arm = _learn(config, steps, control, start, (questions, chosen, sets))
             board.measure(control, arm, parent=start, data=examples, kind="control")
-    board.summarise("lmsi", "LMSI: Large Language Models Can Self-Improve", config.model)
+    board.summarise("lmsi", "LMSI: Large Language Models Can Self-Improve", config.model,
+                    overlaps=apart.told)  # fmt: skip
     return board.leaving(newest)
 
 
