@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.methods.self_rewarding_prompts import PromptsConfig, Written, new_prompts
 from selfimprove.types import UserPrompt
 
@@ -12,10 +13,17 @@ def _prompts(*texts: str) -> list[UserPrompt]:
     return [UserPrompt(f"s{i}", "seed", text) for i, text in enumerate(texts)]
 
 
-def _new(*texts: str, config: PromptsConfig | None = None, excluded: tuple[str, ...] = ()):
+def _new(
+    *texts: str,
+    config: PromptsConfig | None = None,
+    excluded: tuple[str, ...] = (),
+    earlier: tuple[str, ...] = (),
+):
     drawn = [Written(i, text, "stop") for i, text in enumerate(texts)]
     seeds = _prompts("Name three rivers of France.")
-    made = new_prompts(drawn, seeds, (), _prompts(*excluded), config or PromptsConfig(), "own")
+    held_out = [HeldOutText("test", text) for text in excluded]
+    made = new_prompts(drawn, seeds, (), held_out, config or PromptsConfig(), "own",
+                       _prompts(*earlier))  # fmt: skip
     reasons = {d.why: d.count for d in made.funnels[0].dropped}
     return [p.text for p in made.rows], reasons
 
@@ -48,6 +56,22 @@ def test_what_is_dropped_and_why(text, why):
 def test_an_evaluation_prompt_is_dropped_as_such_whatever_its_case():
     kept, reasons = _new("What is the tallest tree?", excluded=("what is  the tallest Tree?",))
     assert (kept, reasons) == ([], {"is an evaluation prompt": 1})
+
+
+_OWLS = "What do owls eat at night in winter?"
+_LIKE = "What do owls eat at night in the winter?"  # 8 and 9 words, 8 of them shared: ROUGE-L 16/17
+
+
+def test_a_prompt_like_a_held_out_one_is_dropped():
+    assert _new(_LIKE, excluded=(_OWLS,)) == ([], {"too similar to a held-out prompt": 1})
+    strict = PromptsConfig(max_similarity=0.95)
+    assert _new(_LIKE, excluded=(_OWLS,), config=strict) == ([_LIKE], {})
+
+
+def test_a_prompt_like_one_of_an_earlier_iteration_is_dropped():
+    why = "too similar to one of an earlier iteration"
+    assert _new(_LIKE, earlier=(_OWLS,)) == ([], {why: 1})
+    assert _new(_OWLS, earlier=(_OWLS,)) == ([], {why: 1})
 
 
 def test_a_text_that_was_cut_off_is_no_prompt():

@@ -7,7 +7,7 @@ the recipe names. What counts as the same question is said in `data.overlap`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,13 +15,23 @@ from selfimprove.data.overlap import HeldOutTexts, find_overlaps
 from selfimprove.data.preferences import Preference
 from selfimprove.data.read import read_questions
 from selfimprove.data.sources import Source
+from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import DataError
+from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.store import Run
 from selfimprove.types import Demonstration, Question, Ranked, UserPrompt
 
-__all__ = ["Decontamination", "HeldOutText", "Repeat", "held_out_questions", "named", "repeats"]
+__all__ = [
+    "Decontamination",
+    "HeldOutText",
+    "Repeat",
+    "held_out_prompts",
+    "held_out_questions",
+    "named",
+    "repeats",
+]
 
 Asking: TypeAlias = Question | Demonstration | Ranked | Preference | UserPrompt
 """A row that asks something, and so may ask what is measured on."""
@@ -43,12 +53,12 @@ class Repeat:
 
     id: str
     """Of the training row."""
-    set: str
-    near: bool
-    """Nearly the same; otherwise it is the same but for case, spacing and punctuation."""
     text: str
+    set: str
     held_out: str
     """The text of the set that it repeats."""
+    near: bool
+    """Nearly the same; otherwise it is the same but for case, spacing and punctuation."""
 
 
 @dataclass
@@ -129,6 +139,8 @@ class Decontamination:
         apart: Callable[[Sequence[T], Sequence[Repeat]], Filtered[T]],
         asked: Rows[UserPrompt] | None = None,
     ) -> Rows[T]:
+        if not rows:
+            return rows
         found = self.repeats(name, rows, asked)
         if not found or not self.removes:
             return rows
@@ -161,16 +173,36 @@ def held_out_questions(sets: Sequence[tuple[str, Sequence[Source]]]) -> list[Hel
     ]
 
 
-def repeats(rows: Sequence[Asking], held_out: Sequence[HeldOutText]) -> list[Repeat]:
+def held_out_prompts(
+    sets: Sequence[tuple[str, Sequence[Source]]], judging: Sequence[Source], seed: int
+) -> list[HeldOutText]:
+    """Read the prompts of held-out sets, and those whose responses judges are measured on.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    told = [
+        HeldOutText(named(role, (source,)), prompt.text)
+        for role, sources in sets
+        for source in sources
+        for prompt in read_prompts((source,))
+    ]
+    for source in judging:
+        prompts = dict.fromkeys(r.response.prompt for r in read_rated((source,), seed))
+        told += [HeldOutText(named("judging set", (source,)), prompt) for prompt in prompts]
+    return told
+
+
+def repeats(rows: Iterable[Asking], held_out: Iterable[HeldOutText]) -> list[Repeat]:
     """Return every row that asks what a held-out set asks, once for each such set."""
     sets: dict[str, list[str]] = {}
     for one in held_out:
         sets.setdefault(one.set, []).append(one.text)
-    texts = [_asked(row) for row in rows]
+    asked = [(row.id, _asked(row)) for row in rows]
     known = [HeldOutTexts(name, tuple(some)) for name, some in sets.items()]
     return [
-        Repeat(rows[i].id, found.name, near, texts[i], sets[found.name][j])
-        for found in find_overlaps(texts, known)
+        Repeat(*asked[i], found.name, sets[found.name][j], near)
+        for found in find_overlaps([text for _, text in asked], known)
         for near, places in ((False, found.exact), (True, found.near))
         for i, j in sorted(places.items())
     ]

@@ -98,8 +98,24 @@ class SelfRewardingBoard(ResponseBoard):
         self._judgements[child] = decision
         self.decisions.append(decision.as_dict(number))
 
-    def summarise(self, method: str, title: str, model: str, *, last: str) -> None:
-        """Write summary.json and lineage.json, from which the report is made."""
+    def summarise(
+        self,
+        method: str,
+        title: str,
+        model: str,
+        *,
+        last: str,
+        overlaps: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Write summary.json and lineage.json, from which the report is made.
+
+        Args:
+            method: its name in recipes.
+            title: of the page.
+            model: what the recipe calls it.
+            last: the arm that was promoted last.
+            overlaps: between training and held-out data, as `Decontamination` counted them.
+        """
         base = self.arm("m1")
         self.steps.write("lineage.json", [self._lineage(arm) for arm in self.arms])
         self.steps.write(
@@ -117,6 +133,7 @@ class SelfRewardingBoard(ResponseBoard):
                 "own_prompts": self.written,
                 "collapse": self._collapses(),
                 "gate": self.decisions,
+                "overlaps": list(overlaps),
             },
         )
 

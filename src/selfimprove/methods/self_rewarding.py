@@ -31,15 +31,17 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from selfimprove.config import Config
-from selfimprove.data.demonstrations import read_demonstrations, read_ranked, read_reviews
+from selfimprove.data.seed_split import LEAST
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.open_prompts import ResponsesConfig
+from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.judges.judge import RANDOM, JudgeConfig, judge, judging_model
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.methods import self_rewarding_prompts as own_prompts
+from selfimprove.methods.self_rewarding_held_out import decontamination, seed_data
 from selfimprove.methods.self_rewarding_pairs import (
     PairsConfig,
     ScoredPair,
@@ -56,7 +58,16 @@ from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train
 from selfimprove.training.export import ExportConfig, Exporter
 from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.training.tokens import Shown
-from selfimprove.types import Demonstration, Example, ModelRef, Pair, Response, UserPrompt, Verdict
+from selfimprove.types import (
+    Demonstration,
+    Example,
+    ModelRef,
+    Pair,
+    Ranked,
+    Response,
+    UserPrompt,
+    Verdict,
+)
 from selfimprove.weights import weights_digest
 
 __all__ = ["SelfRewardingConfig", "run"]
@@ -76,6 +87,9 @@ class SeedsConfig(Config):
     examples where they agree with the people. Paper: OpenAssistant, 1,630 kept."""
     reviews: ReviewsConfig = ReviewsConfig()
     """Which of those verdicts are kept."""
+    eft_share: float = Field(default=LEAST, gt=0, lt=1)
+    """A prompt that `ift` holds is judged in no example; but of the prompts in `eft` and `ranked` at
+    least this share is left to judging, and taken from `ift`. Paper: disjoint, 3,200 of about 4,000."""
 
 
 class CandidatesConfig(Config):
@@ -106,6 +120,9 @@ class SelfRewardingConfig(Config):
     """Rounds of DPO. Paper: 2, M1 to M2 to M3."""
     seeds: SeedsConfig
     """Seed data."""
+    decontaminate: bool = True
+    """Learn from no prompt that is held out or nearly so (`data.overlap` says what that means). They are
+    counted in the report either way."""
     prompts: own_prompts.PromptsConfig = own_prompts.PromptsConfig()
     """New prompts."""
     candidates: CandidatesConfig = CandidatesConfig()
@@ -168,10 +185,11 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
     board.prepare()
 
     # M0 -> M1: learn to follow instructions, and to judge (Sec. 2.1, 2.3).
-    ift = steps.rows("ift", read_demonstrations, config.seeds.ift, config.seed)
+    apart = decontamination(config, steps)
+    ift, given, ranked = seed_data(config, steps, apart)
     sft = steps.train("sft-model", imitate, base, ift, (), config.sft, config.engine.layout,
                       config.seed)  # fmt: skip
-    eft = judging_examples(config, steps, sft)
+    eft = judging_examples(config, steps, sft, given, ranked)
     m1 = steps.train("m1-model", imitate, base, ift, eft, config.sft, config.engine.layout,
                      config.seed)  # fmt: skip
     board.measure("sft", sft, "baseline", parent=base, data=ift)
@@ -180,10 +198,12 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
     board.measure_judge("m1", m1, config.judge)
 
     newest, model = "m1", m1
+    written: tuple[UserPrompt, ...] = ()
     known_as = newest  # on the validation prompts: a model of early stopping has its own name
     for number in range(1, config.iterations + 1):
         # 1. Write new prompts (Sec. 2.2).
-        prompts = new_prompts(config, steps, f"m{number}", model, ift, board.held_out())
+        prompts = new_prompts(config, steps, f"m{number}", model, (ift, written, apart.held_out))
+        written = (*written, *prompts)
         # 2.-4. Respond, judge, set the best against the worst, and train (Sec. 2.2, 2.3).
         made = one_round(config, steps, f"m{number}", model, prompts, config.judge)
         child = learn(config, steps, f"m{number + 1}", model, (ift, eft), made)
@@ -199,19 +219,24 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
             run_control(control, config, steps, board, (sft, m1), prompts, (ift, eft))
         if decision.promoted:
             newest, model, known_as = f"m{number + 1}", child, decision.chosen
-    board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=newest)
+    board.summarise("self_rewarding", "Self-Rewarding Language Models", config.model, last=newest,
+                    overlaps=apart.told)  # fmt: skip
     return export(newest, model)
 
 
 # --8<-- [end:plot]
 
 
-def judging_examples(config: SelfRewardingConfig, steps: Run, sft: ModelRef) -> Rows[Demonstration]:
+def judging_examples(
+    config: SelfRewardingConfig,
+    steps: Run,
+    sft: ModelRef,
+    given: Rows[Demonstration],
+    ranked: Rows[Ranked],
+) -> Rows[Demonstration]:
     """Return the EFT examples: those given, and the baseline's verdicts that people agree with."""
-    given = steps.rows("eft-given", read_reviews, config.seeds.eft, config.seed)
-    if not config.seeds.ranked:
+    if not ranked:
         return given
-    ranked = steps.rows("ranked", read_ranked, config.seeds.ranked)
     shown = steps.rows("ranked-responses", siblings, ranked)
     verdicts = steps.sharded("ranked-verdicts", judge, shown, judging_model(config.judge, sft),
                              config.judge, config.engine, config.seed,
@@ -225,13 +250,16 @@ def new_prompts(
     steps: Run,
     name: str,
     model: ModelRef,
-    ift: Rows[Demonstration],
-    held_out: Rows[UserPrompt],
+    known: tuple[Rows[Demonstration], tuple[UserPrompt, ...], Rows[HeldOutText]],
 ) -> Rows[UserPrompt]:
-    """Write new prompts after the instructions of the seed data; none of them a held-out one."""
+    """Write new prompts after the instructions of the seed data.
+
+    None of them is like one of the seed data, of an earlier iteration, or held out: `known`.
+    """
+    ift, earlier, held_out = known
     seeds = steps.rows("seed-prompts", prompts_of, ift)
     writer = model if config.prompts.writer == "self" else locate(config.prompts.writer)
-    return own_prompts.write_prompts(steps, f"{name}-prompts", writer, seeds, held_out,
+    return own_prompts.write_prompts(steps, f"{name}-prompts", writer, seeds, earlier, held_out,
                                      config.prompts, config.engine, config.seed)  # fmt: skip
 
 

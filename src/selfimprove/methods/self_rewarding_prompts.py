@@ -19,7 +19,9 @@ from pydantic import Field
 from selfimprove.config import Config
 from selfimprove.data import question_prompts as layouts
 from selfimprove.data.novelty import Novelty
+from selfimprove.data.overlap import same_text
 from selfimprove.errors import EngineError
+from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
@@ -51,7 +53,8 @@ class PromptsConfig(Config):
     max_tokens: int = Field(default=256, ge=1)
     """Of one prompt."""
     max_similarity: float = Field(default=0.7, ge=0, le=1)
-    """Drop a prompt whose ROUGE-L F1 with any other is above this."""
+    """Drop a prompt whose ROUGE-L F1 with any other is above this: of the seed data, of this and
+    earlier iterations, or held out."""
     min_words: int = Field(default=4, ge=1)
     """Drop shorter prompts."""
     max_words: int = Field(default=150, ge=1)
@@ -85,12 +88,13 @@ def write_prompts(  # noqa: PLR0913  everything that prompts are written from
     name: str,
     model: ModelRef,
     seeds: Rows[UserPrompt],
-    excluded: Rows[UserPrompt],
+    earlier: tuple[UserPrompt, ...],
+    excluded: Rows[HeldOutText],
     config: PromptsConfig,
     engine: EngineConfig,
     seed: int,
 ) -> Rows[UserPrompt]:
-    """Return new prompts, none of them like a seed, like each other, or an excluded one.
+    """Return new prompts: none like a seed, an earlier one, an excluded one, or one another.
 
     Raises:
         EngineError: nothing that the model wrote is a new prompt.
@@ -104,7 +108,7 @@ def write_prompts(  # noqa: PLR0913  everything that prompts are written from
                               kept, config, engine, (seed, name, number),
                               shard_items=config.shard_prompts)  # fmt: skip
         new = steps.rows(f"{name}-new-{number}", new_prompts, drawn, seeds, kept, excluded, config,
-                         f"{name}-{number}")  # fmt: skip
+                         f"{name}-{number}", earlier)  # fmt: skip
         kept = (*kept, *new)[: config.count]
         if len(kept) == config.count or len(new) < missing // 20:
             break
@@ -167,31 +171,45 @@ def _list_of(shown: Sequence[str]) -> str:
     return "".join(f"{_HEADING} {text}\n\n" for text in shown) + _HEADING
 
 
-def new_prompts(
+def new_prompts(  # noqa: PLR0913  what was written, and all that it must differ from
     drawn: Sequence[Written],
     seeds: Sequence[UserPrompt],
     own: Sequence[UserPrompt],
-    excluded: Sequence[UserPrompt],
+    excluded: Sequence[HeldOutText],
     config: PromptsConfig,
     name: str,
+    earlier: Sequence[UserPrompt] = (),
 ) -> Filtered[UserPrompt]:
-    """Keep the texts that are new, usable prompts, in the order they were written."""
-    known = [p.text for p in (*seeds, *own)]
+    """Keep the texts that are new, usable prompts, in the order they were written.
+
+    Args:
+        drawn: the texts.
+        seeds: prompts of the seed data.
+        own: prompts that the same iteration has kept.
+        excluded: held-out texts; none of them may be learned from.
+        config: the filters.
+        name: of the prompts.
+        earlier: prompts of earlier iterations.
+    """
     texts = [_first_paragraphs(w.text) for w in drawn]
-    pool = Novelty(config.max_similarity, [*known, *texts])
-    for text in known:
-        pool.keep(text)
-    held_out = {_normalised(p.text) for p in excluded}
+    alike = {
+        "too similar to another": _pool([p.text for p in (*seeds, *own)], texts, config),
+        "too similar to one of an earlier iteration": _pool(
+            [p.text for p in earlier], texts, config
+        ),
+        "too similar to a held-out prompt": _pool([p.text for p in excluded], texts, config),
+    }
+    held_out = {same_text(p.text) for p in excluded}
     kept: list[UserPrompt] = []
     dropped: Counter[str] = Counter()
     for written, text in zip(drawn, texts, strict=True):
         why = _why_dropped(text, written.finish, config)
-        if why is None and _normalised(text) in held_out:
+        if why is None and same_text(text) in held_out:
             why = "is an evaluation prompt"
-        if why is None and not pool.is_new(text):
-            why = "too similar to another"
         if why is None:
-            pool.keep(text)
+            why = next((why for why, pool in alike.items() if not pool.is_new(text)), None)
+        if why is None:
+            alike["too similar to another"].keep(text)
             kept.append(UserPrompt(f"{name}-{written.number}", name, text))
         else:
             dropped[why] += 1
@@ -199,13 +217,16 @@ def new_prompts(
     return Filtered(kept, (Funnel("new prompts", len(drawn), len(kept), drops),))
 
 
+def _pool(known: Sequence[str], texts: Sequence[str], config: PromptsConfig) -> Novelty:
+    pool = Novelty(config.max_similarity, [*known, *texts])
+    for text in known:
+        pool.keep(text)
+    return pool
+
+
 def _first_paragraphs(text: str) -> str:
     """Cut off what a model adds behind the instruction: an answer, or another list."""
     return re.split(r"\n\s*(?:Response|Answer|Output|A)\s*:", text, maxsplit=1)[0].strip()
-
-
-def _normalised(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _why_dropped(text: str, finish: FinishReason, config: PromptsConfig) -> str | None:

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from selfimprove.config import Config, load
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked
+from selfimprove.data.seed_split import LEAST, deal_shared, ift_alone, ranked_alone
 from selfimprove.data.sources import Source
 from selfimprove.files import write_replacing
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
@@ -154,6 +155,8 @@ class SeedFilesConfig(Config):
     """How the model judges the ranked responses."""
     reviews: ReviewsConfig = ReviewsConfig()
     """Which verdicts are kept."""
+    eft_share: float = Field(default=LEAST, gt=0, lt=1)
+    """Share of the prompts with ranked responses that is judged, and not in ift.jsonl."""
     engine: EngineConfig = _ENGINE
     """The engine that judges."""
 
@@ -177,15 +180,21 @@ def write_seed_files(
 ) -> tuple[Funnel, ...]:
     """Write ift.jsonl, and eft.jsonl where a model is named that judges; return every funnel.
 
+    No prompt is in both files.
+
     Raises:
         DataError: the file cannot be read, or a row of it is broken.
         JudgeError: the model gives no verdicts that can be read.
     """
     ift = read_demonstrations((source,), seed)
-    _write(out / "ift.jsonl", ift.rows)
     if model is None:
+        _write(out / "ift.jsonl", ift.rows)
         return ift.funnels
-    ranked = read_ranked((source,))
+    read = read_ranked((source,))
+    shared = deal_shared((d.prompt for d in ift.rows), (r.prompt for r in read.rows),
+                         config.eft_share, seed)  # fmt: skip
+    answered, ranked = ift_alone(ift.rows, shared), ranked_alone(read.rows, shared)
+    _write(out / "ift.jsonl", answered.rows)
     shown = siblings(ranked.rows)
     chunks = [shown[i : i + _SHARD] for i in range(0, len(shown), _SHARD)]
     by = judging_model(config.judge, locate(model))
@@ -196,7 +205,8 @@ def write_seed_files(
     ]
     eft = agreeing_reviews(ranked.rows, shown, said, (), config.judge.prompt, config.reviews, seed)
     _write(out / "eft.jsonl", eft.rows)
-    return (*ift.funnels, *ranked.funnels, *eft.funnels)
+    read_first = (*ift.funnels, *read.funnels)
+    return (*read_first, *answered.funnels, *ranked.funnels, *eft.funnels)
 
 
 def _write(path: Path, rows: Sequence[Demonstration]) -> None:

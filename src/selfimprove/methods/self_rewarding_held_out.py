@@ -1,0 +1,112 @@
+"""Seed data of a Self-Rewarding run: apart from what is measured on, and IFT apart from EFT (Sec. 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from selfimprove.data.demonstrations import read_demonstrations, read_ranked, read_reviews
+from selfimprove.data.seed_split import (
+    SharedPrompt,
+    deal_shared,
+    ift_alone,
+    ranked_alone,
+    reviews_alone,
+)
+from selfimprove.data.sources import Sources
+from selfimprove.evaluation.open_prompts import ResponsesConfig
+from selfimprove.evaluation.overlaps import Decontamination, held_out_prompts
+from selfimprove.judges.judge import JudgeConfig
+from selfimprove.judges.judged_prompts import judged_prompts
+from selfimprove.rows import Rows
+from selfimprove.store import Run
+from selfimprove.types import Demonstration, Ranked, UserPrompt
+
+__all__ = ["SeedData", "decontamination", "seed_data"]
+
+
+class NamesSeeds(Protocol):
+    """The part of `seeds` that this file reads."""
+
+    @property
+    def ift(self) -> Sources: ...
+    @property
+    def eft(self) -> Sources: ...
+    @property
+    def ranked(self) -> Sources: ...
+    @property
+    def eft_share(self) -> float: ...
+
+
+class HoldsOut(Protocol):
+    """The part of a recipe that this file reads."""
+
+    @property
+    def seeds(self) -> NamesSeeds: ...
+    @property
+    def evaluation(self) -> ResponsesConfig: ...
+    @property
+    def judge(self) -> JudgeConfig: ...
+    @property
+    def decontaminate(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class SeedData(NamedTuple):
+    """What the first model learns from people; no prompt is in `ift` and in one of the others."""
+
+    ift: Rows[Demonstration]
+    eft: Rows[Demonstration]
+    """Judging examples that exist already."""
+    ranked: Rows[Ranked]
+
+
+def decontamination(config: HoldsOut, steps: Run) -> Decontamination:
+    """Read the prompts of every held-out set: measured, of validation, and of the judging set.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    measured = config.evaluation
+    sets = (("evaluation prompts", measured.prompts), ("validation prompts", measured.validation))
+    held_out = steps.rows("held-out-texts", held_out_prompts, sets, measured.judging, config.seed)
+    return Decontamination(steps, held_out, config.decontaminate)
+
+
+def seed_data(config: HoldsOut, steps: Run, apart: Decontamination) -> SeedData:
+    """Read the seed data.
+
+    Raises:
+        DataError: a file cannot be read, a row of it is broken, or all of it is held out.
+    """
+    seeds, seed = config.seeds, config.seed
+    ift = apart.demonstrations("ift", steps.rows("ift", read_demonstrations, seeds.ift, seed))
+    eft = steps.rows("eft-given", read_reviews, seeds.eft, seed)
+    words = config.judge.prompt if config.judge.kind == "rubric" else "additive"
+    about = steps.rows("eft-prompts", judged_prompts, eft, words)
+    eft = apart.demonstrations("eft-given", eft, about)
+    ranked = apart.ranked("ranked", steps.rows("ranked", read_ranked, seeds.ranked))
+    shared = steps.rows("shared-prompts", shared_prompts, ift, eft, about, ranked, seeds.eft_share,
+                        seed)  # fmt: skip
+    if not shared:
+        return SeedData(ift, eft, ranked)
+    return SeedData(
+        steps.rows("ift-alone", ift_alone, ift, shared),
+        steps.rows("eft-alone", reviews_alone, eft, about, shared),
+        steps.rows("ranked-alone", ranked_alone, ranked, shared),
+    )
+
+
+def shared_prompts(
+    ift: Sequence[Demonstration],
+    eft: Sequence[Demonstration],
+    about: Sequence[UserPrompt],
+    ranked: Sequence[Ranked],
+    least: float,
+    seed: int,
+) -> list[SharedPrompt]:
+    """Return the prompts that IFT and EFT share, and which of the two keeps each."""
+    text_of = {prompt.id: prompt.text for prompt in about}
+    judged = [*(text_of[row.id] for row in eft), *(row.prompt for row in ranked)]
+    return deal_shared((row.prompt for row in ift), judged, least, seed)

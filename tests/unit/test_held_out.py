@@ -1,0 +1,221 @@
+"""Training data and what is measured on: counted, kept apart, and IFT apart from EFT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfimprove.data.exemplars import exemplars_for
+from selfimprove.data.overlap import same_text
+from selfimprove.data.seed_split import deal_shared
+from selfimprove.data.sources import Source, training_questions
+from selfimprove.errors import DataError
+from selfimprove.evaluation.overlaps import Decontamination, held_out_questions
+from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.judges.judged_prompts import judged_prompts
+from selfimprove.methods.launch import config_of
+from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
+from selfimprove.methods.self_rewarding_held_out import decontamination as prompts_held_out
+from selfimprove.methods.self_rewarding_held_out import seed_data
+from selfimprove.store import Run
+from selfimprove.types import Demonstration
+
+_TEST = (
+    "A farmer has 12 hens and buys 7 more of them at the market in town. "
+    "How many hens does the farmer have after that?"
+)
+_NEARLY = f"Please solve this: {_TEST}"
+_OTHER = _TEST.replace("12", "13")
+
+
+def _file(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _gsm8k(path: Path, *questions: str) -> str:
+    return _file(path, [{"question": q, "answer": "It is.\n#### 19"} for q in questions])
+
+
+@pytest.fixture
+def steps(tmp_path: Path):
+    run = Run(tmp_path / "run", lambda _: None)
+    yield run
+    run.close()
+
+
+def _lmsi(tmp_path: Path, *train: str, **more: Any) -> Any:
+    return config_of(
+        {
+            "method": "lmsi",
+            "model": "tiny",
+            "data": {
+                "train": f"gsm8k:{_gsm8k(tmp_path / 'train.jsonl', *train)}",
+                "test": f"gsm8k:{_gsm8k(tmp_path / 'test.jsonl', _TEST)}",
+                "ood": "tiny:ood",
+                "test_limit": 5,
+            },
+            **more,
+        },
+        "x",
+    )
+
+
+def _learned(config: Any, steps: Run) -> tuple[list[str], list[dict[str, Any]]]:
+    apart = decontamination(config, steps)
+    read = steps.rows("questions", training_questions, config.data.train)
+    return [q.text for q in apart.questions("questions", read)], apart.told
+
+
+def test_test_questions_are_counted_and_not_learned_from(tmp_path: Path, steps: Run) -> None:
+    config = _lmsi(tmp_path, _TEST.upper(), _OTHER, _NEARLY, "Why?")
+    learned, told = _learned(config, steps)
+    assert learned == [_OTHER, "Why?"]
+    assert told[0] == {
+        "training": "questions", "held_out": "test (gsm8k test)", "rows": 4, "exact": 1, "near": 1,
+        "removed": True,
+    }  # fmt: skip
+    assert (told[1]["held_out"], told[1]["exact"], told[1]["near"]) == ("ood (tiny ood)", 0, 0)
+    (funnel,) = json.loads((steps.root / "questions-apart" / "done.json").read_text())["funnels"]
+    assert {d["why"]: d["count"] for d in funnel["dropped"]} == {
+        "one of test (gsm8k test)": 1,
+        "nearly one of test (gsm8k test)": 1,
+    }
+
+
+def test_told_otherwise_they_are_counted_and_learned_from(tmp_path: Path, steps: Run) -> None:
+    config = _lmsi(tmp_path, _TEST, _NEARLY, decontaminate=False)
+    learned, told = _learned(config, steps)
+    assert learned == [_TEST, _NEARLY]
+    assert (told[0]["exact"], told[0]["near"], told[0]["removed"]) == (1, 1, False)
+
+
+def test_where_nothing_is_left_an_error_says_what_to_do(tmp_path: Path, steps: Run) -> None:
+    with pytest.raises(DataError, match=r"every one of the 1 rows of questions.*decontaminate"):
+        _learned(_lmsi(tmp_path, _TEST), steps)
+
+
+def test_an_exemplar_that_is_a_test_question_is_not_shown(tmp_path: Path, steps: Run) -> None:
+    shipped = exemplars_for("gsm8k")
+    asked = shipped[0].question
+    sources = (("test", (Source(source=_gsm8k(tmp_path / "t.jsonl", asked), format="gsm8k"),)),)
+    held_out = steps.rows("held-out-texts", held_out_questions, sources)
+    apart = Decontamination(steps, held_out, removes=True)
+    questions = steps.rows("questions", training_questions,
+                           (Source(source=_gsm8k(tmp_path / "q.jsonl", _OTHER), format="gsm8k"),))  # fmt: skip
+    (shown,) = shown_exemplars(apart, questions)
+    assert shown.exemplars == shipped[1:]
+    assert apart.told[0]["exact"] == 1
+
+
+def test_prompts_that_both_hold_go_to_ift_as_long_as_enough_are_left_to_judge() -> None:
+    # 4 of the 5 judged prompts are in IFT; 0.2 of 5 is 1, and one is EFT's alone.
+    dealt = deal_shared(["a", "b", "c", "d", "e"], ["A", "b.", "c", "d", "x"], 0.2, 0)
+    assert [(s.key, s.kept_by) for s in dealt] == [(k, "ift") for k in "abcd"]
+    # 0.6 of 5 is 3: two more are dealt to EFT.
+    dealt = deal_shared(["a", "b", "c", "d", "e"], ["a", "b", "c", "d", "x"], 0.6, 0)
+    assert sorted(s.kept_by for s in dealt) == ["eft", "eft", "ift", "ift"]
+    # IFT never loses its last prompt.
+    assert [s.kept_by for s in deal_shared(["a"], ["a"], 0.9, 0)] == ["ift"]
+
+
+def test_a_judging_example_is_about_the_prompt_in_it_whatever_prompt_it_was_written_with() -> None:
+    asked = "What rhymes\nwith orange? Response: none?"
+    texts = [
+        judge_prompt(name).filled("key", asked, "Door hinge.")
+        for name in ("additive", "multiple_choice", "tiny")
+    ]
+    rows = [Demonstration(str(i), "f", text, "Score: 3") for i, text in enumerate(texts)]
+    found = [p.text for p in judged_prompts(rows, "additive")]
+    # The tiny prompt has no marks: its prompt ends before the first 'Response:' that begins a line.
+    assert found == [asked, asked, asked]
+    own = Demonstration("4", "f", "Rate this: Why?", "3")
+    assert [p.text for p in judged_prompts([own], "additive")] == ["Rate this: Why?"]
+
+
+def _tree(number: int) -> dict[str, Any]:
+    replies = [{"text": f"{word} {number}", "rank": rank} for rank, word in enumerate(("a", "b"))]
+    prompt = {"text": f"Ask about thing {number}.", "lang": "en", "replies": replies}
+    return {"message_tree_id": str(number), "prompt": prompt}
+
+
+def _self_rewarding(tmp_path: Path, seeds: dict[str, Any], **measured: Any) -> Any:
+    evaluation = {"prompts": "tiny:test", "scorer": "oracle", **measured}
+    return config_of(
+        {"method": "self_rewarding", "model": "tiny", "seeds": seeds, "evaluation": evaluation}, "x"
+    )
+
+
+def test_one_file_of_trees_gives_ift_eft_and_a_judging_set_without_a_shared_prompt(
+    tmp_path: Path, steps: Run
+) -> None:
+    trees = _file(tmp_path / "trees.jsonl", [_tree(n) for n in range(40)])
+    config = _self_rewarding(
+        tmp_path, {"ift": f"oasst:{trees}", "ranked": f"oasst:{trees}"},
+        judging={"format": "oasst", "source": trees, "limit": 8},
+        validation={"format": "oasst", "source": trees, "limit": 2},
+    )  # fmt: skip
+    apart = prompts_held_out(config, steps)
+    ift, eft, ranked = seed_data(config, steps, apart)
+    answered, judged = ({same_text(r.prompt) for r in rows} for rows in (ift, ranked))
+    held_out = {same_text(text.text) for text in apart.held_out}
+    assert len(answered) == 27
+    assert len(judged) == 5  # 0.15 of 32, rounded up
+    assert answered | judged | {same_text(f"Ask about thing {n}.") for n in range(8)} == {
+        same_text(f"Ask about thing {n}.") for n in range(40)
+    }
+    assert not (answered & judged or answered & held_out or judged & held_out)
+    assert len(eft) == 0
+    counted = {(t["training"], t["held_out"]): t["exact"] for t in apart.told}
+    assert counted["ift", "judging set (oasst trees)"] == 8
+    assert counted["ranked", "validation prompts (oasst trees)"] == 2
+
+
+def test_with_the_papers_limit_ift_keeps_its_prompts_and_eft_has_the_rest(
+    tmp_path: Path, steps: Run
+) -> None:
+    trees = _file(tmp_path / "trees.jsonl", [_tree(n) for n in range(40)])
+    seeds = {"ift": {"format": "oasst", "source": trees, "limit": 32}, "ranked": f"oasst:{trees}"}
+    config = _self_rewarding(tmp_path, seeds)
+    ift, _, ranked = seed_data(config, steps, prompts_held_out(config, steps))
+    assert (len(ift), len(ranked)) == (32, 8)
+    assert not {d.prompt for d in ift} & {r.prompt for r in ranked}
+
+
+def test_a_file_of_judging_examples_is_apart_from_ift_by_the_prompt_that_is_judged(
+    tmp_path: Path, steps: Run
+) -> None:
+    words = judge_prompt("additive")
+    eft = _file(
+        tmp_path / "eft.jsonl",
+        [
+            {"prompt": words.filled(str(n), f"Ask about thing {n}.", "Well."), "completion": "Score: 2"}
+            for n in range(10)
+        ],
+    )  # fmt: skip
+    ift = _file(
+        tmp_path / "ift.jsonl",
+        [{"prompt": f"Ask about thing {n}.", "completion": "Yes."} for n in range(5)],
+    )
+    test = _file(tmp_path / "test.jsonl", [{"prompt": "ask about thing 9"}])
+    config = _self_rewarding(tmp_path, {"ift": ift, "eft": eft}, validation=test)
+    made = seed_data(config, steps, prompts_held_out(config, steps))
+    assert len(made.ift) == 5
+    assert [judged.id for judged in made.eft] == [f"prompts-{n}" for n in (5, 6, 7, 8)]
+
+
+def test_the_tiny_worlds_seed_data_stays_as_it_is(tmp_path: Path, steps: Run) -> None:
+    config = _self_rewarding(
+        tmp_path,
+        {"ift": {"format": "tiny", "source": "train", "limit": 400},
+         "eft": {"format": "tiny", "source": "train", "limit": 600}},
+        validation="tiny:dev", judging="tiny:dev",
+    )  # fmt: skip
+    apart = prompts_held_out(config, steps)
+    made = seed_data(config, steps, apart)
+    assert (len(made.ift), len(made.eft)) == (400, 600)
+    assert {t["exact"] + t["near"] for t in apart.told} == {0}
