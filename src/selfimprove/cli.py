@@ -270,6 +270,10 @@ def seeds(
 def check_data(
     file: Annotated[str, typer.Argument(help="A local file or a hub id.")],
     kind: Annotated[str, typer.Option("--as", help="Its format, e.g. gsm8k.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Count rows that are, or nearly are, rows of this format:file."),
+    ] = None,
 ) -> None:
     """Read a data file, count its rows, and name every broken one."""
     from selfimprove import terminal
@@ -279,6 +283,10 @@ def check_data(
     terminal.show_check(file, found)
     if found.bad:
         raise typer.Exit(1)
+    if against:
+        from selfimprove.evaluation.file_overlaps import check_against
+
+        terminal.show_overlaps(check_against(file, kind, against))
 
 
 @models_app.callback(invoke_without_command=True)

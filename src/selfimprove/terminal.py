@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from selfimprove.data.read import BadRow, Check
+    from selfimprove.evaluation.file_overlaps import FileOverlaps
     from selfimprove.methods.launch import Plan
     from selfimprove.methods.pit_improve import Chain
     from selfimprove.models.listing import Listed
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _SHOWN_BAD_ROWS = 20
+_SHOWN_CHARACTERS = 100  # of a text
 _GIB = 2**30
 
 
@@ -76,7 +78,8 @@ def show_models(models: Sequence[Listed]) -> None:
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:
     """Print a run's headline and what to do next."""
-    head = json.loads((root / "summary.json").read_text(encoding="utf-8"))["headline"]
+    told = json.loads((root / "summary.json").read_text(encoding="utf-8"))
+    head = told["headline"]
     if was_finished:
         print(f"{root} is finished; nothing was done.")
     print(_headline(head))
@@ -84,6 +87,8 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
         print(f"by the flexible reading: {_change(flexible)}")
     leaving = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
     print(f"the model, as it was measured: {leaving}")
+    if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):
+        print(f"{repeated:,} overlaps of training and held-out data: see the report")
     print(f"next: selfimprove report {root}")
 
 
@@ -226,6 +231,19 @@ def show_check(file: str, found: Check) -> None:
             f"  {len(found.left_out):,} rows are no comparison to learn from; training leaves them out:"
         )
         _list_rows(found.left_out)
+
+
+def show_overlaps(found: Sequence[FileOverlaps]) -> None:
+    """Print how many rows of a data file are, or nearly are, rows of others, and the first of them."""
+    for one in found:
+        print(
+            f"  {len(one.exact):,} of {one.rows:,} rows are rows of {one.against}, "
+            f"{len(one.near):,} more nearly are"
+        )
+        for word, rows in (("is", one.exact), ("nearly is", one.near)):
+            for id, text in rows[:_SHOWN_BAD_ROWS]:
+                plain = " ".join(text.split())[:_SHOWN_CHARACTERS]
+                print(f"    {id} {word} one: {plain if plain.isprintable() else ascii(plain)}")
 
 
 def _list_rows(rows: Sequence[BadRow]) -> None:

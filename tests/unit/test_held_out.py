@@ -9,18 +9,25 @@ from typing import Any
 
 import pytest
 
+from selfimprove.cli import app
 from selfimprove.data.exemplars import exemplars_for
 from selfimprove.data.overlap import same_text
+from selfimprove.data.preferences import three_folds
 from selfimprove.data.seed_split import deal_shared
 from selfimprove.data.sources import Source, training_questions
 from selfimprove.errors import DataError
+from selfimprove.evaluation.file_overlaps import check_against
 from selfimprove.evaluation.overlaps import Decontamination, held_out_questions
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.judged_prompts import judged_prompts
 from selfimprove.methods.launch import config_of
 from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
+from selfimprove.methods.pit import preferences_that_fit
+from selfimprove.methods.pit_held_out import learned_preferences
+from selfimprove.methods.pit_systems import held_out
 from selfimprove.methods.self_rewarding_held_out import decontamination as prompts_held_out
 from selfimprove.methods.self_rewarding_held_out import seed_data
+from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.types import Demonstration
 
@@ -219,3 +226,82 @@ def test_the_tiny_worlds_seed_data_stays_as_it_is(tmp_path: Path, steps: Run) ->
     made = seed_data(config, steps, apart)
     assert (len(made.ift), len(made.eft)) == (400, 600)
     assert {t["exact"] + t["near"] for t in apart.told} == {0}
+
+
+def test_preferences_on_held_out_prompts_are_in_no_fold(tmp_path: Path, steps: Run) -> None:
+    def told(name: str, *prompts: str) -> str:
+        return _file(
+            tmp_path / name, [{"prompt": p, "chosen": "Yes.", "rejected": "No."} for p in prompts]
+        )
+
+    train = told("train.jsonl", "Why is it so?", "why is it so", *(f"Ask {n}?" for n in range(9)))
+    config: Any = config_of(
+        {
+            "method": "pit", "model": "tiny", "preferences": train,
+            "evaluation": {"preferences": told("test.jsonl", "Why is it so?", "Ask 0?")},
+        },
+        "x",
+    )  # fmt: skip
+    base = locate("tiny")
+    read = preferences_that_fit(config, steps, base)
+    folds = steps.rows("folds", three_folds, read, 0, 0.0)
+    measured_on = held_out(config, steps, read, folds)
+    learned, apart = learned_preferences(config, steps, read, folds, measured_on)
+    assert [p.prompt[0].content for p in learned] == [f"Ask {n}?" for n in range(1, 9)]
+    assert apart.told == [
+        {"training": "preferences", "held_out": "held-out preferences (test)", "rows": 11, "exact": 3,
+         "near": 0, "removed": True}
+    ]  # fmt: skip
+
+
+def test_a_share_that_is_set_apart_shares_no_prompt_with_the_folds(
+    tmp_path: Path, steps: Run
+) -> None:
+    rows = [
+        {"prompt": p, "chosen": f"Yes {n}.", "rejected": "No."}
+        for n in range(3)
+        for p in (f"Ask number {n}?", f"ask number {n}")
+    ] + [{"prompt": f"Say {n}.", "chosen": "Yes.", "rejected": "No."} for n in range(6)]
+    config: Any = config_of(
+        {
+            "method": "pit", "model": "tiny", "preferences": _file(tmp_path / "p.jsonl", rows),
+            "evaluation": {"held_out": 0.25},
+        },
+        "x",
+    )  # fmt: skip
+    read = preferences_that_fit(config, steps, locate("tiny"))
+    folds = steps.rows("folds", three_folds, read, 0, 0.25)
+    measured_on = held_out(config, steps, read, folds)
+    learned, _ = learned_preferences(config, steps, read, folds, measured_on)
+    asked, measured = (
+        {same_text(p.prompt[0].content) for p in some}
+        for some in (learned, measured_on.preferences)
+    )
+    assert len(measured_on.preferences) == 3
+    assert asked
+    assert not asked & measured
+
+
+def test_data_check_counts_rows_that_another_file_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = _gsm8k(tmp_path / "train.jsonl", _TEST, _NEARLY, _OTHER)
+    theirs = _gsm8k(tmp_path / "test.jsonl", _TEST)
+    with pytest.raises(SystemExit) as done:
+        app(["data", "check", ours, "--as", "gsm8k", "--against", theirs])
+    assert done.value.code == 0
+    said = capsys.readouterr().out
+    assert f"1 of 3 rows are rows of {theirs}, 1 more nearly are" in said
+    assert "gsm8k-1 is one: A farmer has 12 hens" in said
+    assert "gsm8k-2 nearly is one: Please solve this" in said
+
+
+def test_files_of_every_kind_can_be_compared(tmp_path: Path) -> None:
+    prompts = _file(tmp_path / "p.jsonl", [{"prompt": "Why is it so?"}])
+    pairs = _file(
+        tmp_path / "pairs.jsonl", [{"prompt": "why is it so", "chosen": "a", "rejected": "b"}]
+    )
+    (found,) = check_against(pairs, "preferences", [f"prompts:{prompts}"])
+    assert found.exact == (("preferences-0", "why is it so"),)
+    tiny, ood = check_against("dev", "tiny", ["tiny:dev", "tiny:ood"])
+    assert (len(tiny.exact), tiny.rows, len(ood.exact)) == (tiny.rows, tiny.rows, 0)

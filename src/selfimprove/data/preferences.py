@@ -18,7 +18,16 @@ from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.seeds import rng
 from selfimprove.types import Message
 
-__all__ = ["FOLDS", "Fold", "InFold", "Preference", "of_fold", "read_preferences", "three_folds"]
+__all__ = [
+    "FOLDS",
+    "Fold",
+    "InFold",
+    "Preference",
+    "of_fold",
+    "outside_fold",
+    "read_preferences",
+    "three_folds",
+]
 
 Fold: TypeAlias = Literal["sft", "reward", "rl", "test"]
 """sft: supervised stage. reward: both reward models. rl: reinforcement learning. test: measuring."""
@@ -144,3 +153,11 @@ def of_fold(
     """Return the preferences of one fold, in their own order."""
     wanted = {row.id for row in folds if row.fold == fold}
     return [row for row in preferences if row.id in wanted]
+
+
+def outside_fold(
+    preferences: Iterable[Preference], folds: Iterable[InFold], fold: Fold
+) -> list[Preference]:
+    """Return the preferences of all other folds, in their own order."""
+    left_out = {row.id for row in folds if row.fold == fold}
+    return [row for row in preferences if row.id not in left_out]

@@ -13,7 +13,7 @@ from selfimprove.config import Config
 from selfimprove.data.read import read_questions
 from selfimprove.types import Question
 
-__all__ = ["DataConfig", "Source", "count_questions", "distinct", "training_questions"]
+__all__ = ["DataConfig", "Source", "as_source", "count_questions", "distinct", "training_questions"]
 
 
 class Source(Config):
@@ -40,6 +40,12 @@ def _source(value: object) -> object:
     if colon and kind.replace("_", "").isalnum() and not rest.startswith("//"):
         return {"format": kind, "source": rest}
     return {"source": value}
+
+
+def as_source(words: str, format: str) -> Source:
+    """Return the source that `format:file` names, or a bare file in the given format."""
+    told = _source(words)
+    return Source.model_validate({"format": format, **(told if isinstance(told, dict) else {})})
 
 
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_sources)]

@@ -27,6 +27,7 @@ __all__ = [
     "Decontamination",
     "HeldOutText",
     "Repeat",
+    "held_out_conversations",
     "held_out_prompts",
     "held_out_questions",
     "named",
@@ -193,18 +194,29 @@ def held_out_prompts(
     return told
 
 
+def held_out_conversations(preferences: Sequence[Preference], name: str) -> list[HeldOutText]:
+    """Return the prompts of held-out preferences, each once."""
+    return [
+        HeldOutText(name, text) for text in dict.fromkeys(in_words(p.prompt) for p in preferences)
+    ]
+
+
 def repeats(rows: Iterable[Asking], held_out: Iterable[HeldOutText]) -> list[Repeat]:
     """Return every row that asks what a held-out set asks, once for each such set."""
     sets: dict[str, list[str]] = {}
     for one in held_out:
         sets.setdefault(one.set, []).append(one.text)
-    asked = [(row.id, _asked(row)) for row in rows]
+    ids: dict[str, list[str]] = {}  # many preferences are on one prompt
+    for row in rows:
+        ids.setdefault(_asked(row), []).append(row.id)
+    texts = list(ids)
     known = [HeldOutTexts(name, tuple(some)) for name, some in sets.items()]
     return [
-        Repeat(*asked[i], found.name, sets[found.name][j], near)
-        for found in find_overlaps([text for _, text in asked], known)
+        Repeat(id, texts[i], found.name, sets[found.name][j], near)
+        for found in find_overlaps(texts, known)
         for near, places in ((False, found.exact), (True, found.near))
         for i, j in sorted(places.items())
+        for id in ids[texts[i]]
     ]
 
 

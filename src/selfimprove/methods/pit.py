@@ -38,6 +38,7 @@ from selfimprove.evaluation.pit_board import ImprovementsConfig
 from selfimprove.judges.gap import GapScorer, RewardScorer, reads_gaps
 from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.methods import pit_baselines, pit_tasks
+from selfimprove.methods.pit_held_out import learned_preferences
 from selfimprove.methods.pit_inference import ImproveConfig
 from selfimprove.methods.pit_systems import Models, held_out, measure
 from selfimprove.methods.pit_tasks import Task
@@ -77,6 +78,9 @@ class PitConfig(Config):
     """Seeds every draw, split and shuffle of the run."""
     preferences: Sources
     """What people preferred, e.g. `hh_rlhf:FILE`; it is divided into three folds."""
+    decontaminate: bool = True
+    """Learn from no prompt that is held out or nearly so (`data.overlap` says what that means). They are
+    counted in the report either way."""
     max_prompt_tokens: int = Field(default=512, ge=1)
     """Longer prompts are left out. Paper: 512."""
     max_response_tokens: int = Field(default=512, ge=1)
@@ -151,10 +155,12 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     told = preferences_that_fit(config, steps, base)
     share = 0.0 if config.evaluation.preferences else config.evaluation.held_out
     folds = steps.rows("folds", three_folds, told, config.seed, share)
-    sft_fold, reward_fold, rl_fold = (
-        steps.rows(f"{fold}-fold", of_fold, told, folds, fold) for fold in ("sft", "reward", "rl")
-    )
     measured_on = held_out(config, steps, told, folds)
+    learned, apart = learned_preferences(config, steps, told, folds, measured_on)
+    sft_fold, reward_fold, rl_fold = (
+        steps.rows(f"{fold}-fold", of_fold, learned, folds, fold)
+        for fold in ("sft", "reward", "rl")
+    )
     # Supervised: M_P imitates y_w, M_PIT turns y_l into y_w.
     m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, config.engine.layout,
                       config.seed)  # fmt: skip
@@ -179,7 +185,7 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
         ablated["gap-difference"], _ = lines.run("pit-difference", config.rounds, r_p)
     models = Models(m_p, m_p_rl, m_pit, pit, r_p, r_pit, ablated)
     models = models.leaving(Exporter(steps, config.export, base))
-    measure(config, steps, measured_on, models)
+    measure(config, steps, measured_on, models, apart.told)
     return models.pit
 
 

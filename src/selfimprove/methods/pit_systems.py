@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,8 +96,21 @@ def held_out(
     return HeldOut(fit, prompts)
 
 
-def measure(config: PitConfig, steps: Run, held_out: HeldOut, models: Models) -> None:
+def measure(
+    config: PitConfig,
+    steps: Run,
+    held_out: HeldOut,
+    models: Models,
+    overlaps: Sequence[dict[str, Any]],
+) -> None:
     """Let every system respond to the held-out prompts, and write what the report is made from.
+
+    Args:
+        config: the recipe.
+        steps: of the run.
+        held_out: what is measured on.
+        models: that were trained.
+        overlaps: between training and held-out data, as `Decontamination` counted them.
 
     Raises:
         EngineError: a prompt does not fit a model's context.
@@ -117,6 +131,7 @@ def measure(config: PitConfig, steps: Run, held_out: HeldOut, models: Models) ->
     bench.ablations(start)
     bench.baselines(start)
     bench.temperatures(start)
+    board.told["overlaps"] = list(overlaps)
     board.told["curriculum"] = _curriculum(config)
     board.told["chains"] = _chains(start, chain, config.improve.min_gap)
     board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
