@@ -11,6 +11,7 @@ from selfimprove.methods.self_rewarding_seeds import (
     ReviewsConfig,
     SeedFilesConfig,
     agreeing_reviews,
+    seed_files_config,
     siblings,
     write_seed_files,
 )
@@ -113,3 +114,24 @@ def test_seed_files_of_rated_conversations(tmp_path):
     (row,) = map(json.loads, (tmp_path / "out" / "ift.jsonl").read_text().splitlines())
     assert (row["prompt"], row["completion"]) == ("Hi?", "Hello.")
     assert not (tmp_path / "out" / "eft.jsonl").exists()
+
+
+def test_no_prompt_is_in_both_seed_files(tmp_path):
+    def tree(number):
+        replies = [{"text": f"{word} {number}.", "rank": rank} for rank, word in enumerate("ab")]
+        prompt = {"text": f"Ask about thing {number}.", "lang": "en", "replies": replies}
+        return json.dumps({"message_tree_id": str(number), "prompt": prompt})
+
+    file = tmp_path / "trees.jsonl"
+    file.write_text("".join(f"{tree(n)}\n" for n in range(20)))
+    source = Source(source=str(file), format="oasst")
+    judge = {"prompt": "tiny", "votes": 1, "max_tokens": 32, "max_unscored": 1}
+    config = seed_files_config({"judge": judge, "reviews": {"agreement": 1e-9}, "eft_share": 0.4})
+    funnels = write_seed_files(source, tmp_path / "out", "tiny", config, 0)
+    told = {f.name: (f.given, f.kept) for f in funnels}
+    assert told["demonstrations apart from EFT"] == (20, 12)
+    assert told["rankings apart from IFT"] == (20, 8)
+    lines = (tmp_path / "out" / "ift.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["prompt"] for line in lines}) == 12
+    judged = (tmp_path / "out" / "eft.jsonl").read_text()
+    assert not [line for line in lines if json.loads(line)["prompt"] in judged]
