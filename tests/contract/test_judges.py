@@ -33,6 +33,7 @@ from selfimprove.models import locate
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.literal_text import control_tokens
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.responses import asked
 from selfimprove.tiny import shipped
@@ -132,7 +133,7 @@ def test_every_parsed_score_stands_in_the_judges_own_new_tokens() -> None:
         for r in given
     ]  # fmt: skip
     engine = open_engine(shipped.folder("tiny"), ENGINE)
-    drawn = draw_in_order(engine, prompts, rubric.voting(config), seed=0)
+    drawn = list(map(own_words, draw_in_order(engine, prompts, rubric.voting(config), seed=0)))
     assert [v.text for v in found] == [d.text for d in drawn]
     for v, draw in zip(found, drawn, strict=True):
         read = read_score(draw.text, 0, 5)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from selfimprove.judges.extract import extract
 from selfimprove.sampling.own_words import (
     cut,
     opens_reasoning,
@@ -158,6 +159,19 @@ def test_what_ran_on_behind_its_turn_is_finished() -> None:
     assert (spoken(marked).text, spoken(marked).finish) == ("Paris.", "stop")
     whole = Draw("k", 0, "Paris is", "length", 3, 4)
     assert own_words(spoken(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>The answer is 2.</think> The answer is 4.", "4"),
+        ("The answer is 2.</think> Let me see.", None),
+        ("<think>The answer is 2.", None),
+    ],
+)
+def test_an_answer_is_not_read_from_reasoning(text: str, answer: str | None) -> None:
+    assert extract(text, "number") == answer
+    assert extract(text, "number", lenient=True) == answer
 
 
 def test_a_stop_string_in_the_reasoning_ends_nothing() -> None:

@@ -20,6 +20,7 @@ from selfimprove.judges.own_answer import (
 from selfimprove.judges.quantities import read_figure, read_number
 from selfimprove.judges.statements import Statement, is_taken_back, statements
 from selfimprove.judges.yes_no import CANNOT_TELL, read_nli, read_yes_no
+from selfimprove.sampling.own_words import parted
 from selfimprove.types import AnswerType, Question
 
 __all__ = ["extract", "reasoning_before_answer", "stated", "through_answer"]
@@ -54,7 +55,8 @@ def extract(
     """Return the last answer that a text states, in canonical form, or None.
 
     Args:
-        text: what a model wrote. What follows a next 'Q:' is not its answer and is left out.
+        text: what a model wrote. Its reasoning (<think>) and what follows a next 'Q:' are not its
+            answer and are left out.
         asked: the question, whose choices may then also be named by their text; or only the
             type of its answer.
         choices: the letters that may be answered, where `asked` is a type; any letter without.
@@ -77,7 +79,7 @@ def extract(
     if kind == "choice" and not letters:
         letters = tuple(ascii_uppercase)
     reader = _Reader(kind, letters, named)
-    return _read(own_answer(text), reader, lenient=lenient).answer
+    return _read(own_answer(parted(text).response), reader, lenient=lenient).answer
 
 
 def through_answer(text: str, asked: Question, *, lenient: bool = False) -> str:
@@ -90,6 +92,7 @@ def through_answer(text: str, asked: Question, *, lenient: bool = False) -> str:
     >>> through_answer("1 + 1 = 2. The answer is 2.\n\nTom has 3 cats. How many?", question)
     '1 + 1 = 2. The answer is 2.'
     """
+    text = parted(text).response
     own = own_answer(text)
     reader = _Reader(asked.answer_type, asked.choices, options(asked.text))
     read = _read(own, reader, lenient=lenient)
