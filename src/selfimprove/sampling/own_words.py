@@ -46,9 +46,9 @@ _PAIRS: Final = (
 )
 _ANY: Final = "|".join(f"{opening}|{closing}" for opening, closing in _PAIRS)
 _QUOTED: Final = rf"(?P<quoted>`(?:{_ANY})`|'(?:{_ANY})'|\"(?:{_ANY})\")"
-_MARK: Final = re.compile(
-    "|".join([_QUOTED, *(f"(?P<open{n}>{a})|(?P<close{n}>{b})" for n, (a, b) in enumerate(_PAIRS))])
-)
+_KINDS: Final = "|".join(f"(?P<open{n}>{a})|(?P<close{n}>{b})" for n, (a, b) in enumerate(_PAIRS))
+# The first character tells most places apart at once.
+_MARK: Final = re.compile(rf"(?=[<\[◁`'\"]|assistantfinal|analysis[A-Z])(?:{_QUOTED}|{_KINDS})")
 # Most texts hold none of this: a quick look saves a slow one.
 _HINT: Final = re.compile(r"[<\[◁]|assistantfinal|\Aanalysis[A-Z]")
 _OPENED: Final = re.compile(rf"(?:{'|'.join(opening for opening, _ in _PAIRS)})\s*\Z")
@@ -57,13 +57,14 @@ _AROUND: Final = re.compile(r"<\|(?:(?:begin|end)_of_solution|(?:START|END)_(?:R
 _PARTS: Final = frozenset({"<|start|>", "<|channel|>", "<|message|>"})
 
 _TEMPLATE: Final = re.compile(
-    r"""(?P<quoted>[`'"]<[|｜/]?[^<>\s]{1,30}>[`'"])
+    r"""(?=[<\[`'"])(?:
+    (?P<quoted>[`'"]<[|｜/]?[^<>\s]{1,30}>[`'"])
     |<\|(?:im_(?:start|end|sep)|start_header_id|e[ou]t_id|eom_id|eot|endoftext|(?:begin|end)_of_text
         |end|end_of_turn|endofturn|user|assistant|system|observation|start|return|call|start_of_role
         |end_of_role|(?:START|END)_OF_TURN_TOKEN)\|>
     |<\|turn>|<turn\|>|<(?:start|end)_of_turn>|<eos>
     |<[｜](?:User|Assistant|(?:begin|end)▁of▁sentence)[｜]>
-    |\[/?INST\]|\[\|(?:user|assistant|system|endofturn)\|\]|<extra_id_1>|</s>""",
+    |\[/?INST\]|\[\|(?:user|assistant|system|endofturn)\|\]|<extra_id_1>|</s>)""",
     re.VERBOSE,
 )  # fmt: skip
 _OWN_HEADER: Final = re.compile(
