@@ -25,6 +25,7 @@ __all__ = ["ServerProcess", "ends_with_parent"]
 _PR_SET_PDEATHSIG: Final = 1
 # Loaded beforehand: between fork and exec no lock may be needed that another thread could hold.
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_MOMENT: Final = 0.2  # seconds that a process takes to end behind its last connection
 _GRACE: Final = 5.0  # seconds between the request to stop and the order to
 _POLL: Final = 0.25
 _LOG_TAIL: Final = 2_000  # characters shown when it did not come up
@@ -79,11 +80,13 @@ class ServerProcess:
         )
 
     def check(self) -> None:
-        """Do nothing while the server runs.
+        """Do nothing while the server runs; one that has cut a connection is given a moment to end.
 
         Raises:
             EngineError: it has ended, with the end of its log.
         """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_MOMENT)
         if self._process.poll() is not None:
             raise EngineError(
                 f"the server that was started ended by itself, with status "
