@@ -103,6 +103,20 @@ def test_a_request_to_improve_keeps_its_words_and_the_reference(chat: bool) -> N
     assert "three \nResponse: A response." in _prompt(tight)
 
 
+def test_a_reference_loses_its_beginning_only_when_nothing_of_the_prompt_is_left() -> None:
+    words = improvement_template("v1")
+    within = inside(partial(unrendered, words), partial(rendered, words))
+    asked = rendered(words, (Message("user", "Why?"),), "Because of it.")
+    for cut, prompt, reference in (
+        (3, "?", "Because of it."),
+        (11, "?", "of it."),
+    ):
+        assert within(asked, Cut(characters=cut)) == rendered(
+            words, (Message("user", prompt),), reference
+        )
+    assert within(asked, Cut(characters=17)) is None
+
+
 def test_a_transcript_keeps_its_layout() -> None:
     plain = transcript(_LONG)
     (row,) = tokenise([Example(plain, "four")], _FOUND, _STOP, _whole(plain) - 1).rows

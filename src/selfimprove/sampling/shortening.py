@@ -59,15 +59,23 @@ def oldest_first(asked: Asked, cut: Cut) -> Asked | None:
 def inside(
     apart: Callable[[_Turns], tuple[_Turns, str]], together: Callable[[_Turns, str], _Turns]
 ) -> Shorten:
-    """Shorten the conversation inside a request that was made of it and a text, which stay whole."""
+    """Shorten the conversation inside a request that was made of it and a text; then the text.
+
+    What the request says around the two stays.
+    """
 
     def shorten(asked: Asked, cut: Cut) -> Asked | None:
         turns = turns_of(asked) if isinstance(asked, str) else asked
         conversation, text = apart(turns or ())
-        shorter = _turns(conversation, cut)
-        if shorter is None:
+        whole = _turns(conversation, Cut(cut.exchanges))
+        if whole is None:
             return None
-        made = together(shorter, text)
+        oldest = next(turn for turn in whole if turn.role != "system")
+        of_text = max(cut.characters - max(len(oldest.content) - 1, 0), 0)
+        shorter = _turns(conversation, Cut(cut.exchanges, cut.characters - of_text))
+        if shorter is None or of_text >= max(len(text), 1):
+            return None
+        made = together(shorter, text[of_text:])
         return transcript(made) if isinstance(asked, str) else made
 
     return shorten

@@ -66,12 +66,9 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
     told = Comparisons(
         replies, lambda gaps: gap_loss(*gaps.unbind(1)), better=0, worse=3, shorten=within
     )
-    settings = {
-        "reads": "gap",
-        "chat": chat,
-        "chat_template_kwargs": dict(chat_template_kwargs or {}),
-        "template": template.model_dump(),
-    }
+    settings: dict[str, Any] = {"reads": "gap", "chat": chat, "template": template.model_dump()}
+    if chat_template_kwargs:
+        settings["chat_template_kwargs"] = dict(chat_template_kwargs)
     return train_head(
         base,
         told,

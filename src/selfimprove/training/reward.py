@@ -96,8 +96,9 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
         for p in preferences
     ]
     told = Comparisons(replies, lambda scores: bradley_terry(*scores.unbind(1)), better=0, worse=1)
-    variables = dict(chat_template_kwargs or {})
-    settings = {"reads": "reward", "chat": chat, "chat_template_kwargs": variables}
+    settings: dict[str, Any] = {"reads": "reward", "chat": chat}
+    if chat_template_kwargs:
+        settings["chat_template_kwargs"] = dict(chat_template_kwargs)
     return train_head(
         base,
         told,

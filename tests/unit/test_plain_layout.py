@@ -1,0 +1,96 @@
+"""Without a chat template: one plain layout wherever a model is trained, sampled or judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from selfimprove.data.preferences import Preference
+from selfimprove.judges import pairwise, rubric
+from selfimprove.judges.judge import JudgeConfig, compare, judge
+from selfimprove.methods import pit, self_rewarding
+from selfimprove.methods.self_rewarding_pairs import ScoredPair
+from selfimprove.sampling import responses
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.training.dpo import DpoConfig
+from selfimprove.training.sft import SftConfig
+from selfimprove.types import (
+    Demonstration,
+    Draw,
+    Match,
+    Message,
+    ModelRef,
+    Prompt,
+    Request,
+    Response,
+    UserPrompt,
+)
+
+_PLAIN = EngineConfig(chat=False)
+_MODEL = ModelRef("m", "nowhere", "digest")
+_LAID_OUT = "Human:\nWhy?\n\nAssistant:\n"
+
+
+class _Engine:
+    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def draw(self, prompts: Sequence[Prompt], *_: SamplingConfig, seed: int) -> Iterator[Draw]:
+        for prompt in prompts:
+            self.shown.append(prompt.content)
+            yield Draw(prompt.key, 0, "Score: 1\nBetter: A", "stop", 1, 1)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> _Engine:
+    found = _Engine()
+    for module in (responses, rubric, pairwise):
+        monkeypatch.setattr(module, "open_engine", lambda _folder, _config: found)
+    return found
+
+
+def test_candidates_and_answers_are_asked_for_behind_a_separator(engine: _Engine) -> None:
+    sampling = SamplingConfig()
+    list(responses.respond([[UserPrompt("p", "s", "Why?")]], _MODEL, sampling, _PLAIN, 0))
+    request = Request("p", "Why?", 0, (Message("user", "Why?"),))
+    list(responses.answer([[request]], _MODEL, sampling, _PLAIN, 0))
+    assert engine.shown == [_LAID_OUT, _LAID_OUT]
+
+
+def test_judges_are_asked_in_the_layout_they_are_trained_in(engine: _Engine) -> None:
+    one = JudgeConfig(votes=1)
+    list(judge([[Response("p", "Why?", 0, "So.", "stop", 1)]], _MODEL, one, _PLAIN, 0))
+    two = JudgeConfig(kind="pairwise", votes=1)
+    list(compare([[Match("m", "p", "Why?", "So.", "Because.")]], _MODEL, two, _PLAIN, 0))
+    assert len(engine.shown) == 3
+    for shown in engine.shown:
+        assert shown.startswith("Human:\n")
+        assert shown.endswith("\n\nAssistant:\n")
+
+
+def test_supervised_and_preference_training_see_what_sampling_sees(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[Any] = []
+    for module, name in (
+        (self_rewarding, "train_sft"),
+        (self_rewarding, "train_dpo"),
+        (pit, "train_sft"),
+    ):
+        monkeypatch.setattr(module, name, lambda _folder, rows, *_, **__: told.extend(rows))
+    given = [Demonstration("d", "s", "Why?", "So.")]
+    where: dict[str, Any] = {"out": tmp_path, "checkpoints": tmp_path}
+    self_rewarding.imitate(_MODEL, given, [], SftConfig(), _PLAIN.layout, 0, **where)
+    pairs = [ScoredPair("p", "Why?", "So.", "No.", 1.0, 0.0, 1, 1)]
+    self_rewarding.prefer(_MODEL, pairs, DpoConfig(), _PLAIN.layout, 0, **where)
+    preferences = [Preference("p", "s", (Message("user", "Why?"),), "So.", "No.")]
+    pit.imitate(_MODEL, preferences, SftConfig(), _PLAIN.layout, 0, **where)
+    assert [row.prompt for row in told] == [_LAID_OUT] * 3
