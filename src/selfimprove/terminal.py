@@ -85,8 +85,8 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     print(_headline(head))
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
-    leaving = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
-    print(f"the model, as it was measured: {leaving}")
+    model = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
+    print(f"the model, as it was measured: {root / model}")
     if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):
         print(f"{repeated:,} overlaps of training and held-out data: see the report")
     print(f"next: selfimprove report {root}")
