@@ -81,6 +81,18 @@ def test_a_conversation_that_no_way_makes_fit_is_named() -> None:
         _read("gemma", turns)
 
 
+def test_what_a_template_refuses_by_its_words_is_named() -> None:
+    found = tokenizer("byte-level", "chatml")
+    picky = type(found)(
+        tokenizer_object=found.backend_tokenizer,
+        chat_template="{% for m in messages %}{% if not m.content %}{{ raise_exception('empty') }}"
+        "{% endif %}{{ m.content }}{% endfor %}",
+    )
+    assert len(encoder_of(picky).prompts([_TWICE])) == 1
+    with pytest.raises(EngineError, match=r"refuses a conversation that ends in '': empty"):
+        encoder_of(picky).prompts([(Message("user", ""),)])
+
+
 def test_turns_without_a_chat_template_are_named() -> None:
     found = tokenizer("byte-level", "chatml")
     bare = type(found)(tokenizer_object=found.backend_tokenizer)

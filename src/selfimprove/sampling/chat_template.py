@@ -99,7 +99,20 @@ class ChatTemplate:
         return list(_WAYS[self._ways[roles]](turns))
 
     def rendered(self, taken: _Turns, *, to_be_continued: bool) -> str:
-        """Return the text of turns that are `taken`, ending where an answer begins if it is to."""
+        """Return the text of turns that are `taken`, ending where an answer begins if it is to.
+
+        Raises:
+            EngineError: the template refuses what is said in them.
+        """
+        try:
+            return self._text(taken, to_be_continued=to_be_continued)
+        except TemplateError as error:
+            said = taken[-1].content[:80] if taken else ""
+            raise EngineError(
+                f"{self._name}: its chat template refuses a conversation that ends in {said!r}: {error}"
+            ) from error
+
+    def _text(self, taken: _Turns, *, to_be_continued: bool) -> str:
         turns = [{"role": turn.role, "content": turn.content} for turn in taken]
         text: str = self._tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=to_be_continued, **self._settings
@@ -112,7 +125,7 @@ class ChatTemplate:
         why = "it leaves out a turn"
         for refused, changed in ways(words):
             try:
-                text = self.rendered(changed, to_be_continued=True)
+                text = self._text(changed, to_be_continued=True)
             except TemplateError as error:
                 why = str(error)
                 continue

@@ -155,14 +155,16 @@ class Encoder:
         """
         prompts = self._literal.ids([p for p, _ in texts], special=special)
         wholes = self._literal.ids([p + c for p, c in texts], special=special)
-        alone = self._literal.ids([c for _, c in texts], special=False)
         ends = self._closing_tokens if special else 0
-        pairs = []
-        for prompt, whole, reply in zip(prompts, wholes, alone, strict=True):
-            before = prompt[: len(prompt) - ends]
-            rest = whole[len(before) : len(whole) - ends]
-            pairs.append((before, rest if whole[: len(before)] == before else reply))
-        return pairs
+        before = [row[: len(row) - ends] for row in prompts]
+        whole = [row[: len(row) - ends] for row in wholes]
+        seams = [w[: len(b)] == b for w, b in zip(whole, before, strict=True)]
+        torn = [reply for (_, reply), clean in zip(texts, seams, strict=True) if not clean]
+        alone = iter(self._literal.ids(torn, special=False))
+        return [
+            (b, w[len(b) :] if clean else next(alone))
+            for b, w, clean in zip(before, whole, seams, strict=True)
+        ]
 
     @cached_property
     def _closing_tokens(self) -> int:
