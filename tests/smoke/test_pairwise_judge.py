@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -21,6 +21,8 @@ _PAIRWISE = "evaluation.judge={kind: pairwise, model: tiny, votes: 1, temperatur
 
 class _PrefersLonger:
     """A judge whose every choice is known beforehand."""
+
+    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
