@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 _DEFAULT = "accuracy"
+_INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
 
 
 class ModelOrCommand(TyperGroup):
@@ -48,15 +49,20 @@ app.add_typer(tiny_app, name="tiny")
 def main() -> None:
     """Run the command line; an error that a user can mend is one message, not a traceback."""
     from selfimprove.errors import SelfImproveError
+    from selfimprove.files import told
 
     try:
         app(prog_name="selfimprove")
     except SelfImproveError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where this one ended", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        print(f"error: {told(error)}", file=sys.stderr)
+        sys.exit(1)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            print("\nstopped; the same `run` or `sft` goes on where it ended", file=sys.stderr)
+        raise
 
 
 @app.command()
@@ -82,6 +88,28 @@ def run(
         return
     finished = launch(recipe, overrides or [], out, terminal.announce, num_processes)
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
+
+
+@app.command()
+def sft(
+    model: Annotated[str, typer.Argument(help="A name, a folder, a .gguf file, or a hub id.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="Rows: a file (prompt/completion, messages, ...) or gsm8k:train.jsonl."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder that becomes the model.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="E.g. learning_rate=2e-4 epochs=5 chat=true held_out=0.05."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First so many rows a file.")] = None,
+) -> None:
+    """Fine-tune a model on rows, e.g. for a warm start; run the same command again to resume it."""
+    from selfimprove import terminal
+    from selfimprove.methods.warm_start import config_of_words, warm_start
+
+    config = config_of_words(model, data, overrides or [], limit)
+    terminal.show_warm_start(out, warm_start(config, out, terminal.announce))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from typing import Any, Final
 from selfimprove.errors import CorruptShardError, DiskFullError, StoreError
 
 __all__ = [
+    "make_folder",
     "read_json",
     "require_room",
     "sha256_of",
@@ -28,6 +29,9 @@ __all__ = [
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WAYS_OUT: Final = {
+    errno.ENOSPC: "free some space, and run again",
+    errno.EDQUOT: "free some space, and run again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and run again",
     errno.EACCES: "change its permissions, or choose another place",
     errno.EPERM: "change its permissions, or choose another place",
     errno.EROFS: "choose a place that can be written",
@@ -128,6 +132,16 @@ def told(error: OSError) -> str:
     way = _WAYS_OUT.get(error.errno or 0)
     said = (error.strerror or str(error)).lower()
     return f"{where}{said}{f'; {way}' if way else ''}"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        StoreError: a file stands there, or the place cannot be written.
+    """
+    with writing_to(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def require_room(folder: Path, count: int) -> None:

@@ -25,7 +25,14 @@ from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from selfimprove.config import fingerprint
 from selfimprove.errors import CorruptShardError, LockedRunError, StaleStepError, StoreError
-from selfimprove.files import read_json, sha256_of, write_json, write_replacing
+from selfimprove.files import (
+    make_folder,
+    read_json,
+    sha256_of,
+    write_json,
+    write_replacing,
+    writing_to,
+)
 from selfimprove.progress import track
 from selfimprove.provenance import circumstances, difference, inputs_of, plain
 from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows_digest
@@ -62,9 +69,11 @@ class Run:
 
         Raises:
             LockedRunError: another living process holds it.
+            StoreError: the folder cannot be written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.root / "lock").open("a+")
+        make_folder(self.root)
+        with writing_to(self.root):
+            self._lock = (self.root / "lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -148,6 +157,7 @@ class Run:
         Raises:
             StaleStepError: the step exists and was made from other inputs.
             CorruptShardError: the stored weights do not match their digest.
+            DiskFullError: there is no room for checkpoints or the model.
         """
         return self._model(name, make, base, inputs, self.elsewhere)
 
@@ -174,11 +184,12 @@ class Run:
         if not step.is_done():
             started = time.monotonic()
             shutil.rmtree(places(step.folder)["out"], ignore_errors=True)
-            if elsewhere is None:
-                told = asdict(make(base, *inputs, **places(step.folder)))  # type: ignore[call-overload]
-            else:
-                told = elsewhere(step.folder)
-            step.finish_model(told, time.monotonic() - started)
+            with writing_to(step.folder):
+                if elsewhere is None:
+                    told = asdict(make(base, *inputs, **places(step.folder)))  # type: ignore[call-overload]
+                else:
+                    told = elsewhere(step.folder)
+                step.finish_model(told, time.monotonic() - started)
         return step.read_model(base)
 
     def write(self, name: str, value: object) -> Path:
@@ -238,7 +249,7 @@ class _Step(Generic[T]):
                     ": start a new run with --out, or delete that folder to remake the step"
                 )
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_json(path, self._identity)
 
     def is_done(self) -> bool:

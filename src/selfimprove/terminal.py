@@ -32,6 +32,7 @@ __all__ = [
     "show_outcome",
     "show_plan",
     "show_scores",
+    "show_warm_start",
 ]
 
 _SHOWN_BAD_ROWS = 20
@@ -74,6 +75,23 @@ def show_models(models: Sequence[Listed]) -> None:
     width = max(len(m.name) for m in models)
     for m in models:
         print(f"{m.name:<{width}}  {m.size_bytes / 1e6:>8,.0f} MB  {m.licence:<12}  {m.where}")
+
+
+def show_warm_start(out: Path, told: Mapping[str, Any]) -> None:
+    """Print what a fine-tuning did, and what to do with its model."""
+    did = told["training"]
+    facts = {
+        "trained": f"{did['examples']:,} rows, {did['steps']:,} steps, {did['tokens']:,} tokens "
+        f"({did['completion_tokens']:,} with loss)",
+        "left out": f"{did['dropped']:,} rows too long; {did['truncated']:,} lost their beginning",
+        "loss": f"{did['first_loss']:.3f} -> {did['final_loss']:.3f} nats a token",
+    }
+    if held := told.get("held_out"):
+        facts["held out"] = (
+            f"{held['before']:.3f} -> {held['after']:.3f} nats a token on {held['rows']:,} rows"
+        )
+    show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
+    print(f"next: `model: {out}` in a recipe, or selfimprove eval {out} --data FORMAT:FILE")
 
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from selfimprove.errors import DataError
-from selfimprove.files import write_replacing
+from selfimprove.files import make_folder, write_replacing
 from selfimprove.types import FinishReason, Outcome
 
 __all__ = ["ModelOutput", "read_outputs", "read_preferences", "write_outputs"]
@@ -58,9 +58,8 @@ def write_outputs(path: Path, outputs: Sequence[ModelOutput]) -> None:
          "generator": o.generator}
         for o in outputs
     ]  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     text = json.dumps(rows, indent=2, separators=(",", ":"))
-    path.parent.mkdir(parents=True, exist_ok=True)
     # pandas wrote the published files, and pandas escapes slashes; a slash stands in texts alone.
     write_replacing(path, text.replace("/", "\\/").encode())
 

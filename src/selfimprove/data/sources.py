@@ -13,7 +13,11 @@ from selfimprove.config import Config
 from selfimprove.data.read import read_questions
 from selfimprove.types import Question
 
+<<<<<<< HEAD
 __all__ = ["DataConfig", "Source", "as_source", "count_questions", "distinct", "training_questions"]
+=======
+__all__ = ["DataConfig", "Source", "Sources", "count_questions", "distinct", "training_questions"]
+>>>>>>> b0a1409 (selfimprove sft: a resumable warm start on any rows; a full disk, an --out that is a file, damaged or partial model folders and Ctrl-C end in a message)
 
 
 class Source(Config):
@@ -49,6 +53,7 @@ def as_source(words: str, format: str) -> Source:
 
 
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
+"""One source or several, each a mapping, `format:file`, or a file."""
 
 
 class DataConfig(Config):

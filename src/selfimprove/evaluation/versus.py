@@ -20,6 +20,7 @@ from selfimprove.data.sources import Source
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import head_to_head
+from selfimprove.files import make_folder
 from selfimprove.judges.judge import JudgeConfig, compare, judging_model
 from selfimprove.judges.own_engine import judges_beside_engine
 from selfimprove.models import locate
@@ -90,6 +91,7 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     Raises:
         ConfigError: an override is unknown, or prompts are missing.
         DataError: a file cannot be read, or the two answered different prompts.
+        StoreError: `outputs` cannot be written.
     """
     tree: dict[str, Any] = {}
     for override in overrides:
@@ -101,6 +103,8 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     if config.judge.model == "self":
         raise ConfigError("--judge self: there is no run whose model it could be; name a model")
     # Whatever can fail for the files and names that were given fails before the first token.
+    if outputs is not None:
+        make_folder(outputs)
     by = judging_model(config.judge, ModelRef("", "", ""))
     systems = [_system(name, prompts, limit) for name in (first, second)]
     _refuse_different_prompts(*systems, draws=config.sampling.n)

@@ -175,7 +175,7 @@ def _model(folder: Path, engine: EngineConfig) -> Any:  # noqa: ANN401
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from selfimprove.sampling.loading import pick_device
+    from selfimprove.sampling.loading import UNREADABLE, pick_device
 
     gpu = pick_device(engine.device).type == "cuda"
     dtype = ("bfloat16" if gpu else "float32") if engine.dtype == "auto" else engine.dtype
@@ -184,7 +184,7 @@ def _model(folder: Path, engine: EngineConfig) -> Any:  # noqa: ANN401
             folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise EngineError(f"cannot load a sequence classifier from {folder}: {error}") from error
     if about["missing_keys"]:
         missing = ", ".join(sorted(about["missing_keys"])[:3])

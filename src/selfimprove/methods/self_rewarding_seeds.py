@@ -21,7 +21,7 @@ from selfimprove.config import Config, load
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked
 from selfimprove.data.seed_split import LEAST, deal_shared, ift_alone, ranked_alone
 from selfimprove.data.sources import Source
-from selfimprove.files import write_replacing
+from selfimprove.files import make_folder, write_replacing
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.own_engine import judges_beside_engine
@@ -210,7 +210,7 @@ def write_seed_files(
 
 
 def _write(path: Path, rows: Sequence[Demonstration]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lines = [
         json.dumps({"id": r.id, "source": r.source, "prompt": r.prompt, "completion": r.response},
                    ensure_ascii=False)

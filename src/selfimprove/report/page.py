@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfimprove.errors import DataError
-from selfimprove.files import write_replacing
+from selfimprove.files import make_folder, write_replacing
 from selfimprove.report import wording
 from selfimprove.report.axis import axis
 from selfimprove.report.compare import compare
@@ -39,7 +39,7 @@ def write(runs: Sequence[Path], out: Path) -> Path:
         raise DataError("no run to report on: give at least one run folder")
     held = {name: read_run(path) for name, path in zip(_names(runs), runs, strict=True)}
     page = _render(held)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     # A lone surrogate can come from a JSON escape; it has no UTF-8 form.
     write_replacing(out, page.encode("utf-8", errors="replace"))
     return out

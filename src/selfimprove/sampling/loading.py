@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 
 from selfimprove.errors import EngineError
 
@@ -19,15 +20,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 __all__ = [
+    "UNREADABLE",
     "check_folder",
     "context_length",
     "load_model",
     "load_tokenizer",
     "made_by",
     "pick_device",
+    "read_causal",
     "stop_tokens",
 ]
 
+
+UNREADABLE: Final = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What transformers raises for a folder with damaged or foreign files."""
 
 _hf_logging: Any = transformers_logging  # its functions carry no types
 
@@ -75,15 +81,31 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:  
     Raises:
         EngineError: the folder holds no causal language model.
     """
-    model: Any
+    return read_causal(folder, dtype).to(device).eval()
+
+
+def read_causal(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    """Return the model of `folder`, every weight of it from there.
+
+    Raises:
+        EngineError: the folder holds no causal language model, or lacks some of its weights.
+    """
+    loader: Any = AutoModelForCausalLM
     with _quiet():
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            model, told = loader.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
+        except UNREADABLE as error:
             raise EngineError(f"cannot load a causal model from {folder}: {error}") from error
-    return model.to(device).eval()
+    missing = sorted(told["missing_keys"])
+    if missing:  # transformers makes them up
+        raise EngineError(
+            f"{folder} lacks {len(missing)} weights of its architecture, such as {missing[0]}: it is "
+            "no whole model; copy or save it again"
+        )
+    return model
 
 
 def made_by(model: Any, weights: str) -> dict[str, str]:  # noqa: ANN401

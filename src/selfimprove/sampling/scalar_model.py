@@ -18,6 +18,7 @@ from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.encoder import encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.loading import (
+    UNREADABLE,
     _quiet,
     context_length,
     load_tokenizer,
@@ -173,7 +174,7 @@ def load_scalar_model(folder: Path, engine: EngineConfig) -> ScalarModel:
                 folder, dtype=use.torch_dtype, use_safetensors=True, local_files_only=True,
                 output_loading_info=True,
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise EngineError(f"cannot load a reward model from {folder}: {error}") from error
     if about["missing_keys"] or model.config.num_labels != 1:
         raise EngineError(f"{folder} is no reward model: it needs a trained head with one logit")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from selfimprove.errors import TrainingError
+from selfimprove.files import make_folder, writing_to
 from selfimprove.seeds import seed_of
 from selfimprove.tiny.card import Made, write_card
 from selfimprove.tiny.corpus import documents
@@ -75,16 +76,20 @@ def pretrain(
         seed: of the initial weights and of the texts; the world itself never changes.
         steps: of 8,192 tokens each; None: as many as the shipped model had.
         device: where to train, e.g. `cpu` or `cuda`.
+
+    Raises:
+        StoreError: `out` cannot be written, or the disk is full.
     """
     steps = steps or SIZES[size].steps
     made = Made(size, seed, steps, steps * ROWS * ROW_TOKENS)
     tokenizer = build(CONTEXT)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     checkpoint = out / "checkpoint.pt"
-    model = _train(checkpoint, made, SIZES[size], tokenizer, device)
-    model.bfloat16().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    write_card(out, made)
+    with writing_to(out):
+        model = _train(checkpoint, made, SIZES[size], tokenizer, device)
+        model.bfloat16().save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        write_card(out, made)
     checkpoint.unlink(missing_ok=True)
     return out
 

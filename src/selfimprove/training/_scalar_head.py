@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.sampling.arithmetic import Arithmetic
-from selfimprove.sampling.loading import load_tokenizer
+from selfimprove.sampling.loading import UNREADABLE, load_tokenizer
 from selfimprove.sampling.scalar_model import fitting, padding_token
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
@@ -161,7 +161,7 @@ def _read(base: Path, dtype: torch.dtype) -> tuple[Any, set[str]]:
                 base, dtype=dtype, num_labels=1, use_safetensors=True, local_files_only=True,
                 output_loading_info=True,
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise EngineError(f"cannot put a head on the model of {base}: {error}") from error
     return model, set(about["missing_keys"])
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoModelForCausalLM, set_seed
+from transformers import set_seed
 
-from selfimprove.errors import EngineError, TrainingError
+from selfimprove.errors import TrainingError
 from selfimprove.sampling.arithmetic import Arithmetic, arithmetic_of, width_of
-from selfimprove.sampling.loading import load_tokenizer, pick_device, stop_tokens
+from selfimprove.sampling.loading import load_tokenizer, pick_device, read_causal, stop_tokens
 from selfimprove.training.quiet import quietly
 from selfimprove.training.sft import LoraConfig, SftConfig
 
@@ -57,7 +57,7 @@ def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: AN
         EngineError: the folder holds no causal language model or no tokenizer.
     """
     computes = torch.bfloat16 if trainer.args.bf16 else torch.float32
-    model = _read(base, computes if trainer.computes_rounded else _stored(config, computes))
+    model = read_causal(base, computes if trainer.computes_rounded else _stored(config, computes))
     trainer.lighten(model)
     return model.to(trainer.accelerator.device).eval().requires_grad_(False)
 
@@ -70,7 +70,7 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
         TrainingError: the model has no stop token.
     """
     tokenizer = load_tokenizer(base)
-    model = _read(base, _stored(config, arithmetic(config, base).torch_dtype))
+    model = read_causal(base, _stored(config, arithmetic(config, base).torch_dtype))
     stop = stop_tokens(model, tokenizer)
     if not stop:
         raise TrainingError(
@@ -85,16 +85,6 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
 def _stored(config: SftConfig, computes: torch.dtype) -> torch.dtype:
     """Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be."""
     return computes if config.lora else torch.float32
-
-
-def _read(base: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
-    with quietly():
-        try:
-            return AutoModelForCausalLM.from_pretrained(
-                base, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise EngineError(f"cannot load a causal model from {base}: {error}") from error
 
 
 def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401
@@ -125,7 +115,7 @@ def write_once(trainer: Any, base: Path, out: Path, card: str) -> None:  # noqa:
 def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
     """Write float32 weights, tokenizer, chat template, generation config and card."""
     if hasattr(model, "merge_and_unload"):
-        model = merged(model, _read(base, torch.float32).state_dict())
+        model = merged(model, read_causal(base, torch.float32).state_dict())
     model.config.use_cache = True
     save(model, out)
     # Read anew: the trainer may have given its copy a padding token.

@@ -1,0 +1,149 @@
+"""Every error at the edge of the program is a message: what, where, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from selfimprove import cli
+from selfimprove.errors import DiskFullError, StoreError
+from selfimprove.files import make_folder, told, write_json, writing_to
+from selfimprove.tiny.shipped import folder as shipped
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run a command that must fail with status 1, and return its one message."""
+    monkeypatch.setattr(sys, "argv", ["selfimprove", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "error: " in said
+    return said.rpartition("error: ")[2]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file.jsonl"
+    path.write_text('{"prompt": "Q: 1\\nA:", "completion": " 1"}\n')
+    return path
+
+
+_RECIPE = Path(__file__).parents[1] / "smoke" / "small.yaml"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", _RECIPE, "--out", "{}"),
+        ("run", _RECIPE, "--out", "{}/within"),
+        ("sft", "tiny", "--data", "{}", "--out", "{}"),
+        ("tiny", "pretrain", "{}", "--steps", "1"),
+        ("eval", "head-to-head", "tiny", "tinier", "--judge", "random", "--prompts", "tiny:dev",
+         "--limit", "1", "--outputs", "{}"),
+    ],
+)  # fmt: skip
+def test_an_out_that_is_a_file_is_told_at_once(monkeypatch, capsys, file, words) -> None:
+    said = run(monkeypatch, capsys, *(str(word).format(file) for word in words))
+    assert str(file) in said
+    assert "a file stands where a folder is needed: choose another place" in said
+
+
+@pytest.mark.parametrize("words", [("report", "{}"), ("improve", "{}"), ("report", "{}/nothing")])
+def test_a_folder_that_is_no_run_is_told(monkeypatch, capsys, tmp_path, words) -> None:
+    said = run(monkeypatch, capsys, *(word.format(tmp_path) for word in words))
+    assert str(tmp_path) in said
+    assert "selfimprove run" in said
+
+
+def test_a_recipe_that_is_no_yaml_or_a_folder_is_told(monkeypatch, capsys, tmp_path) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [b\nc: d")
+    assert "is not a YAML file" in run(monkeypatch, capsys, "run", tmp_path / "bad.yaml")
+    assert "is not a YAML file" in run(monkeypatch, capsys, "run", tmp_path)
+
+
+def broken(folder: Path, name: str) -> Path:
+    """Copy the shipped model and cut one of its files in half."""
+    shutil.copytree(shipped(), folder)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("way", ["eval", "sft"])
+def test_a_damaged_model_folder_is_named(monkeypatch, capsys, tmp_path, file, name, way) -> None:
+    model = broken(tmp_path / "model", name)
+    words = {
+        "eval": ("eval", model, "--data", "tiny:dev", "--limit", "1"),
+        "sft": ("sft", model, "--data", file, "--out", tmp_path / "out"),
+    }
+    assert str(model) in run(monkeypatch, capsys, *words[way])
+
+
+def test_a_folder_that_lacks_weights_is_never_filled_up_with_random_ones(
+    monkeypatch, capsys, tmp_path
+) -> None:
+    shutil.copytree(shipped(), tmp_path / "model")
+    held = load_file(shipped() / "model.safetensors")
+    del held["model.layers.1.mlp.up_proj.weight"]
+    save_file(held, tmp_path / "model" / "model.safetensors")
+    said = run(
+        monkeypatch, capsys, "eval", tmp_path / "model", "--data", "tiny:dev", "--limit", "1"
+    )
+    assert "lacks 1 weights of its architecture, such as model.layers.1.mlp.up_proj.weight" in said
+
+
+def test_what_the_system_refuses_says_what_to_do() -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied", "/data/rows.jsonl")
+    assert told(refused) == (
+        "/data/rows.jsonl: permission denied; change its permissions, or choose another place"
+    )
+
+
+def test_an_error_of_the_system_is_no_traceback(monkeypatch, capsys, tmp_path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x.yaml"))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert "x.yaml: permission denied" in run(monkeypatch, capsys, "run", tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+        RuntimeError("Error while serializing: I/O error: No space left (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_known_by_the_words_of_every_library(error: Exception) -> None:
+    with pytest.raises(DiskFullError, match="no room left to write /runs/x"), \
+            writing_to(Path("/runs/x")):  # fmt: skip
+        raise error
+
+
+def test_other_errors_pass_unchanged() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"), writing_to(Path("/runs/x")):
+        raise RuntimeError("shapes differ")
+    with pytest.raises(ConnectionError), writing_to(Path("/runs/x")):
+        raise ConnectionError(errno.ECONNREFUSED, "refused")
+
+
+def test_a_page_that_would_replace_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(StoreError, match="a folder stands where a file is needed"):
+        write_json(tmp_path / "page.html", {})
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+        make_folder(tmp_path / "file" / "runs")
