@@ -62,7 +62,7 @@ def test_the_result_is_a_model_folder_that_learned_the_rows(tmp_path: Path, rows
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, rows: Path
 ) -> None:
-    words = ["epochs=30"]
+    words = ["epochs=15", "save_every=20"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert subprocess.run(command(rows, whole, *words), check=False).returncode == 0
     running = subprocess.Popen(command(rows, killed, *words))
@@ -84,6 +84,7 @@ def test_ctrl_c_says_that_the_command_goes_on(tmp_path: Path, rows: Path) -> Non
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     while not list(out.glob("training/checkpoints/checkpoint-*")):
+        assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate()

@@ -13,11 +13,15 @@ from selfimprove.config import Config
 from selfimprove.data.read import read_questions
 from selfimprove.types import Question
 
-<<<<<<< HEAD
-__all__ = ["DataConfig", "Source", "as_source", "count_questions", "distinct", "training_questions"]
-=======
-__all__ = ["DataConfig", "Source", "Sources", "count_questions", "distinct", "training_questions"]
->>>>>>> b0a1409 (selfimprove sft: a resumable warm start on any rows; a full disk, an --out that is a file, damaged or partial model folders and Ctrl-C end in a message)
+__all__ = [
+    "DataConfig",
+    "Source",
+    "Sources",
+    "as_source",
+    "count_questions",
+    "distinct",
+    "training_questions",
+]
 
 
 class Source(Config):
