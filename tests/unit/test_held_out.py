@@ -16,7 +16,9 @@ from selfimprove.data.preferences import three_folds
 from selfimprove.data.seed_split import deal_shared
 from selfimprove.data.sources import Source, training_questions
 from selfimprove.errors import DataError
+from selfimprove.evaluation.accuracy import HeldOut
 from selfimprove.evaluation.file_overlaps import check_against
+from selfimprove.evaluation.gate import not_reported, to_learn_from
 from selfimprove.evaluation.overlaps import Decontamination, held_out_questions
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.judged_prompts import judged_prompts
@@ -29,7 +31,7 @@ from selfimprove.methods.self_rewarding_held_out import decontamination as promp
 from selfimprove.methods.self_rewarding_held_out import seed_data
 from selfimprove.models import locate
 from selfimprove.store import Run
-from selfimprove.types import Demonstration
+from selfimprove.types import Demonstration, Labelled, Question
 
 _TEST = (
     "A farmer has 12 hens and buys 7 more of them at the market in town. "
@@ -104,6 +106,20 @@ def test_told_otherwise_they_are_counted_and_learned_from(tmp_path: Path, steps:
 def test_where_nothing_is_left_an_error_says_what_to_do(tmp_path: Path, steps: Run) -> None:
     with pytest.raises(DataError, match=r"every one of the 1 rows of questions.*decontaminate"):
         _learned(_lmsi(tmp_path, _TEST), steps)
+
+
+def test_what_nearly_is_a_question_of_the_gate_is_not_learned_from() -> None:
+    asked = Question("g", "gsm8k", _TEST, "number")
+    gate = [HeldOut("held back", "in", Labelled(asked, ("19",)))]
+    rows = [Question(str(n), "gsm8k", text, "number") for n, text in
+            enumerate((_TEST.upper(), _NEARLY, _OTHER))]  # fmt: skip
+    made = to_learn_from(rows, gate)
+    assert [q.text for q in made.rows] == [_OTHER]
+    assert {d.why: d.count for d in made.funnels[0].dropped} == {
+        "held back for the gate": 1,
+        "nearly a question held back for the gate": 1,
+    }
+    assert not not_reported(gate, gate).rows
 
 
 def test_an_exemplar_that_is_a_test_question_is_not_shown(tmp_path: Path, steps: Run) -> None:

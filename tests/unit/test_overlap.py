@@ -138,7 +138,7 @@ def test_gsm8k_is_clean_reworded_questions_are_found_and_quickly(shared_data) ->
     reworded = [f"Please answer this: {text}" for text in test]
     started = time.monotonic()
     (found,) = find_overlaps([*train, *reworded, *test], [HeldOutTexts("test", tuple(test))])
-    assert time.monotonic() - started < 120  # 6 s on two busy cores
+    assert time.monotonic() - started < 60  # 2 s on two busy cores
     assert [i for i in found.places if i < len(train)] == []
     assert set(found.exact) == set(range(len(train) + 660, len(train) + 1320))
     assert set(found.near) == set(range(len(train), len(train) + 660))

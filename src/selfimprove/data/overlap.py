@@ -217,23 +217,36 @@ def _close(
     ours: Sequence[_Text], theirs: Sequence[_Text]
 ) -> Iterator[tuple[int, int, list[_Change]]]:
     """Yield pairs of similar texts that tell the same, with what differs within them."""
-    joined = [" ".join(text.words) for text in theirs]
-    pool = Novelty(_CANDIDATES, [*joined, *(" ".join(text.words) for text in ours)])
+    telling: dict[tuple[str, ...], list[int]] = {}
+    for j, text in enumerate(theirs):
+        telling.setdefault(tuple(text.telling), []).append(j)
+    pools: dict[tuple[str, ...], Novelty] = {}
+    for i, text in enumerate(ours):
+        told = tuple(text.telling)
+        alike = telling.get(told)
+        if alike is None:
+            continue
+        if told not in pools:
+            pools[told] = _pool([theirs[j] for j in alike])
+        for number in pools[told].similar(" ".join(text.words)):
+            changes = _changes(text, theirs[alike[number]])
+            if changes is not None:
+                yield i, alike[number], changes
+
+
+def _pool(texts: Sequence[_Text]) -> Novelty:
+    joined = [" ".join(text.words) for text in texts]
+    pool = Novelty(_CANDIDATES, joined)
     for words in joined:
         pool.keep(words)
-    for i, text in enumerate(ours):
-        for j in pool.similar(" ".join(text.words)):
-            if text.telling == theirs[j].telling:
-                changes = _changes(text, theirs[j])
-                if changes is not None:
-                    yield i, j, changes
+    return pool
 
 
 def _changes(ours: _Text, theirs: _Text) -> list[_Change] | None:
     """Return what differs within two texts; None where it makes another question of one."""
     one, other = ours.lowered, theirs.lowered
     same, found = 0, []
-    for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in _opcodes(one, other):
         if kind == "equal":
             same += b - a
         elif max(b - a, d - c) > _LONGEST_CHANGE:
@@ -246,6 +259,20 @@ def _changes(ours: _Text, theirs: _Text) -> list[_Change] | None:
     if shorter < _SHORT:
         return None if found or 2 * same <= _SHORT_SIMILAR * (len(one) + len(other)) else found
     return found if sum(c.words for c in found) <= _WITHIN * shorter else None
+
+
+def _opcodes(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[str, int, int, int, int]]:
+    """Yield difflib's opcodes; what both begin and end with is not searched, as it may be a passage."""
+    shorter = min(len(one), len(other))
+    begins = next((n for n in range(shorter) if one[n] != other[n]), shorter)
+    left = shorter - begins
+    ends = next((n for n in range(left) if one[-1 - n] != other[-1 - n]), left)
+    yield "equal", 0, begins, 0, begins
+    middle = one[begins : len(one) - ends], other[begins : len(other) - ends]
+    for kind, *places in SequenceMatcher(None, *middle, autojunk=False).get_opcodes():
+        a, b, c, d = (begins + place for place in places)
+        yield kind, a, b, c, d
+    yield "equal", len(one) - ends, len(one), len(other) - ends, len(other)
 
 
 def _is_at_an_end(kind: str, ours: tuple[int, int, int], theirs: tuple[int, int, int]) -> bool:

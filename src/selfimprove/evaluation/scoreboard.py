@@ -137,6 +137,12 @@ class Scoreboard:
             self._gate_name += f", agreement with the vote of {sampler.name}"
         return self.steps.rows("learned-questions", to_learn_from, questions, apart)
 
+    def clear_of_gate(self, questions: Rows[Question]) -> Rows[Question]:
+        """Return the questions of a model's own making that the gate does not ask."""
+        if self._gate_set is None:
+            return questions
+        return self.steps.rows("learned-own-questions", to_learn_from, questions, self._gate_set)
+
     def _take_dev(self) -> None:
         dev = self.steps.rows(
             "dev-questions", read_held_out, tuple(("in", s) for s in self.data.dev)

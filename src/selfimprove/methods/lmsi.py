@@ -175,7 +175,7 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
         board.measure("teacher", teacher)
     if config.questions:
         questions = low_resource.write_questions(steps, teacher, questions, config)
-        questions = apart.questions("own-questions", questions)
+        questions = board.clear_of_gate(apart.questions("own-questions", questions))
     if config.exemplars:
         sets = low_resource.write_exemplars(steps, teacher, questions, config)
     else:
