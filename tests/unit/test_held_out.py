@@ -104,7 +104,7 @@ def test_told_otherwise_they_are_counted_and_learned_from(tmp_path: Path, steps:
 
 
 def test_where_nothing_is_left_an_error_says_what_to_do(tmp_path: Path, steps: Run) -> None:
-    with pytest.raises(DataError, match=r"every one of the 1 rows of questions.*decontaminate"):
+    with pytest.raises(DataError, match=r"every one of the rows of questions.*decontaminate"):
         _learned(_lmsi(tmp_path, _TEST), steps)
 
 
@@ -207,6 +207,18 @@ def test_with_the_papers_limit_ift_keeps_its_prompts_and_eft_has_the_rest(
     ift, _, ranked = seed_data(config, steps, prompts_held_out(config, steps))
     assert (len(ift), len(ranked)) == (32, 8)
     assert not {d.prompt for d in ift} & {r.prompt for r in ranked}
+
+
+def test_a_limit_counts_the_prompts_that_may_be_used(tmp_path: Path, steps: Run) -> None:
+    trees = _file(tmp_path / "trees.jsonl", [_tree(n) for n in range(40)])
+    source = {"format": "oasst", "source": trees}
+    config = _self_rewarding(
+        tmp_path, {"ift": {**source, "limit": 20}, "ranked": {**source, "limit": 12}},
+        judging={**source, "limit": 4},
+    )  # fmt: skip
+    ift, _, ranked = seed_data(config, steps, prompts_held_out(config, steps))
+    assert [d.prompt for d in ift] == [f"Ask about thing {n}." for n in range(4, 24)]
+    assert [r.prompt for r in ranked] == [f"Ask about thing {n}." for n in range(24, 36)]
 
 
 def test_a_file_of_judging_examples_is_apart_from_ift_by_the_prompt_that_is_judged(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from selfimprove.data import oasst
 from selfimprove.data.dialogues import parsed, prompt_of, response_of
+from selfimprove.data.overlap import same_text
 from selfimprove.data.read import TINY
 from selfimprove.data.row import RowError, value
 from selfimprove.data.sources import Source, distinct
@@ -21,9 +22,18 @@ __all__ = ["read_demonstrations", "read_ranked", "read_reviews"]
 
 _TINY_COUNT = 400
 
+Row = TypeVar("Row", Demonstration, Ranked)
 
-def read_demonstrations(sources: Sequence[Source], seed: int) -> Filtered[Demonstration]:
+
+def read_demonstrations(
+    sources: Sequence[Source], seed: int, apart: Collection[str] = ()
+) -> Filtered[Demonstration]:
     """Read instructions with good responses; of trees, English first turns with their best reply.
+
+    Args:
+        sources: files, hub ids or splits of the tiny world.
+        seed: of what the tiny world writes.
+        apart: prompts that are passed over before `limit` counts, as `same_text` gives them.
 
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
@@ -39,11 +49,16 @@ def read_demonstrations(sources: Sequence[Source], seed: int) -> Filtered[Demons
         elif source.format == "oasst":
             trees = list(parsed(source.source, "oasst", oasst.parse))
             best, funnel = _best_replies(trees)
-            rows += best[: source.limit]
+            rows += islice(_others(best, apart), source.limit)
             funnels.append(funnel)
         else:
-            rows += islice(_pairs(source), source.limit)
+            rows += islice(_others(_pairs(source), apart), source.limit)
     return Filtered(_named(rows), tuple(funnels))
+
+
+def _others(rows: Iterable[Row], apart: Collection[str]) -> Iterator[Row]:
+    """Yield the rows whose prompt is none of `apart`."""
+    return (row for row in rows if not apart or same_text(row.prompt) not in apart)
 
 
 def _pairs(source: Source) -> Iterator[Demonstration]:
@@ -100,8 +115,12 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
     return _named(rows)
 
 
-def read_ranked(sources: Sequence[Source]) -> Filtered[Ranked]:
+def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filtered[Ranked]:
     """Read prompts with responses that people ranked: trees, or rows with `responses` and `ranks`.
+
+    Args:
+        sources: files or hub ids.
+        apart: prompts that are passed over before `limit` counts, as `same_text` gives them.
 
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
@@ -113,9 +132,10 @@ def read_ranked(sources: Sequence[Source]) -> Filtered[Ranked]:
             found, funnel = _ranked_trees(list(parsed(source.source, "oasst", oasst.parse)))
             funnels.append(funnel)
         else:
-            found = list(parsed(source.source, source.format or "prompts", _ranked_row))
-        rows += found[: source.limit]
-    names = distinct(row.id or f"ranked-{n}" for n, row in enumerate(rows))
+            told = parsed(source.source, source.format or "prompts", _ranked_row)
+            found = [replace(row, id=row.id or f"ranked-{n}") for n, row in enumerate(told)]
+        rows += islice(_others(found, apart), source.limit)
+    names = distinct(row.id for row in rows)
     named = [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
     return Filtered(named, tuple(funnels))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal, TypeAlias
 
 from selfimprove.data.overlap import same_text
+from selfimprove.data.sources import distinct
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.seeds import rng
 from selfimprove.types import Demonstration, Ranked, UserPrompt
@@ -57,10 +58,16 @@ def ift_alone(
 
 
 def ranked_alone(rows: Sequence[Ranked], shared: Sequence[SharedPrompt]) -> Filtered[Ranked]:
-    """Leave out the rankings whose prompt is one of IFT."""
+    """Leave out the rankings whose prompt is one of IFT; ids are unique, whatever was read twice."""
     given = {s.key for s in shared if s.kept_by == "ift"}
-    kept = [row for row in rows if same_text(row.prompt) not in given]
-    drops = (Drop("its prompt is one of IFT", len(rows) - len(kept)),)
+    alone = [row for row in rows if same_text(row.prompt) not in given]
+    once = list({(same_text(row.prompt), row.responses): row for row in alone}.values())
+    names = distinct(row.id for row in once)
+    kept = [replace(row, id=name) for row, name in zip(once, names, strict=True)]
+    drops = (
+        Drop("its prompt is one of IFT", len(rows) - len(alone)),
+        Drop("read before", len(alone) - len(once)),
+    )
     return Filtered(kept, (Funnel("rankings apart from IFT", len(rows), len(kept), drops),))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from selfimprove.data.overlap import HeldOutTexts, find_overlaps
+from selfimprove.data.overlap import HeldOutTexts, find_overlaps, same_text
 from selfimprove.data.preferences import Preference
 from selfimprove.data.read import read_questions
 from selfimprove.data.sources import Source
@@ -26,16 +26,21 @@ from selfimprove.types import Demonstration, Question, Ranked, UserPrompt
 __all__ = [
     "Decontamination",
     "HeldOutText",
+    "Keys",
     "Repeat",
     "held_out_conversations",
     "held_out_prompts",
     "held_out_questions",
     "named",
+    "ranked_apart",
     "repeats",
 ]
 
 Asking: TypeAlias = Question | Demonstration | Ranked | Preference | UserPrompt
 """A row that asks something, and so may ask what is measured on."""
+
+Keys: TypeAlias = tuple[str, ...]
+"""Prompts that are passed over, as `same_text` gives them."""
 
 T = TypeVar("T", Question, Demonstration, Ranked, Preference)
 
@@ -108,22 +113,40 @@ class Decontamination:
         return self._left(name, rows, questions_apart)
 
     def demonstrations(
-        self, name: str, rows: Rows[Demonstration], asked: Rows[UserPrompt] | None = None
+        self, name: str, read: Callable[[Keys], Rows[Demonstration]]
     ) -> Rows[Demonstration]:
         """Return the demonstrations whose prompt is not held out.
+
+        Args:
+            name: of the training set.
+            read: reads it, passing over some prompts, so that others fill a source's `limit`.
+
+        Raises:
+            DataError: none is left.
+        """
+        return self._left(name, read(()), demonstrations_apart, read=read)
+
+    def reviews(
+        self, name: str, rows: Rows[Demonstration], asked: Rows[UserPrompt]
+    ) -> Rows[Demonstration]:
+        """Return the judging examples about prompts that are not held out; `asked` has these, by id.
 
         Raises:
             DataError: none is left.
         """
         return self._left(name, rows, demonstrations_apart, asked)
 
-    def ranked(self, name: str, rows: Rows[Ranked]) -> Rows[Ranked]:
-        """Return the rankings of responses to prompts that are not held out.
+    def ranked(self, name: str, read: Callable[[Keys], Rows[Ranked]]) -> Rows[Ranked]:
+        """Return the rankings of responses to prompts that are not held out; `read` as above.
 
         Raises:
             DataError: none is left.
         """
-        return self._left(name, rows, ranked_apart)
+        return self._left(name, read(()), ranked_apart, read=read)
+
+    def passed_over(self) -> Keys:
+        """Return the held-out prompts that are not to be read, as `same_text` gives them."""
+        return tuple(sorted({same_text(h.text) for h in self.held_out})) if self.removes else ()
 
     def preferences(self, name: str, rows: Rows[Preference]) -> Rows[Preference]:
         """Return the preferences on prompts that are not held out.
@@ -139,17 +162,19 @@ class Decontamination:
         rows: Rows[T],
         apart: Callable[[Sequence[T], Sequence[Repeat]], Filtered[T]],
         asked: Rows[UserPrompt] | None = None,
+        read: Callable[[Keys], Rows[T]] | None = None,
     ) -> Rows[T]:
-        if not rows:
-            return rows
-        found = self.repeats(name, rows, asked)
+        found = self.repeats(name, rows, asked) if rows else None
         if not found or not self.removes:
             return rows
+        if read is not None:
+            rows = read(self.passed_over())
+            found = self.steps.rows(f"{name}-overlaps-again", repeats, rows, self.held_out)
         left = self.steps.rows(f"{name}-apart", apart, rows, found)
         if not left:
             raise DataError(
-                f"every one of the {len(rows)} rows of {name} asks what is measured on "
-                f"({name}-overlaps lists them): give other data, or set decontaminate=false"
+                f"every one of the rows of {name} asks what is measured on ({name}-overlaps lists "
+                "them): give other data, or set decontaminate=false"
             )
         return left
 
