@@ -184,13 +184,13 @@ def test_the_8b_recipe_runs_on_real_conversations(shared_data: Find, tmp_path: P
         f"evaluation.judging={{format: oasst, source: {trees}, limit: 4}}",
         "evaluation.judge={kind: random, votes: 1}",
         "evaluation.max_tokens=16",
-        "prompts.count=24",
+        "prompts.count=72",
         "prompts.max_tokens=160",
         "prompts.temperature=2.0",
         "prompts.top_p=1.0",
         "prompts.min_words=1",
         "prompts.rounds=1",
-        "candidates.max_tokens=16",
+        "candidates.max_tokens=160",
         "judge.max_tokens=160",
         "judge.temperature=1.0",
         "judge.top_p=1.0",
@@ -208,7 +208,14 @@ def test_the_8b_recipe_runs_on_real_conversations(shared_data: Find, tmp_path: P
     summary = json.loads((root / "summary.json").read_text())
     assert [a["name"] for a in summary["arms"]] == ["sft", "m1", "m2"]
     funnels = json.loads((root / "eft" / "done.json").read_text())["funnels"]
-    assert funnels[0]["given"] == 12
+    assert funnels[0]["given"] == 12  # none of them a prompt of IFT or of the judging set
+    of = {
+        step: {row["prompt"] for row in _rows(root / step)}
+        for step in ("ift-alone", "ranked-alone")
+    }
+    judged_on = {row["response"]["prompt"] for row in _rows(root / "judging-set")}
+    assert [len(of["ift-alone"]), len(of["ranked-alone"]), len(judged_on)] == [20, 12, 4]
+    assert len(of["ift-alone"] | of["ranked-alone"] | judged_on) == 36
     assert funnels[0]["kept"] + sum(d["count"] for d in funnels[0]["dropped"]) == 12
 
 
