@@ -55,7 +55,7 @@ def test_two_processes_train_the_weights_of_one(name, runs, one):
     assert max(base_steps.values()) < 4e-3
     together = json.loads((runs["two"] / "told.json").read_text())[name]
     for figure, value in told[name].items():
-        if figure not in ("seconds", "stopped"):
+        if figure not in ("seconds", "stopped", "arithmetic"):
             assert together[figure] == pytest.approx(value, rel=2e-3, abs=2e-3), figure
 
 

@@ -217,12 +217,14 @@ def test_policies_and_reward_models_leave_the_run_rounded_once(finished: Path) -
     trained = ("policy-sft", "policy-rl", "pit-sft", "pit-rl-1", "pit-rl-2", "reward-model",
                "gap-reward-model")  # fmt: skip
     assert {stored_dtype(finished / step / "model") for step in trained} == {"float32"}
-    rounded = finished.glob("*-export/model")
-    assert {f.parent.name: stored_dtype(f) for f in rounded} == dict.fromkeys(
-        ("policy-sft-export", "policy-rl-export", "pit-sft-export", "pit-export",
-         "first-round-only-export", "second-round-only-export", "gap-difference-export",
-         "reward-model-export", "gap-reward-model-export"), "bfloat16",
-    )  # fmt: skip
+    rounded = {f.parent.name: stored_dtype(f) for f in finished.glob("*-export/model")}
+    assert set(rounded.values()) == {"bfloat16"}
+    # A reinforcement learning that keeps its start makes no new model, and none that is rounded anew.
+    kept = {"policy-rl-export", "pit-export", "first-round-only-export",
+            "second-round-only-export", "gap-difference-export"}  # fmt: skip
+    always = {"policy-sft-export", "pit-sft-export", "reward-model-export",
+              "gap-reward-model-export"}  # fmt: skip
+    assert always <= rounded.keys() <= always | kept
     found = json.loads((finished / "pit-y1-gaps" / "step.json").read_text())
     gap_model = finished / "gap-reward-model-export" / "model"
     assert found["inputs"]["model"]["weights"] == weights_digest(gap_model)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from selfimprove.errors import EngineError
 from selfimprove.evaluation.controls import kept_by_gold, unfiltered
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
 from selfimprove.evaluation.head_to_head import matches
@@ -24,6 +25,7 @@ from selfimprove.methods.lmsi import KeepConfig, agreeing_paths
 from selfimprove.methods.lmsi_low_resource import Written, new_questions
 from selfimprove.methods.pit_baselines import best_of_each
 from selfimprove.methods.pit_inference import finished_steps, wins
+from selfimprove.methods.pit_tasks import Task, from_policy, split
 from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
@@ -31,6 +33,7 @@ from selfimprove.types import (
     Draw,
     FinishReason,
     Labelled,
+    Message,
     ModelRef,
     Prompt,
     Question,
@@ -82,6 +85,23 @@ def test_a_finished_step_wins_against_an_unfinished_response_whatever_the_gap():
     assert wins(0.5, 0.0, finished=False, was_finished=False)
 
 
+def test_the_second_round_improves_finished_responses_alone_and_counts_the_others():
+    prompts = [Task(name, name, (Message("user", name),), None) for name in ("a", "b", "c")]
+    ends: tuple[FinishReason, ...] = ("stop", "length", "stop")
+    drawn = [r for p, f in zip("abc", ends, strict=True) for r in _responses(f, prompt=p)]
+    made = from_policy(prompts, drawn)
+    assert [t.id for t in made.rows] == ["a", "c"]
+    assert [d.count for d in made.funnels[0].dropped] == [1]
+    with pytest.raises(EngineError, match="1 of the 2 responses"):
+        from_policy(prompts[:2], drawn[:2])
+
+
+def test_two_tasks_are_one_to_learn_on_and_one_to_try():
+    tasks = [Task(name, name, (), None) for name in ("a", "b")]
+    learned, tried = split(tasks, 64)
+    assert ([t.id for t in learned], [t.id for t in tried]) == (["b"], ["a"])
+
+
 # ---- matches
 
 
@@ -121,7 +141,6 @@ class PrefersFirst:
 def test_a_pairwise_judge_is_not_asked_about_what_the_rule_settles(monkeypatch):
     PrefersFirst.asked.clear()
     monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
-    monkeypatch.setattr(pairwise, "control_tokens", lambda *_: ())
     ours, theirs = _responses("stop", "stop", "length"), _responses("length", "stop", "stop")
     matched = matches(ours, theirs)
     chunks = [matched, matched[:1]]  # nothing to be asked in the second one

@@ -92,13 +92,13 @@ def from_policy(prompts: Sequence[Task], drawn: Sequence[Response]) -> Filtered[
     """Return the second round (Eq. 5): improve what M_P responds; what did not end is no response.
 
     Raises:
-        EngineError: no response came to its end.
+        EngineError: fewer than two responses came to their end: one to learn on, one to try.
     """
     texts = {r.prompt_id: r.text for r in drawn if r.is_finished and r.text}
-    if not texts:
+    if len(texts) < 2:
         raise EngineError(
-            f"none of the {len(drawn)} responses that are to be improved came to its end: raise "
-            "max_response_tokens, or train M_P longer"
+            f"{len(texts)} of the {len(drawn)} responses that are to be improved came to their end, and "
+            "two are needed: raise max_response_tokens, or train M_P longer"
         )
     tasks = [Task(t.id, t.of, t.prompt, texts[t.id]) for t in prompts if t.id in texts]
     drop = Drop("M_P's response did not end", len(prompts) - len(tasks))
@@ -119,12 +119,13 @@ def shown(task: Task, template: ImprovementTemplate) -> tuple[Message, ...]:
 
 
 def split(tasks: Sequence[Task], validation: int) -> tuple[list[Task], list[Task]]:
-    """Set the tasks on the first `validation` prompts apart, but never more than a third of all.
+    """Set the tasks on the first `validation` prompts apart: at most a third of all, at least one.
 
     Of the tasks on one prompt two are tried: y_l and y_w of one triple, in the first round.
     """
     prompts = list(dict.fromkeys(t.of for t in tasks))
-    apart: dict[str, list[Task]] = {p: [] for p in prompts[: min(validation, len(prompts) // 3)]}
+    most = max(len(prompts) // 3, 1)
+    apart: dict[str, list[Task]] = {p: [] for p in prompts[: min(validation, most)]}
     learned: list[Task] = []
     for task in tasks:
         apart.get(task.of, learned).append(task)
