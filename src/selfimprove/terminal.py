@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from selfimprove.evaluation.file_overlaps import FileOverlaps
     from selfimprove.methods.launch import Plan
     from selfimprove.methods.pit_improve import Chain
+    from selfimprove.methods.plan import Needs
     from selfimprove.models.listing import Listed
     from selfimprove.rows import Funnel
 
@@ -62,12 +63,53 @@ def show_plan(plan: Plan) -> None:
         for s in plan.steps
     ]  # fmt: skip
     columns = ("step", "does", "to sample", "to train on", "state")
-    _table(f"{plan.root}: tokens are upper bounds", columns, rows)
-    if plan.needs is None:
-        print("memory and disk: told once the model is a folder here; a dry run fetches nothing")
-        return
-    memory, disk = plan.needs.memory_bytes / _GIB, plan.needs.disk_bytes / _GIB
-    print(f"memory: about {memory:.2f} GiB, and activations; disk: at most {disk:.2f} GiB")
+    if plan.no_data:
+        print(f"steps, tokens and disk: told once the data can be read ({plan.no_data})")
+    else:
+        _table(f"{plan.root}: tokens are upper bounds", columns, rows)
+    _show_needs(plan.needs)
+
+
+def _show_needs(needs: Needs) -> None:
+    columns = (
+        "stage",
+        "weights",
+        "gradients",
+        "optimiser",
+        "beside",
+        "cache",
+        "activations",
+        "all",
+    )
+    rows = [
+        (s.stage, *(_size(part) for part in (
+            s.weights, s.gradients, s.optimiser, s.beside, s.cache, s.activations, s.total)))
+        for s in needs.stages
+    ]  # fmt: skip
+    if rows:
+        _table("memory, at most, in the precision of this machine", columns, rows)
+    for name in needs.unknown:
+        print(f"memory for {name}: unknown until its config.json is here, as a dry run fetches nothing"
+              f": {_how_to_get(name)}")  # fmt: skip
+    if needs.memory_bytes is not None:
+        print(f"memory: at most about {_size(needs.memory_bytes)}, libraries included")
+    if needs.disk_bytes is not None:
+        print(f"disk: at most {_size(needs.disk_bytes)}")
+
+
+def _size(count: int) -> str:
+    if count == 0:
+        return "-"
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / 2**20:.0f} MiB"
+
+
+def _how_to_get(name: str) -> str:
+    """Say how a model's config comes here."""
+    if name.lower().endswith(".gguf"):
+        return "any command that uses the file converts it"
+    if "/" not in name:
+        return f"`selfimprove models get {name}`"
+    return f"`hf download {name.partition('@')[0]} config.json` fetches a few kB; or give a folder"
 
 
 def show_models(models: Sequence[Listed]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from selfimprove.config import IDENTITY, fingerprint, load, read_recipe
-from selfimprove.errors import ConfigError
+from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
 from selfimprove.methods import (
     lmsi,
@@ -18,7 +18,7 @@ from selfimprove.methods import (
     self_rewarding,
     self_rewarding_plan,
 )
-from selfimprove.methods.plan import Line, Needs, PlannedStep, needs, planned
+from selfimprove.methods.plan import Line, Needs, PlannedStep, Use, needs, planned
 from selfimprove.methods.processes import Processes, check
 from selfimprove.models import locate
 from selfimprove.sampling.threads import use_threads
@@ -148,29 +148,38 @@ def _models(config: MethodConfig) -> list[str]:
     return [config.model, *([] if writer == "self" else [writer]), *named]
 
 
+def _uses(config: MethodConfig) -> Iterable[Use]:
+    if isinstance(config, lmsi.LmsiConfig):
+        return lmsi_plan.uses(config)
+    if isinstance(config, pit.PitConfig):
+        return pit_plan.uses(config)
+    return self_rewarding_plan.uses(config)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a recipe would do."""
 
     root: Path
     steps: list[PlannedStep]
-    needs: Needs | None
-    """None when the model is a hub id that has not been fetched."""
+    needs: Needs
+    no_data: str = ""
+    """Why the steps cannot be told: a data file that cannot be read; empty: they are."""
 
 
 def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processes: int = 1) -> Plan:
-    """Return the run's folder, its steps and what they would cost; run nothing.
+    """Return the run's folder, its steps and what they would cost; run nothing and fetch no model.
+
+    What is held in memory follows from the models alone, and is told without the data, too.
 
     Raises:
-        SelfImproveError: the recipe, its data or its models cannot be used.
+        SelfImproveError: the recipe or a model cannot be used.
     """
     config = read_config(path, overrides)
     check(config, processes)
     root = out or default_folder(path, config)
-    steps = planned(_lines(config), root)
-    # The model that is trained comes last: LMSI's student where there is one.
-    learner = _models(config)[-1] if isinstance(config, lmsi.LmsiConfig) else config.model
-    # Under RL, a policy has its reference and a reward model beside it.
-    beside = 2 if isinstance(config, pit.PitConfig) else 0
-    adapters = config.sft.lora is not None
-    return Plan(root, steps, needs(learner, steps, adapters=adapters, beside=beside))
+    try:
+        steps, no_data = planned(_lines(config), root), ""
+    except DataError as error:
+        steps, no_data = [], str(error)
+    return Plan(root, steps, needs(_uses(config), steps), no_data)

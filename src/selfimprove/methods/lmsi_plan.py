@@ -8,9 +8,9 @@ from selfimprove.data.sources import count_questions, training_questions
 from selfimprove.evaluation.gate import held_back, needs_votes, to_learn_from
 from selfimprove.evaluation.scoreboard import read_held_out
 from selfimprove.methods.lmsi import LmsiConfig
-from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line
+from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
 
-__all__ = ["lines"]
+__all__ = ["lines", "uses"]
 
 
 def lines(config: LmsiConfig) -> Iterator[Line]:
@@ -65,6 +65,15 @@ def lines(config: LmsiConfig) -> Iterator[Line]:
         for control in config.controls if number == 1 else ():
             yield f"{control}-model", f"fine-tune the control arm '{control}'", 0, trained
             yield f"eval-{control}", f"ask it {held_out} questions", measured, 0
+
+
+def uses(config: LmsiConfig) -> Iterator[Use]:
+    """Yield which models a run holds, and for what."""
+    learner = config.student or config.model
+    yield Use("draw paths, measure", config.model, config.engine)
+    yield Use("fine-tune", learner, config.sft)
+    if config.student:
+        yield Use("measure the student", config.student, config.engine)
 
 
 def _tokens_trained(config: LmsiConfig, asked: int, characters: int) -> int:

@@ -7,10 +7,10 @@ from math import ceil
 
 from selfimprove.data.preferences import FOLDS, Preference, read_preferences
 from selfimprove.methods.pit import PitConfig
-from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line
+from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
 from selfimprove.training.policy_gradient import PolicyGradientConfig
 
-__all__ = ["lines"]
+__all__ = ["lines", "uses"]
 
 
 def lines(config: PitConfig) -> Iterator[Line]:
@@ -43,6 +43,24 @@ def lines(config: PitConfig) -> Iterator[Line]:
     if "gap_difference" in config.ablations:
         yield from _curriculum(config, "pit-difference", config.rounds, size, mean)
     yield from _measured(config, min(apart, config.evaluation.prompts or apart))
+
+
+def uses(config: PitConfig) -> Iterator[Use]:
+    """Yield which models a run holds, and for what; under RL a reference and a reward model too."""
+    yield Use("draw responses", config.model, config.engine)
+    yield Use("fine-tune", config.model, config.sft)
+    yield Use("train reward models", config.model, config.reward)
+    within = None if config.engine.server and config.engine.server.adapters else config.engine
+    for stage, how in (
+        ("RL of M_P", config.policy_rl),
+        ("RL of M_PIT, first round", config.first_round),
+        ("RL of M_PIT, second round", config.second_round),
+    ):
+        yield Use(stage, config.model, how, beside=2, draws=within)
+    judge = config.evaluation.judge
+    if judge is not None and judge.holds_model_here:
+        yield Use("judge", judge.model, judge.engine or config.engine,
+                  cached=judge.kind != "reward_model")  # fmt: skip
 
 
 def _tokens(preference: Preference) -> int:

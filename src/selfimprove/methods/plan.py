@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
-from selfimprove.models import is_here, is_hub_id, locate
+from selfimprove.methods.memory import (
+    LIBRARIES,
+    Need,
+    Shape,
+    adapter_weights,
+    cache_bytes,
+    sampling,
+    shape_of,
+    training,
+)
+from selfimprove.models import config_here
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.training.sft import SftConfig
 
-__all__ = ["CHARACTERS_A_TOKEN", "Line", "Needs", "PlannedStep", "needs", "planned"]
+__all__ = ["CHARACTERS_A_TOKEN", "Line", "Needs", "PlannedStep", "Use", "needs", "planned"]
 
 CHARACTERS_A_TOKEN = 4  # of English text, roughly
 _ROW_BYTES = 2  # on disk, a token of a stored text, compressed
-_ADAM_BYTES = 16  # float32 weight, gradient and two moments, a parameter
 _STAGE_BYTES = 4  # a float32 weight
-_ADAPTER_SHARE = 0.02  # of the parameters, trained by LoRA at usual ranks
 
 Line = tuple[str, str, int, int]
 """A step: its name, what it does, tokens sampled, tokens trained on."""
@@ -32,14 +42,36 @@ class PlannedStep:
     is_done: bool
 
 
+class Use(NamedTuple):
+    """A model and what a stage of the run does with it."""
+
+    stage: str
+    model: str
+    how: SftConfig | EngineConfig
+    """Trained so, or drawn from by this engine."""
+    beside: int = 0
+    """Models of the same size that are held beside the one in training."""
+    draws: EngineConfig | None = None
+    """The engine that draws from it while it is trained."""
+    cached: bool = True
+    """Whether drawing keeps keys and values; a reward model reads a text once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a run asks of the machine, roughly."""
+    """What a run asks of the machine: bounds, from the models' shapes."""
 
-    memory_bytes: int
-    """Of the largest step, without activations and the cache of the rows."""
-    disk_bytes: int
-    """Of the finished run, and the two checkpoints of the training that is under way."""
+    stages: tuple[Need, ...]
+    unknown: tuple[str, ...]
+    """Models whose config.json is not on this machine; a dry run fetches nothing."""
+    disk_bytes: int | None
+    """Of the finished run, and the two checkpoints of the training that is under way; None: the
+    model that is trained is not here."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Of the largest stage whose model is here, the libraries included; None: none is."""
+        return max((s.total for s in self.stages), default=-LIBRARIES) + LIBRARIES or None
 
 
 def planned(lines: Iterable[Line], root: Path) -> list[PlannedStep]:
@@ -50,38 +82,38 @@ def planned(lines: Iterable[Line], root: Path) -> list[PlannedStep]:
     ]
 
 
-def needs(
-    model: str, steps: Sequence[PlannedStep], *, adapters: bool, beside: int = 0
-) -> Needs | None:
-    """Estimate memory and disk from the model's files; None for a hub id, which is not fetched.
-
-    Args:
-        model: the model that is trained.
-        steps: of the run.
-        adapters: whether LoRA adapters are trained in place of all weights.
-        beside: models of the same size that are held beside the one in training.
+def needs(uses: Iterable[Use], steps: Sequence[PlannedStep]) -> Needs:
+    """Bound memory and disk by the shapes of the models, each from its own config.json.
 
     Raises:
-        EngineError: there is no such model.
+        EngineError: there is no such model, or its config cannot be read.
     """
-    if not is_here(model) and is_hub_id(model):
-        return None
-    learner = Path(locate(model).path)
-    weights = sum(f.stat().st_size for f in learner.glob("*.safetensors"))
-    count = sum(_parameters(f) for f in learner.glob("*.safetensors"))
+    stages: list[Need] = []
+    unknown: list[str] = []
+    disk = None
+    for use in uses:
+        folder = config_here(use.model)
+        if folder is None:
+            unknown.append(use.model)
+            continue
+        shape = shape_of(folder)
+        stages += _needs_of(use, shape)
+        if isinstance(use.how, SftConfig):
+            disk = max(disk or 0, _disk(shape, use.how, steps))
+    return Needs(tuple(stages), tuple(dict.fromkeys(unknown)), disk)
+
+
+def _needs_of(use: Use, shape: Shape) -> Iterable[Need]:
+    if isinstance(use.how, EngineConfig):
+        return sampling(use.stage, shape, use.how, cached=use.cached)
+    cache = cache_bytes(shape, use.draws) if use.draws else 0
+    return [training(use.stage, shape, use.how, beside=use.beside, cache=cache)]
+
+
+def _disk(shape: Shape, config: SftConfig, steps: Sequence[PlannedStep]) -> int:
     trained = sum(s.tokens_trained > 0 for s in steps)
     rows = sum(s.tokens_sampled + s.tokens_trained for s in steps) * _ROW_BYTES
-    share = _ADAPTER_SHARE if adapters else 1.0
-    training = int(_ADAM_BYTES * count * share) + (beside + adapters) * weights
     # A checkpoint holds the trained weights and their two moments, in float32.
-    checkpoints = 2 * int(12 * count * share)
-    # A stage leaves float32 weights, and a rounded copy of them.
-    models = trained * (_STAGE_BYTES * count + weights)
-    return Needs(max(training, weights), models + checkpoints + rows)
-
-
-def _parameters(file: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as tensors:
-        return sum(prod(tensors.get_slice(k).get_shape()) for k in tensors.keys())  # noqa: SIM118
+    checkpoints = 2 * 12 * (adapter_weights(shape, config) or shape.parameters)
+    # A stage leaves float32 weights, and an exported copy of them.
+    return trained * 2 * _STAGE_BYTES * shape.parameters + checkpoints + rows

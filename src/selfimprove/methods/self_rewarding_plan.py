@@ -9,10 +9,10 @@ from selfimprove.data.user_prompts import read_prompts
 from selfimprove.evaluation.open_prompts import not_reported
 from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.judges.judge import JudgeConfig
-from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line
+from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
 from selfimprove.methods.self_rewarding import SelfRewardingConfig
 
-__all__ = ["lines"]
+__all__ = ["lines", "uses"]
 
 
 def lines(config: SelfRewardingConfig) -> Iterator[Line]:
@@ -44,6 +44,19 @@ def lines(config: SelfRewardingConfig) -> Iterator[Line]:
             name = control.replace("_", "-")
             yield f"{name}-model", f"train the control arm '{control}'", 0, _pair_tokens(config)
             yield from measured.control(name, "sft" if control == "no_eft" else "m1")
+
+
+def uses(config: SelfRewardingConfig) -> Iterator[Use]:
+    """Yield which models a run holds, and for what."""
+    yield Use("write, answer, judge itself", config.model, config.engine)
+    yield Use("fine-tune", config.model, config.sft)
+    yield Use("train by preference", config.model, config.dpo)
+    if config.prompts.writer != "self":
+        yield Use("write prompts", config.prompts.writer, config.engine)
+    for stage, judge in (("judge", config.judge), ("judge the answers", config.evaluation.judge)):
+        if judge is not None and judge.holds_model_here:
+            yield Use(stage, judge.model, judge.engine or config.engine,
+                      cached=judge.kind != "reward_model")  # fmt: skip
 
 
 def _round(config: SelfRewardingConfig, number: int) -> Iterator[Line]:

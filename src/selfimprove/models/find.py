@@ -12,7 +12,7 @@ from selfimprove.tiny import shipped
 from selfimprove.types import ModelRef
 from selfimprove.weights import weights_digest
 
-__all__ = ["find_here", "is_here", "is_hub_id", "locate"]
+__all__ = ["config_here", "find_here", "is_here", "is_hub_id", "locate"]
 
 
 def locate(name: str) -> ModelRef:
@@ -44,6 +44,35 @@ def is_here(name: str) -> bool:
     if name in known.KNOWN:
         return known.find(name) is not None
     return name in shipped.NAMES or Path(name).expanduser().exists()
+
+
+def config_here(name: str) -> Path | None:
+    """Return a folder with the model's config.json, its weights there or not; None: not here.
+
+    Nothing is fetched and nothing converted; of a hub id, the file in the hub's own cache will do.
+
+    Raises:
+        EngineError: the name is none of a model, or names a folder without config.json.
+    """
+    path = Path(name).expanduser()
+    if name in known.KNOWN:
+        return known.find(name)
+    if path.is_file() and _is_gguf(name):
+        return gguf.find(path)
+    folder = find_here(name)
+    if folder is None:
+        return _cached_config(name)
+    if not (folder / "config.json").is_file():
+        raise EngineError(f"{folder} is no Hugging Face model folder: {_what_it_is(folder)}")
+    return folder
+
+
+def _cached_config(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = name.partition("@")
+    found = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def is_hub_id(name: str) -> bool:

@@ -1,0 +1,207 @@
+"""What a run needs of a machine's memory, from each model's own config.json: no weight is read.
+
+Bounds, in bytes, of what is held at once in one stage: P parameters, A of adapters (LoRA), D bytes a
+number of the arithmetic, T tokens of a piece.
+
+    weights      4 P and, where a rounded copy computes, D P; with adapters D P + 4 A
+    gradients    4 P, or 4 A                 optimiser   8 P, or 8 A: Adam's two moments
+    beside       other models: under RL the reference and the reward model
+    cache        keys and values of `engine.max_batch_tokens` tokens
+    activations  of T tokens through every layer, or of one layer with gradient checkpointing, and
+                 logits over the vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.training.sft import SftConfig
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LIBRARIES", "Need", "Shape", "adapter_weights", "cache_bytes", "sampling", "shape_of",
+           "training"]  # fmt: skip
+
+LIBRARIES: Final = 600 * 2**20
+"""Of torch and the libraries above it in a process, without any model (measured, 2 CPU cores)."""
+
+_FLOAT: Final = 4
+_ADAM: Final = 8  # two float32 moments a parameter
+_ROWS: Final = {"cpu": 512, "cuda": 2048}  # sampled at once, at most
+_READ: Final = 8192  # tokens of prompts read at once
+_PIECE: Final = {"cpu": 2_048, "cuda": 16_384}
+_LOGITS: Final = 3 * _FLOAT  # logits, their float32 copy, and its gradient or its probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model decides its memory."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    inner: int
+    """Width of the feed-forward layer, of all experts that see a token together."""
+    keys_values: int
+    """Numbers in the cache a token and layer."""
+    vocabulary: int
+    linear: tuple[tuple[str, int, int], ...]
+    """Name, inputs and outputs of each linear layer but the output layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one stage holds at once, in bytes."""
+
+    stage: str
+    weights: int
+    gradients: int = 0
+    optimiser: int = 0
+    beside: int = 0
+    cache: int = 0
+    activations: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return (self.weights + self.gradients + self.optimiser + self.beside + self.cache
+                + self.activations)  # fmt: skip
+
+
+@cache
+def shape_of(folder: Path) -> Shape:
+    """Read the shape of a model from its config.json; its weights need not be there.
+
+    Raises:
+        EngineError: the config is damaged or of an unknown architecture.
+    """
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+    )
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        judges = "SequenceClassification" in str(config.architectures)
+        kind: Any = AutoModelForSequenceClassification if judges else AutoModelForCausalLM
+        with torch.device("meta"):
+            model = kind.from_config(config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise EngineError(f"cannot read the shape of the model in {folder}: {error}") from error
+    return _shape(model, config.get_text_config())
+
+
+def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta device, its config
+    import torch
+
+    head = model.get_output_embeddings() if hasattr(model, "lm_head") else None
+    linear = [
+        (name, layer.in_features, layer.out_features)
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and layer is not head
+    ]
+    heads = text.num_attention_heads
+    groups = getattr(text, "num_key_value_heads", None) or heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    experts = getattr(text, "num_experts_per_tok", None) or 1
+    return Shape(
+        parameters=sum(p.numel() for p in model.parameters()),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        inner=(getattr(text, "intermediate_size", None) or 4 * text.hidden_size) * experts,
+        keys_values=2 * groups * size,
+        vocabulary=text.vocab_size,
+        linear=tuple(linear),
+    )
+
+
+def adapter_weights(shape: Shape, config: SftConfig) -> int:
+    """Return how many numbers LoRA trains: rank x (inputs + outputs) of every layer that gets one."""
+    if config.lora is None:
+        return 0
+    chosen = config.lora.target_modules
+    names = (chosen,) if isinstance(chosen, str) else chosen
+    return config.lora.r * sum(
+        inputs + outputs
+        for name, inputs, outputs in shape.linear
+        if names == ("all-linear",) or name.rpartition(".")[2] in names
+    )
+
+
+def sampling(
+    stage: str, shape: Shape, engine: EngineConfig, *, cached: bool = True
+) -> Iterator[Need]:
+    """Yield what drawing from a model holds; nothing where a server elsewhere does it.
+
+    Without a cache, it is a reward model's: texts are read and no token is chosen.
+    """
+    if engine.server is not None and engine.server.url is not None:
+        return
+    device, number = _machine(engine.device, engine.dtype, shape)
+    if engine.server is not None:
+        yield Need(f"{stage}, by the server (its cache is its own)", number * shape.parameters)
+        return
+    read = _READ * (4 * shape.hidden + 3 * shape.inner) * number
+    yield Need(
+        stage,
+        weights=number * shape.parameters,
+        cache=cache_bytes(shape, engine) if cached else 0,
+        activations=read + (_ROWS[device.type] * shape.vocabulary * _LOGITS if cached else 0),
+    )
+
+
+def cache_bytes(shape: Shape, engine: EngineConfig) -> int:
+    """Return the size of the cache at its fullest."""
+    _, number = _machine(engine.device, engine.dtype, shape)
+    return engine.max_batch_tokens * shape.layers * shape.keys_values * number
+
+
+def training(
+    stage: str, shape: Shape, config: SftConfig, *, beside: int = 0, cache: int = 0
+) -> Need:
+    """Return what a training of the model holds; `beside` other models of its size are held, too."""
+    device, number = _machine("auto", config.dtype, shape)
+    adapters = adapter_weights(shape, config)
+    trained = adapters or shape.parameters
+    stored = number if adapters else _FLOAT
+    rounded = number * shape.parameters if number < _FLOAT and not adapters else 0
+    tokens = max(config.piece_tokens or _PIECE[device.type], config.max_length)
+    return Need(
+        stage,
+        weights=stored * shape.parameters + rounded + _FLOAT * adapters,
+        gradients=_FLOAT * trained,
+        optimiser=_ADAM * trained,
+        beside=beside * stored * shape.parameters,
+        cache=cache,
+        activations=tokens * _a_token(shape, config, number),
+    )
+
+
+def _a_token(shape: Shape, config: SftConfig, number: int) -> int:
+    """Bytes that one token of a piece keeps for the backward pass."""
+    # Inputs of both norms and their float32 copies, queries, attention's output and the two sums;
+    # then gate, up, their activation and their product.
+    layer = (8 * shape.hidden + shape.keys_values + 4 * shape.inner) * number + 2 * (
+        _FLOAT * shape.hidden
+    )
+    kept = shape.layers * layer
+    if config.gradient_checkpointing:
+        kept = shape.layers * shape.hidden * number + layer
+    return kept + shape.vocabulary * _LOGITS
+
+
+def _machine(device: str, dtype: Any, shape: Shape) -> tuple[torch.device, int]:  # noqa: ANN401
+    from selfimprove.sampling.arithmetic import arithmetic_of
+    from selfimprove.sampling.loading import pick_device
+
+    where = pick_device(device)
+    return where, arithmetic_of(dtype, where, shape.hidden).torch_dtype.itemsize

@@ -1,0 +1,115 @@
+"""What a dry run promises: memory from each model's own config.json, part by part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfimprove.methods.launch import plan_recipe
+from selfimprove.methods.memory import adapter_weights, cache_bytes, sampling, shape_of, training
+from selfimprove.sampling.engine import EngineConfig, ServerConfig
+from selfimprove.tiny.shipped import folder as shipped
+from selfimprove.training.sft import LoraConfig, SftConfig
+
+_RECIPES = Path(__file__).parents[2] / "recipes"
+_LLAMA_8B: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+    "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+_PARAMETERS = 8_030_261_248
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """A folder with the config of Llama 3.1 8B, and no weights."""
+    (tmp_path / "config.json").write_text(json.dumps(_LLAMA_8B))
+    return tmp_path
+
+
+def test_all_weights_take_sixteen_bytes_each_and_a_rounded_copy(llama: Path) -> None:
+    shape = shape_of(llama)
+    assert shape.parameters == _PARAMETERS
+    found = training("sft", shape, SftConfig(dtype="float32"))
+    assert found.weights == 4 * _PARAMETERS
+    assert found.gradients == 4 * _PARAMETERS
+    assert found.optimiser == 8 * _PARAMETERS
+    rounded = training("sft", shape, SftConfig(dtype="bfloat16"))
+    assert rounded.weights == (4 + 2) * _PARAMETERS
+
+
+def test_only_adapters_have_gradients_and_moments(llama: Path) -> None:
+    # Rank 16 on q and o (4096 + 4096), k and v (4096 + 1024), gate, up and down (4096 + 14336).
+    count = 16 * 32 * (2 * 8192 + 2 * 5120 + 3 * 18432)
+    config = SftConfig(dtype="bfloat16", lora=LoraConfig(r=16))
+    shape = shape_of(llama)
+    assert adapter_weights(shape, config) == count == 41_943_040
+    found = training("sft", shape, config)
+    assert found.weights == 2 * _PARAMETERS + 4 * count
+    assert (found.gradients, found.optimiser) == (4 * count, 8 * count)
+    few = config.model_copy(update={"lora": LoraConfig(r=16, target_modules=("q_proj",))})
+    assert adapter_weights(shape, few) == 16 * 32 * 8192
+
+
+def test_the_cache_is_keys_and_values_of_every_layer(llama: Path) -> None:
+    # Two numbers x 32 layers x 8 heads x 128, of two bytes: 128 KiB a token, 8 GiB in all.
+    engine = EngineConfig(dtype="bfloat16", device="cpu", max_batch_tokens=65_536)
+    assert cache_bytes(shape_of(llama), engine) == 8 * 2**30
+
+
+def test_models_beside_the_policy_are_counted(llama: Path) -> None:
+    lora = SftConfig(dtype="bfloat16", lora=LoraConfig())
+    assert training("rl", shape_of(llama), lora, beside=2).beside == 2 * 2 * _PARAMETERS
+
+
+def test_checkpointing_keeps_the_input_of_each_layer_alone(llama: Path) -> None:
+    shape = shape_of(llama)
+    kept = training("sft", shape, SftConfig(dtype="bfloat16")).activations
+    twice = training("sft", shape, SftConfig(dtype="bfloat16", gradient_checkpointing=True))
+    assert twice.activations < kept / 2
+
+
+def test_a_server_elsewhere_takes_no_memory_here(llama: Path) -> None:
+    there = EngineConfig(kind="server", server=ServerConfig(url="http://there/v1"))
+    assert list(sampling("draw", shape_of(llama), there)) == []
+    started = EngineConfig(kind="server", server=ServerConfig(command=("vllm", "{port}")))
+    (found,) = sampling("draw", shape_of(llama), started)
+    assert found.weights in (2 * _PARAMETERS, 4 * _PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stages"),
+    [
+        ("lmsi-gsm8k", {"draw paths, measure", "fine-tune"}),
+        ("lmsi-paper", {"draw paths, measure", "fine-tune"}),
+        ("self-rewarding-8b", {"write, answer, judge itself", "fine-tune", "train by preference"}),
+        ("pit-hh-rlhf", {"fine-tune", "train reward models", "RL of M_P"}),
+        ("pit-paper", {"fine-tune", "train reward models", "RL of M_P"}),
+    ],
+)
+def test_the_large_recipes_tell_their_memory_without_data_or_weights(
+    llama: Path, recipe: str, stages: set[str]
+) -> None:
+    data = {"lmsi": ["data.train=gsm8k:none.jsonl", "data.test=gsm8k:none.jsonl"]}
+    words = [f"model={llama}", *data.get(recipe.partition("-")[0], [])]
+    plan = plan_recipe(_RECIPES / f"{recipe}.yaml", words, None)
+    assert stages <= {need.stage for need in plan.needs.stages}
+    assert "no file at" in plan.no_data
+    assert plan.needs.memory_bytes is not None
+    assert plan.needs.memory_bytes > 2 * _PARAMETERS
+
+
+def test_a_model_that_is_not_here_is_named_and_nothing_is_fetched(tmp_path: Path) -> None:
+    recipe = _RECIPES / "lmsi-tiny.yaml"
+    plan = plan_recipe(recipe, ["model=some/model", "controls=[]"], tmp_path)
+    assert plan.needs.unknown == ("some/model",)
+    assert plan.needs.memory_bytes is None
+    assert plan.needs.disk_bytes is None
+
+
+def test_the_shipped_model_is_counted_by_its_config() -> None:
+    assert shape_of(shipped()).parameters == 967_808
