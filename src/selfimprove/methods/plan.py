@@ -66,7 +66,7 @@ class Needs:
     """Models whose config.json is not on this machine; a dry run fetches nothing."""
     disk_bytes: int | None
     """Of the finished run, and the two checkpoints of the training that is under way; None: the
-    model that is trained is not here."""
+    model that is trained is not here, or the steps are not known."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -98,7 +98,7 @@ def needs(uses: Iterable[Use], steps: Sequence[PlannedStep]) -> Needs:
             continue
         shape = shape_of(folder)
         stages += _needs_of(use, shape)
-        if isinstance(use.how, SftConfig):
+        if steps and isinstance(use.how, SftConfig):
             disk = max(disk or 0, _disk(shape, use.how, steps))
     return Needs(tuple(stages), tuple(dict.fromkeys(unknown)), disk)
 
