@@ -96,7 +96,7 @@ def test_layers_that_are_computed_twice_still_are_and_drop_nothing():
     for checkpointing in (False, True):
         if checkpointing:
             model.gradient_checkpointing_enable()
-        PreferenceTrainer.begin(SimpleNamespace(dropout=False), model)  # type: ignore[arg-type]
+        PreferenceTrainer.begin(SimpleNamespace(dropout=False, computing=lambda m: m), model)  # type: ignore[arg-type]
         for layer in model.model.layers:
             assert layer.training is checkpointing
             assert not layer.self_attn.training

@@ -78,3 +78,16 @@ def test_a_token_without_a_chance_is_never_chosen() -> None:
         logits, torch.arange(5000), torch.zeros(5000, dtype=torch.long), SamplingConfig()
     )
     assert tokens.unique().tolist() == [1]
+
+
+def test_a_wide_vocabulary_is_chosen_from_by_the_plain_inverse_of_its_running_sum() -> None:
+    """Whole numbers as chances: no sum is rounded, so that every choice must be the same."""
+    torch.manual_seed(0)
+    chances = torch.randint(0, 4, (700, 1000)).double()
+    seeds, steps = torch.arange(700), torch.zeros(700, dtype=torch.long)
+    wanted = uniform(seeds, steps)[:, None] * chances.sum(-1, keepdim=True)
+    plain = torch.searchsorted(chances.cumsum(-1), wanted.double(), right=True).squeeze(1)
+    got = choose(chances.log().float(), seeds, steps, SamplingConfig(temperature=1))
+    assert (got == plain).float().mean() > 0.99  # exp and log do round
+    assert (chances.gather(1, got[:, None]) > 0).all()
+    assert ((got - plain).abs() < 5).all()

@@ -18,15 +18,18 @@ from selfimprove.sampling.texts import Texts
 from selfimprove.weights import weights_digest
 
 
-def test_attention_over_two_parts_is_attention_over_both() -> None:
+def test_attention_over_three_parts_is_attention_over_all_in_any_order() -> None:
     torch.manual_seed(0)
     query, keys, values = torch.randn(2, 3, 4, 8), *torch.randn(2, 2, 3, 10, 8)
     bias = torch.zeros(2, 1, 1, 10)
     bias[1, :, :, 8:] = -torch.inf
     whole = torch.nn.functional.scaled_dot_product_attention(query, keys, values, bias, scale=0.3)
-    first = attend(query, KeysValues(keys[:, :, :6], values[:, :, :6]), None, 0.3)
-    second = attend(query, KeysValues(keys[:, :, 6:], values[:, :, 6:]), bias[..., 6:], 0.3)
-    assert torch.allclose(merge(first, second), whole, atol=1e-6)
+    cuts = (slice(0, 4), slice(4, 6), slice(6, 10))
+    parts = [
+        attend(query, KeysValues(keys[:, :, c], values[:, :, c]), bias[..., c], 0.3) for c in cuts
+    ]
+    assert torch.allclose(merge(merge(parts[0], parts[1]), parts[2]).out, whole, atol=1e-6)
+    assert torch.allclose(merge(parts[0], merge(parts[1], parts[2])).out, whole, atol=1e-6)
 
 
 def test_attention_by_plain_products_is_that_of_the_cpu_kernel() -> None:

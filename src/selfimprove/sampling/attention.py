@@ -1,8 +1,8 @@
-"""Attention in two parts: a prefix that all rows share, and each row's own keys and values.
+"""Attention in three parts: a prefix that all rows share, a prompt that its draws share, a row's own.
 
-All queries of a batch meet the shared prefix in one dense product, so it is read once a step
-instead of once a row (Juravsky et al. 2024, Hydragen; Ye et al. 2024, Cascade Inference). The two
-softmaxes are joined exactly, by their log-sum-exps.
+All queries of a batch meet the shared prefix in one dense product, and all draws of a prompt meet
+the prompt in one, so each is read once a step instead of once a row (Juravsky et al. 2024, Hydragen;
+Ye et al. 2024, Cascade Inference). The softmaxes are joined exactly, by their log-sum-exps.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def attend_by_products(
     return Partial(torch.matmul(weights, part.values), lse)
 
 
-def merge(first: Partial, second: Partial) -> Tensor:
+def merge(first: Partial, second: Partial) -> Partial:
     """Return the attention over both parts together.
 
     With l the log-sum-exps, the share of the first part is e^l1 / (e^l1 + e^l2).
     """
     share = torch.sigmoid(first.lse - second.lse).unsqueeze(-1).to(first.out.dtype)
-    return torch.lerp(second.out, first.out, share)
+    return Partial(torch.lerp(second.out, first.out, share), torch.logaddexp(first.lse, second.lse))
 
 
 def cascade_attention(
@@ -92,9 +92,9 @@ def cascade_attention(
     scaling: float | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
-    """Attend to the shared prefix and to the rows' own keys, as transformers' interface asks.
+    """Attend to the shared prefix, the prompts and the rows' own keys, as transformers' interface asks.
 
-    The model passes the keyword `lanes` through; it holds the prefix and hides padding.
+    The model passes the keyword `lanes` through; it holds prefix and prompts and hides padding.
 
     Raises:
         NotImplementedError: the model asks for another kind of attention.
@@ -107,10 +107,12 @@ def cascade_attention(
     groups = key.shape[1]
     # Query heads that share a key-value head become queries of that one head.
     packed = query.reshape(rows, groups, -1, size)
-    own = attend(packed, KeysValues(key, value), lanes.bias(packed.shape[2]), scaling)
-    prefix = lanes.prefix(module.layer_idx)
-    out = own.out if prefix is None else merge(_over_prefix(packed, prefix, scaling), own)
-    return out.reshape(rows, heads, queries, size).transpose(1, 2), None
+    found = attend(packed, KeysValues(key, value), lanes.bias(packed.shape[2]), scaling)
+    if (prompts := lanes.prompts) is not None:
+        found = merge(prompts.attend(packed, module.layer_idx, scaling), found)
+    if (prefix := lanes.prefix(module.layer_idx)) is not None:
+        found = merge(_over_prefix(packed, prefix, scaling), found)
+    return found.out.reshape(rows, heads, queries, size).transpose(1, 2), None
 
 
 def _over_prefix(packed: Tensor, prefix: KeysValues, scale: float) -> Partial:

@@ -1,4 +1,4 @@
-"""The fast lanes: one shared prefix, and in-place key-value buffers for each row's own tokens."""
+"""The fast lanes: one shared prefix, each prompt once, in-place buffers for a row's own tokens."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from transformers import AttentionInterface
 
 from selfimprove.sampling.attention import NAME, KeysValues, cascade_attention
 from selfimprove.sampling.lanes import left_padded
+from selfimprove.sampling.prompt_cache import PromptCache
 from selfimprove.sampling.prompts import Encoded
 
 __all__ = ["CascadeLanes"]
@@ -31,11 +32,27 @@ class CascadeLanes:
 
     refills = True
 
-    def __init__(self, model: Any, shared: Sequence[int], room: int, longest: int) -> None:  # noqa: ANN401
-        """Make lanes for `room` rows of at most `longest` tokens behind the `shared` ones."""
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        shared: Sequence[int],
+        room: int,
+        longest: int,
+        new: int,
+    ) -> None:
+        """Make lanes for `room` rows.
+
+        Args:
+            model: takes these lanes for its cache.
+            shared: what all prompts begin with.
+            room: rows at once.
+            longest: tokens of the longest prompt behind the shared ones.
+            new: tokens sampled at most for a row.
+        """
         self._model = model
         self._device: torch.device = model.device
-        self._room, self._longest = room, longest
+        self._room, self._longest = room, new
+        self._prompts = PromptCache(longest, self._device)
         self._shared = len(shared)
         self._prefix: list[KeysValues] = []
         self._pool: list[KeysValues] = []
@@ -45,6 +62,8 @@ class CascadeLanes:
         self._lengths: list[int] = []
         self._used = 0
         self._lengths_there = torch.zeros(room, dtype=torch.long, device=self._device)
+        self._before = torch.zeros(room, dtype=torch.long, device=self._device)
+        self._moved = False
         self._places = torch.empty(0)
         self._bias: Tensor | None = None
         self._reading: list[KeysValues] | None = None
@@ -57,6 +76,7 @@ class CascadeLanes:
         ids, mask = left_padded(own, self._device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0) + self._shared
         self._pool = []
+        self._prompts.forget_parents()
         self._pool_logits, read = self._read(ids, mask, positions)
         self._pool_lengths = [len(row) for row in own]
         if min(self._pool_lengths) < ids.shape[1]:
@@ -64,23 +84,23 @@ class CascadeLanes:
         self._pool = read
 
     def fork(self, parents: Sequence[int], rows: Sequence[int]) -> Tensor:
-        """Copy pool entries into rows; a row number past the end adds a lane."""
+        """Let rows begin behind prompts of the pool; a row number past the end adds a lane."""
         if not self._buffers:
             self._buffers = [self._allocate(layer) for layer in self._pool]
-        lengths = [self._pool_lengths[p] for p in parents]
         self._lengths += [0] * (max(rows) + 1 - len(self._lengths))
-        for row, length in zip(rows, lengths, strict=True):
-            self._lengths[row] = length
-        source, target = self._index(parents), self._index(rows)
-        self._lengths_there[target] = self._index(lengths)
-        used = max(lengths)
-        for buffer, pool in zip(self._buffers, self._pool, strict=True):
-            buffer.keys[target, :, :used] = pool.keys[source, :, :used]
-            buffer.values[target, :, :used] = pool.values[source, :, :used]
-        return self._pool_logits[source]
+        for row in rows:
+            self._lengths[row] = 0
+        self._lengths_there[self._index(rows)] = 0
+        self._prompts.assign(self._pool, self._pool_lengths, parents, rows)
+        self._moved = True
+        return self._pool_logits[self._index(parents)]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Run the model on one token a row."""
+        if self._moved:
+            self._prompts.lay_out()
+            self._before = self._index(self._prompts.lengths) + self._shared
+            self._moved = False
         rows = len(tokens)
         lengths = self._lengths_there[:rows]
         groups = self._buffers[0].keys.shape[1]
@@ -89,7 +109,7 @@ class CascadeLanes:
         self._lengths = [length + 1 for length in self._lengths]
         self._used = max(self._lengths)
         self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
-        logits = self._forward(tokens.unsqueeze(1), (lengths + self._shared).unsqueeze(1))
+        logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1))
         lengths += 1
         return logits
 
@@ -98,6 +118,8 @@ class CascadeLanes:
         for old, new in zip(sources, holes, strict=True):
             self._lengths[new] = self._lengths[old]
         del self._lengths[count:]
+        self._prompts.retire(sources, holes, count)
+        self._moved = True
         if not sources:
             return
         source, target = self._index(sources), self._index(holes)
@@ -129,6 +151,11 @@ class CascadeLanes:
     def get_seq_length(self, layer: int = 0) -> int:
         """Return 0: positions are always given; models ask only to guess them."""
         return 0
+
+    @property
+    def prompts(self) -> PromptCache | None:
+        """Return the prompts that rows read, or None while prefix or prompts are read themselves."""
+        return self._prompts if self._reading is None else None
 
     def prefix(self, layer: int) -> KeysValues | None:
         """Return the shared keys and values of a layer, or None when there are none (yet)."""

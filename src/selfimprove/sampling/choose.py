@@ -16,6 +16,12 @@ __all__ = ["choose", "uniform"]
 # top_p looks at this many most probable tokens first; a full sort is the rare case.
 _NUCLEUS = 256
 
+# A vocabulary is searched in blocks of this many tokens: first for the block, then in it.
+_BLOCK = 256
+
+# On a CPU so many numbers are taken at once, that they stay in its cache from pass to pass.
+_CACHED = 1 << 19
+
 # Below this temperature a division by it could overflow, and the choice is greedy anyway.
 _COLD = 1e-5
 
@@ -49,12 +55,36 @@ def choose(logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfi
     """
     if sampling.temperature < _COLD or sampling.top_k == 1:
         return logits.argmax(-1)
-    scaled = logits.float() / sampling.temperature
     u = uniform(seeds, steps)
     if sampling.top_k == 0 and sampling.top_p == 1:
-        return _inverse_cdf(torch.softmax(scaled, -1), u)
+        rows = max(_CACHED // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
+        parts = zip(logits.split(rows), u.split(rows), strict=True)
+        return torch.cat([_among_all(part, of, sampling.temperature) for part, of in parts])
+    scaled = logits.float() / sampling.temperature
     chances, tokens = _most_probable(scaled, sampling)
     return tokens.gather(1, _inverse_cdf(chances, u).unsqueeze(1)).squeeze(1)
+
+
+def _among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
+    """Choose from the softmax of `logits` / `temperature`, by inverse CDF of its blocks, then within one.
+
+    The softmax is never divided by its sum: a multiple of every chance chooses the same.
+    """
+    rows, vocabulary = logits.shape
+    count = -(-vocabulary // _BLOCK)
+    padded = torch.zeros(rows, count * _BLOCK, device=logits.device)
+    chances = padded[:, :vocabulary].copy_(logits)
+    chances.sub_(chances.amax(-1, keepdim=True)).mul_(1 / temperature).exp_()
+    blocks = padded.view(rows, count, _BLOCK)
+    running = blocks.sum(-1).cumsum(-1)
+    wanted = u.unsqueeze(1) * running[:, -1:]
+    block = torch.searchsorted(running, wanted, right=True).clamp_(max=count - 1)
+    before = torch.nn.functional.pad(running, (1, 0)).gather(1, block)
+    inside = blocks.take_along_dim(block.unsqueeze(2), 1).squeeze(1).cumsum(-1)
+    place = torch.searchsorted(inside, wanted - before, right=True)
+    # A block's sum and its last running sum may differ by rounding: never behind its last chance.
+    last = torch.searchsorted(inside, inside[:, -1:].contiguous())
+    return (block * _BLOCK + torch.minimum(place, last)).squeeze(1)
 
 
 def _inverse_cdf(chances: Tensor, u: Tensor) -> Tensor:

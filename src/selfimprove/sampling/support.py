@@ -62,7 +62,7 @@ def _probe(model: Any) -> float:  # noqa: ANN401
     prefix, rest = tokens[:_PREFIX].tolist(), tokens[_PREFIX:].tolist()
     tails = [rest[:_SHORT], rest[_SHORT : _SHORT + _LONG]]
     following = rest[-_STEPS:]
-    lanes = CascadeLanes(model, prefix, room=2, longest=_LONG + _STEPS)
+    lanes = CascadeLanes(model, prefix, room=2, longest=_LONG, new=_STEPS)
     lanes.prefill([Encoded(str(i), (*prefix, *tail)) for i, tail in enumerate(tails)])
     found = [lanes.fork([0, 1], [0, 1])]
     found += [lanes.step(torch.tensor([t, t], device=model.device)) for t in following]

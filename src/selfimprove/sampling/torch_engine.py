@@ -171,8 +171,9 @@ class TorchEngine:
     def _lanes(self, group: Cohort, plan: _Plan) -> Lanes:
         if not plan.fast:
             return PaddedLanes(self._model)
-        shared = group.prompts[0].ids[: group.shared]
-        return CascadeLanes(self._model, shared, plan.room, plan.length)
+        longest = group.prompts[0].ids
+        own = len(longest) - group.shared
+        return CascadeLanes(self._model, longest[: group.shared], plan.room, own, plan.length - own)
 
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Return, for each (prompt, continuation), the log-probability of each of its tokens.

@@ -1,0 +1,149 @@
+"""Prompts whose draws are under way: keys and values of each prompt once, for all of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from selfimprove.sampling.attention import KeysValues, Partial, attend
+
+__all__ = ["PromptCache"]
+
+
+@final
+class PromptCache:
+    """Slots that hold a prompt each, and which slot every row reads.
+
+    The queries of the rows of one prompt meet its keys in one product, as those of all rows meet the
+    shared prefix: a prompt is read once a step instead of once a draw.
+    """
+
+    def __init__(self, longest: int, device: torch.device) -> None:
+        """Make slots for prompts of at most `longest` tokens behind the shared prefix."""
+        self._longest, self._device = longest, device
+        self._layers: list[KeysValues] = []
+        self._lengths: list[int] = []
+        self._parents: list[int | None] = []
+        self._slots: list[int] = []
+        self._members = self._places = torch.empty(0)
+        self._bias: Tensor | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """How many tokens of its prompt each row reads here."""
+        return [self._lengths[slot] for slot in self._slots]
+
+    def forget_parents(self) -> None:
+        """The pool was read anew: its places mean other prompts from now on."""
+        self._parents = [None] * len(self._parents)
+
+    def assign(
+        self,
+        pool: Sequence[KeysValues],
+        lengths: Sequence[int],
+        parents: Sequence[int],
+        rows: Sequence[int],
+    ) -> None:
+        """Let each row read its parent in the pool, which gets a slot unless it has one."""
+        known = {parent: slot for slot, parent in enumerate(self._parents) if parent is not None}
+        new = [parent for parent in dict.fromkeys(parents) if parent not in known]
+        first = len(self._lengths)
+        known |= {parent: slot for slot, parent in enumerate(new, start=first)}
+        self._lengths += [lengths[parent] for parent in new]
+        self._parents += new
+        self._copy_in(pool, new, first)
+        self._slots += [0] * (max(rows) + 1 - len(self._slots))
+        for row, parent in zip(rows, parents, strict=True):
+            self._slots[row] = known[parent]
+
+    def retire(self, sources: Sequence[int], holes: Sequence[int], count: int) -> None:
+        """Move rows, as lanes do."""
+        for old, new in zip(sources, holes, strict=True):
+            self._slots[new] = self._slots[old]
+        del self._slots[count:]
+
+    def lay_out(self) -> None:
+        """Put the rows of each slot side by side; slots that no row reads are given up."""
+        self._close_gaps()
+        members: list[list[int]] = [[] for _ in self._lengths]
+        for row, slot in enumerate(self._slots):
+            members[slot].append(row)
+        most = max(map(len, members))
+        places = [0] * len(self._slots)
+        for slot, rows in enumerate(members):
+            for place, row in enumerate(rows):
+                places[row] = slot * most + place
+        self._members = self._index([r for m in members for r in m + [0] * (most - len(m))])
+        self._places = self._index(places)
+        self._bias = self._padding()
+
+    def attend(self, packed: Tensor, layer: int, scale: float) -> Partial:
+        """Attend to each row's own prompt with its queries, [rows, key heads, queries, size]."""
+        slots = len(self._lengths)
+        _, groups, queries, size = packed.shape
+        together = packed.index_select(0, self._members).view(slots, -1, groups, queries, size)
+        together = together.transpose(1, 2).reshape(slots, groups, -1, size)
+        keys, values = (t[:slots, :, : max(self._lengths)] for t in self._layers[layer])
+        bias = None if self._bias is None else self._bias.expand(-1, -1, together.shape[2], -1)
+        found = attend(together, KeysValues(keys, values), bias, scale)
+        out = found.out.view(slots, groups, -1, queries, size).transpose(1, 2)
+        lse = found.lse.view(slots, groups, -1, queries).transpose(1, 2)
+        return Partial(
+            out.reshape(-1, groups, queries, size).index_select(0, self._places),
+            lse.reshape(-1, groups, queries).index_select(0, self._places),
+        )
+
+    def _copy_in(self, pool: Sequence[KeysValues], parents: Sequence[int], first: int) -> None:
+        if not parents:
+            return
+        if not self._layers:
+            self._layers = [KeysValues(*(self._more(t, len(parents)) for t in kv)) for kv in pool]
+        if (short := first + len(parents) - len(self._layers[0].keys)) > 0:
+            grown = max(short, len(self._layers[0].keys))
+            self._layers = [
+                KeysValues(*(torch.cat([t, self._more(t, grown)]) for t in kv))
+                for kv in self._layers
+            ]
+        there, used = self._index(parents), pool[0].keys.shape[2]
+        for layer, read in zip(self._layers, pool, strict=True):
+            for slots, entries in zip(layer, read, strict=True):
+                slots[first : first + len(parents), :, :used] = entries[there]
+
+    def _more(self, like: Tensor, count: int) -> Tensor:
+        """Make slots; zeros, since what is hidden must still be a number."""
+        return like.new_zeros(count, like.shape[1], self._longest, like.shape[3])
+
+    def _close_gaps(self) -> None:
+        """Move slots from the end into the places of those that no row reads any more."""
+        alive = sorted(set(self._slots))
+        count = len(alive)
+        if count == len(self._lengths):
+            return
+        holes = sorted(set(range(count)) - set(alive))
+        sources = alive[count - len(holes) :]
+        if holes:
+            source, target = self._index(sources), self._index(holes)
+            for kv in self._layers:
+                for slots in kv:
+                    slots[target] = slots[source]
+        now = dict(zip(sources, holes, strict=True))
+        for old, new in now.items():
+            self._lengths[new], self._parents[new] = self._lengths[old], self._parents[old]
+        del self._lengths[count:], self._parents[count:]
+        self._slots = [now.get(slot, slot) for slot in self._slots]
+
+    def _padding(self) -> Tensor | None:
+        """Return what hides the places behind shorter prompts, [slots, 1, 1, longest]."""
+        longest = max(self._lengths)
+        if min(self._lengths) == longest:
+            return None
+        columns = torch.arange(longest, device=self._device)
+        hidden = columns >= self._index(self._lengths)[:, None, None, None]
+        nothing = self._layers[0].keys.new_zeros(hidden.shape)
+        return nothing.masked_fill_(hidden, -torch.inf)
+
+    def _index(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._device)
