@@ -18,13 +18,20 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from selfimprove.config import fingerprint
-from selfimprove.errors import CorruptShardError, LockedRunError, StaleStepError, StoreError
+from selfimprove.errors import (
+    CorruptShardError,
+    LockedRunError,
+    StaleStepError,
+    StoreError,
+    TrainingError,
+)
 from selfimprove.files import (
     make_folder,
     read_json,
@@ -39,6 +46,8 @@ from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows
 from selfimprove.types import ModelRef
 
 __all__ = ["Run", "TrainingResult", "places", "trained_model"]
+
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  items of a sharded step
@@ -184,7 +193,7 @@ class Run:
         if not step.is_done():
             started = time.monotonic()
             shutil.rmtree(places(step.folder)["out"], ignore_errors=True)
-            with writing_to(step.folder):
+            with writing_to(step.folder), _within_memory(name):
                 if elsewhere is None:
                     told = asdict(make(base, *inputs, **places(step.folder)))  # type: ignore[call-overload]
                 else:
@@ -210,6 +219,22 @@ def _chunks(items: Sequence[I], size: int, together: Callable[[I], object] | Non
         else:
             chunks.append(kept)
     return chunks
+
+
+@contextmanager
+def _within_memory(name: str) -> Iterator[None]:
+    """Say what to do when a training runs out of memory; torch says so in a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).lower()
+        if not any(words in said for words in _NO_MEMORY):
+            raise
+        raise TrainingError(
+            f"{name}: out of memory: lower piece_tokens or max_length of that training, set its "
+            "gradient_checkpointing=true, train adapters (lora.r=16), or take a smaller model; --dry-run "
+            "tells what each stage holds. Run again then: all that was finished is kept"
+        ) from error
 
 
 def trained_model(folder: Path, base: ModelRef) -> ModelRef:

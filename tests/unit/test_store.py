@@ -19,6 +19,7 @@ from selfimprove.errors import (
     DiskFullError,
     LockedRunError,
     StaleStepError,
+    TrainingError,
 )
 from selfimprove.files import read_json
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, decode, encode, rows_digest
@@ -221,3 +222,13 @@ def test_a_trained_model_is_pinned_by_its_weights(run: Run) -> None:
 def test_what_has_no_stable_form_cannot_identify_a_step(run: Run) -> None:
     with pytest.raises(TypeError, match="no stable form"):
         run.rows("step", big, object(), 3)
+
+
+def exhaust(base: ModelRef, *, out: Path, checkpoints: Path) -> Trained:
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 GB")
+
+
+def test_a_training_that_runs_out_of_memory_says_what_to_lower(run: Run) -> None:
+    base = ModelRef("base", "nowhere", "0" * 64)
+    with pytest.raises(TrainingError, match=r"big: out of memory: lower piece_tokens .*--dry-run"):
+        run.train("big", exhaust, base)

@@ -7,8 +7,8 @@ number of the arithmetic, T tokens of a piece.
     gradients    4 P, or 4 A                 optimiser   8 P, or 8 A: Adam's two moments
     beside       other models: under RL the reference and the reward model
     cache        keys and values of `engine.max_batch_tokens` tokens
-    activations  of T tokens through every layer, or of one layer with gradient checkpointing, and
-                 logits over the vocabulary
+    activations  of T tokens, and a prefix that they share, through every layer, or of one layer with
+                 gradient checkpointing, and logits over the vocabulary
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ class Shape:
     hidden: int
     inner: int
     """Width of the feed-forward layer, of all experts that see a token together."""
+    heads: int
+    context: int
+    """Tokens it can attend to at most."""
     keys_values: int
     """Numbers in the cache a token and layer."""
     vocabulary: int
@@ -118,6 +121,8 @@ def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         inner=(getattr(text, "intermediate_size", None) or 4 * text.hidden_size) * experts,
+        heads=heads,
+        context=getattr(text, "max_position_embeddings", None) or _READ,
         keys_values=2 * groups * size,
         vocabulary=text.vocab_size,
         linear=tuple(linear),
@@ -174,7 +179,12 @@ def training(
     trained = adapters or shape.parameters
     stored = number if adapters else _FLOAT
     rounded = number * shape.parameters if number < _FLOAT and not adapters else 0
-    tokens = max(config.piece_tokens or _PIECE[device.type], config.max_length)
+    longest = min(config.max_length, shape.context)
+    # A prefix that rows of a piece share is read before them, in a pass of its own.
+    prefix = 0 if config.gradient_checkpointing else longest
+    tokens = max(config.piece_tokens or _PIECE[device.type], longest) + prefix
+    # Only a CPU keeps the probabilities of attention, which a fused kernel computes again.
+    seen = longest if device.type == "cpu" else 0
     return Need(
         stage,
         weights=stored * shape.parameters + rounded + _FLOAT * adapters,
@@ -182,17 +192,16 @@ def training(
         optimiser=_ADAM * trained,
         beside=beside * stored * shape.parameters,
         cache=cache,
-        activations=tokens * _a_token(shape, config, number),
+        activations=tokens * _a_token(shape, config, number, seen),
     )
 
 
-def _a_token(shape: Shape, config: SftConfig, number: int) -> int:
+def _a_token(shape: Shape, config: SftConfig, number: int, seen: int) -> int:
     """Bytes that one token of a piece keeps for the backward pass."""
     # Inputs of both norms and their float32 copies, queries, attention's output and the two sums;
     # then gate, up, their activation and their product.
-    layer = (8 * shape.hidden + shape.keys_values + 4 * shape.inner) * number + 2 * (
-        _FLOAT * shape.hidden
-    )
+    numbers = 8 * shape.hidden + shape.keys_values + 4 * shape.inner + shape.heads * seen
+    layer = numbers * number + 2 * _FLOAT * shape.hidden
     kept = shape.layers * layer
     if config.gradient_checkpointing:
         kept = shape.layers * shape.hidden * number + layer
