@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 _DEFAULT = "accuracy"
 _INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
+_STOPPED = "\nstopped; of `run` and `sft`, the same command goes on where this one ended"
 
 
 class ModelOrCommand(TyperGroup):
@@ -59,9 +60,12 @@ def main() -> None:
     except OSError as error:
         print(f"error: {told(error)}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # before or after typer looks
+        print(_STOPPED, file=sys.stderr)
+        sys.exit(_INTERRUPTED)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
-            print("\nstopped; the same `run` or `sft` goes on where it ended", file=sys.stderr)
+            print(_STOPPED, file=sys.stderr)
         raise
 
 

@@ -269,6 +269,18 @@ def test_stopping_by_hand_says_how_to_go_on(
     assert "the same command goes on" in capsys.readouterr().err
 
 
+def test_models_are_listed_and_an_unknown_one_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SELFIMPROVE_CACHE", str(tmp_path))
+    assert call(monkeypatch, "models") == 0
+    listed = capsys.readouterr().out
+    assert "tinier" in listed
+    assert "not here: selfimprove models get smollm2-135m" in listed
+    assert call(monkeypatch, "models", "get", "smolm2-135m") == 1
+    assert "did you mean smollm2-135m" in capsys.readouterr().err
+
+
 def test_the_installed_command_starts() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "selfimprove", "--help"], capture_output=True, text=True, check=True

@@ -91,7 +91,7 @@ def get(name: str, announce: Callable[[str], None]) -> Path:
     """
     if name not in KNOWN:
         near = get_close_matches(name, KNOWN, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise EngineError(
             f"no model called {name!r} can be fetched{hint} There are: {', '.join(KNOWN)}. Any other "
             "model is used by its hub id, its folder or its .gguf file"
