@@ -10,12 +10,14 @@ it. Printed is how often the preferred response has the larger reward, with its 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from machine import keep, say  # first: it imports selfimprove before torch
+
+# isort: split
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the models here")
     parser.add_argument("--epochs", type=float, default=3.0, help="of language modelling")
     parser.add_argument("--quick", action="store_true", help="200 pairs, to see it run")
+    parser.add_argument("--json", type=Path, help="keep the result in this .json file")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = chosen.out or Path(scratch)
@@ -54,11 +57,11 @@ def main() -> None:
         base = _base(learnt, out, 0.1 if chosen.quick else chosen.epochs)
         told = _rewards(base, learnt, held_out, out)
         parameters = AutoModelForCausalLM.from_pretrained(base).num_parameters()
-    print(json.dumps({
+    keep({
         "benchmark": "hh_rlhf", "parameters": parameters, "learnt": len(learnt),
         "held_out": len(held_out), "seconds": round(time.monotonic() - began),
         "threads": torch.get_num_threads(), **told,
-    }))  # fmt: skip
+    }, chosen.json)  # fmt: skip
 
 
 def _parts(folder: Path, limit: int | None) -> tuple[list[Preference], list[Preference]]:
@@ -90,8 +93,8 @@ def _base(learnt: Sequence[Preference], out: Path, epochs: float) -> Path:
     how = SftConfig(learning_rate=1e-3, batch_size=32, epochs=epochs, max_length=_WINDOW * 2,
                     schedule="cosine")  # fmt: skip
     done = train_sft(start, rows, how, out=out / "base", checkpoints=out / "base-steps", seed=0)
-    print(f"language model: {done.steps} steps, {done.tokens:,} tokens, loss {done.first_loss:.2f} -> "
-          f"{done.final_loss:.2f}, {done.seconds:.0f} s", flush=True)  # fmt: skip
+    say(f"language model: {done.steps} steps, {done.tokens:,} tokens, loss {done.first_loss:.2f} -> "
+          f"{done.final_loss:.2f}, {done.seconds:.0f} s")  # fmt: skip
     return out / "base"
 
 
@@ -129,7 +132,7 @@ def _rewards(
                       "final_loss": round(done.final_loss, 4),
                       "trained_accuracy": round(done.final_accuracy, 4),
                       **{k: found[k] for k in ("accuracy", "ordered", "unscored")}}  # fmt: skip
-        print(name, told[name], flush=True)
+        say(f"{name} {told[name]}")
     return told
 
 

@@ -16,9 +16,6 @@ Repetitions alternate, and the last line is one line of JSON.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,11 +25,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from machine import keep, say  # first: it imports selfimprove before torch
+
+# isort: split
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig
 
 from selfimprove.judges.judge import JudgeConfig, judge
-from selfimprove.judges.judge_prompts import control_tokens, judge_prompt
+from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
@@ -138,7 +138,7 @@ class Theirs:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self.model = model.eval()
         self.work, self.config = work, config
-        self.wording, self.control = judge_prompt(work.prompt), control_tokens(folder)
+        self.wording = judge_prompt(work.prompt)
 
     def judge(self, responses: Sequence[Response], way: Way) -> Speed:
         """Time the judging of every response."""
@@ -167,9 +167,7 @@ class Theirs:
                 "top_k": 0, "num_return_sequences": config.votes}  # fmt: skip
 
     def _ids(self, r: Response) -> list[int]:
-        text = self.wording.filled(
-            f"{r.prompt_id}#{r.index}", r.prompt, r.text, control=self.control
-        )
+        text = self.wording.filled(f"{r.prompt_id}#{r.index}", r.prompt, r.text)
         turns = [{"role": "user", "content": text}]
         found: list[int] = self.tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, return_dict=False
@@ -215,7 +213,7 @@ def _best_way(
     for batch in islice(_doubling(len(responses)), 9):
         way = Way(prefix_cache, batch)
         tried[way] = theirs.judge(responses[: max(batch, _TRIAL)], way).responses_per_s
-        _say(f"  generate, {way}: {tried[way]:.1f} responses/s")
+        say(f"  generate, {way}: {tried[way]:.1f} responses/s")
         if tried[way] < 0.9 * max(tried.values()):
             break
     best = max(tried, key=lambda way: tried[way])
@@ -308,11 +306,6 @@ def _table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.rjust(25) for cell in row) for row in rows)
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
     """Measure the chosen workloads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -321,17 +314,17 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--responses", type=int, help="judge no more than so many")
     parser.add_argument("--quick", action="store_true", help="a few responses, once")
+    parser.add_argument("--json", type=Path, help="keep the result in this .json file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.workload or _USUAL:
-            _say(name)
+            say(name)
             results.append(_compare(name, Path(scratch), options))
-    _say(_table(results))
-    machine = {"machine": platform.processor() or platform.machine(), "threads": options.threads}
+    say(_table(results))
     worst = min(r["ratio"] for r in results)
-    _say(json.dumps({"ratio": worst, **machine, "torch": torch.__version__, "workloads": results}))
+    keep({"ratio": worst, "threads": options.threads, "workloads": results}, options.json)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main(job: dict, out: Path) -> None:
         seconds = time.perf_counter() - started
         tokens = sum(len(draw.token_ids) for request in made for draw in request.outputs)
         runs.append({"tokens": tokens, "seconds": seconds})
-    out.write_text(json.dumps(runs), encoding="utf-8")  # vLLM writes on both streams
+    out.write_text(json.dumps({"runs": runs}), encoding="utf-8")  # vLLM writes on both streams
 
 
 if __name__ == "__main__":

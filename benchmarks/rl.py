@@ -6,6 +6,11 @@ KL; each side with several seeds, so that the course of the rewards can be compa
 spread. TRL runs in float32, which is its faster setting on a CPU.
 
     python benchmarks/rl.py [--quick] [--model FOLDER]
+    python benchmarks/rl.py --size 135m [--quick] [--model FOLDER_OR_NAME] [--rows train.jsonl]
+
+At 135m a plain loop stands beside (`generate` from a copy in the precision of the arithmetic, one forward
+of the reference, forward and backward of the policy), TRL runs without gradient checkpointing in both
+precisions, and the reward is a rule that costs nothing. Timed is the whole call, less the checkpoint that ours leaves to go on from.
 """
 
 from __future__ import annotations
@@ -21,8 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from machine import keep, say  # first: it imports selfimprove before torch
+
+# isort: split
 import torch
 from datasets import Dataset
+from plain_loop import Loop, padded
+from real_size import Side, Timed, add_options, model_of, race, rows_of, untimed_checkpoints
+from transformers import AutoTokenizer
+from transformers.trainer_callback import PrinterCallback
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
@@ -31,7 +43,6 @@ from selfimprove.data.preferences import Preference, read_preferences
 from selfimprove.data.sources import Source
 from selfimprove.judges.gap import GapScorer
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.tiny.shipped import folder as shipped
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
 from selfimprove.training.reward import RewardConfig
@@ -64,20 +75,27 @@ class Setting:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few steps, one seed")
-    parser.add_argument("--model", type=Path, help="a folder [the shipped tiny model]")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add_options(parser)
     chosen = parser.parse_args()
+    if chosen.size == "135m":
+        _real_size(chosen)
+    else:
+        _small_size(chosen)
+
+
+def _small_size(chosen: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     steps, seeds = (3, 1) if chosen.quick else (25, 3)
     with tempfile.TemporaryDirectory() as scratch:
-        setting = _setting(chosen.model or shipped("tiny"), steps, Path(scratch))
+        setting = _setting(model_of(chosen, "tiny"), steps, Path(scratch))
         sides = {"ours": _ours, "trl": _trl}
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
         for seed in range(seeds):
             for name, side in sides.items():
                 measured[name].append(side(setting, Path(scratch) / f"{name}-{seed}", seed))
-        _report(measured, steps)
+                say(f"  {name}: {steps / measured[name][-1]['seconds']:.3f} steps/s")
+        keep(_report(measured, steps), chosen.json)
 
 
 def _setting(base: Path, steps: int, scratch: Path) -> Setting:
@@ -142,6 +160,7 @@ def _trl(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
     began = time.monotonic()
     trainer = RLOOTrainer(model=str(setting.start), reward_funcs=reward, args=settings,
                           train_dataset=Dataset.from_list(rows))  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     trainer.save_model(str(out))
     seconds = time.monotonic() - began
@@ -150,7 +169,7 @@ def _trl(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
             "kl": logged[-1]["kl"]}  # fmt: skip
 
 
-def _report(measured: dict[str, list[dict[str, Any]]], steps: int) -> None:
+def _report(measured: dict[str, list[dict[str, Any]]], steps: int) -> dict[str, Any]:
     print(f"{steps} steps of {_BATCH} prompts x {_DRAWS} draws, {torch.get_num_threads()} threads")
     print(
         f"{'':6} {'steps/s':>8} {'seconds':>8} {'first reward':>13} {'last rewards':>13} {'KL a token':>11}"
@@ -171,7 +190,7 @@ def _report(measured: dict[str, list[dict[str, Any]]], steps: int) -> None:
         print(f"{name:6} {steps / seconds:8.3f} {seconds:8.1f} {told[name]['first_reward']:13.3f} "
               f"{statistics.fmean(last):13.3f} {told[name]['kl']:11.4f}")  # fmt: skip
     ours, theirs = (told[name]["last_rewards"] for name in ("ours", "trl"))
-    line = {
+    return {
         "benchmark": "rl",
         "ratio": round(told["trl"]["seconds"] / told["ours"]["seconds"], 3),
         "steps": steps,
@@ -181,7 +200,97 @@ def _report(measured: dict[str, list[dict[str, Any]]], steps: int) -> None:
                               for v in (ours, theirs)],
         **told,
     }  # fmt: skip
-    print(json.dumps(line))
+
+
+# At the size of a real model: 8 prompts a step.
+
+_ASKED = "Answer in one short sentence. "
+_PROMPTS, _REAL_RATE = 8, 1e-5
+
+
+def _distinct(texts: Sequence[str]) -> list[float]:
+    """Return the share of different words in each text: a reward that costs nothing."""
+    return [len({*text.split()}) / max(len(text.split()), 1) for text in texts]
+
+
+def _real_size(chosen: argparse.Namespace) -> None:
+    base = model_of(chosen, "smollm2-135m")
+    asked = [(Message("user", _ASKED + r.question),) for r in rows_of(base, chosen.rows, 200)]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+
+    def ours(steps: int, out: Path) -> Timed:
+        prompts = [Prompt(str(n), turns) for n, turns in enumerate(asked[: steps * _PROMPTS + 1])]
+        config = PolicyGradientConfig(
+            learning_rate=_REAL_RATE, batch_size=_PROMPTS, n=_DRAWS, beta=_BETA, max_steps=steps,
+            warmup_frac=0, try_every=10_000, save_every=10_000,
+        )  # fmt: skip
+        began = time.monotonic()
+        with untimed_checkpoints() as spent:
+            train_policy(base, prompts[1:], lambda keys, texts: _distinct(texts), config, _ENGINE,
+                         reference=base, held_out=prompts[:1], max_tokens=_TOKENS, out=out,
+                         checkpoints=out.with_suffix(".checkpoints"), seed=0)  # fmt: skip
+        return Timed(steps * _PROMPTS * _DRAWS, time.monotonic() - began - spent())
+
+    def plain(half: bool) -> Side:
+        def run(steps: int, out: Path) -> Timed:
+            began = time.monotonic()
+            batches = [padded(ids, "left") for ids in _batches(tokenizer, asked, steps)]
+            loop = Loop(base, _REAL_RATE, half)
+            loop.rl(base, *zip(*batches, strict=True), reward=lambda new: torch.tensor(
+                _distinct(tokenizer.batch_decode(new, skip_special_tokens=True))), how={
+                "draws": _DRAWS, "tokens": _TOKENS, "beta": _BETA, "end": tokenizer.eos_token_id,
+            })  # fmt: skip
+            loop.model.save_pretrained(out)
+            return Timed(steps * _PROMPTS * _DRAWS, time.monotonic() - began)
+
+        return run
+
+    def trl(half: bool) -> Side:
+        def run(steps: int, out: Path) -> Timed:
+            began = time.monotonic()
+            _their_real_size(base, asked[: steps * _PROMPTS], steps, half, out)
+            return Timed(steps * _PROMPTS * _DRAWS, time.monotonic() - began)
+
+        return run
+
+    race("rl", "draws", {
+        "ours": {"auto": ours},
+        "plain_loop": {"bf16": plain(True), "fp32": plain(False)},
+        "trl": {"bf16": trl(True), "fp32": trl(False)},
+    }, (1, 2, 1) if chosen.quick else (1, 6, 3), chosen)  # fmt: skip
+
+
+def _batches(
+    tokenizer: Any,  # noqa: ANN401
+    asked: Sequence[tuple[Message, ...]],
+    steps: int,
+) -> list[list[list[int]]]:
+    chats = [[{"role": m.role, "content": m.content} for m in turns] for turns in asked]
+    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(texts)["input_ids"]
+    return [ids[i * _PROMPTS : (i + 1) * _PROMPTS] for i in range(steps)]
+
+
+def _their_real_size(
+    base: Path, asked: Sequence[tuple[Message, ...]], steps: int, half: bool, out: Path
+) -> None:
+    def reward(completions: list[Any], **_: Any) -> list[float]:  # noqa: ANN401
+        return _distinct([said[0]["content"] for said in completions])
+
+    settings = RLOOConfig(
+        output_dir=str(out), learning_rate=_REAL_RATE, beta=_BETA, num_generations=_DRAWS,
+        per_device_train_batch_size=_PROMPTS * _DRAWS, gradient_accumulation_steps=1,
+        max_completion_length=_TOKENS, max_steps=steps, temperature=1.0, normalize_advantages=True,
+        lr_scheduler_type="linear", logging_steps=1, report_to="none", disable_tqdm=True,
+        save_strategy="no", use_cpu=not torch.cuda.is_available(), bf16=half,
+        gradient_checkpointing=False, model_init_kwargs={"dtype": "float32"}, seed=0,
+    )  # fmt: skip
+    chats = [{"prompt": [{"role": m.role, "content": m.content} for m in turns]} for turns in asked]
+    trainer = RLOOTrainer(model=str(base), reward_funcs=reward, args=settings,
+                          train_dataset=Dataset.from_list(chats))  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    trainer.save_model(str(out))
 
 
 if __name__ == "__main__":
