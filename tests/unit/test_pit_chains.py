@@ -118,11 +118,11 @@ def test_a_gain_of_nothing_is_no_win() -> None:
 
 
 def test_only_finished_responses_are_references_of_the_second_round() -> None:
-    tasks = [Task(name, name, (Message("user", "Why?"),), None) for name in "pqr"]
-    ends: list[Said] = [("a", "stop"), ("a bet", "length"), ("", "error")]
+    tasks = [Task(name, name, (Message("user", "Why?"),), None) for name in "pqrs"]
+    ends: list[Said] = [("a", "stop"), ("a bet", "length"), ("", "error"), ("c", "stop")]
     drawn = [Response(t.id, "Why?", 0, *end, 1) for t, end in zip(tasks, ends, strict=True)]
     found = from_policy(tasks, drawn)
-    assert [(t.id, t.reference) for t in found.rows] == [("p", "a")]
+    assert [(t.id, t.reference) for t in found.rows] == [("p", "a"), ("s", "c")]
     assert [(d.why, d.count) for d in found.funnels[0].dropped] == [
         ("M_P's response did not end", 2)
     ]

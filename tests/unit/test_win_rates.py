@@ -161,6 +161,7 @@ def test_the_command_line_states_the_win_rate(
     board: Callable[[int], SelfRewardingBoard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    (tmp_path / "run" / "finished.json").write_text('{"model": "m3/model"}')
     show_outcome(tmp_path / "run", was_finished=False)
     said = capsys.readouterr().out
     assert "m3: win rate against m1 on 6 held-out prompts: 75.0% (+25.0 points from an even" in said

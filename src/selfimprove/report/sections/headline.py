@@ -16,7 +16,7 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
     said = sentence(headline)
     if run.summary.gate and not any(decision.promoted for decision in run.summary.gate):
         said += " No round passed the gate, so the base model stays."
-    if run.summary.gate and not any(decision.n for decision in run.summary.gate):
+    elif run.summary.gate and not any(decision.n for decision in run.summary.gate):
         said += " No gate chose between the models."
     return {
         **headline.model_dump(mode="json"),
