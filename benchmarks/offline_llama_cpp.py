@@ -57,7 +57,7 @@ class Sampler:
             own = way.sequences * job["max_tokens"] + length * (way.sequences // self.draws + 1)
             how.n_ctx = -(-own // 256) * 256
         how.n_batch = how.n_ubatch = max(way.sequences, 512)
-        how.n_outputs_max = way.sequences
+        how.n_outputs_max = how.n_seq_max
         how.n_threads = how.n_threads_batch = job["threads"]
         how.kv_unified, how.no_perf = way.one_cache, True
         self.context = llama_cpp.llama_init_from_model(model, how)
