@@ -25,6 +25,7 @@ every figure is printed as it comes, and the last line is one line of JSON.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -190,9 +191,12 @@ def main() -> None:
     results = []
     for name in options.workload or ["tiny", "25m"]:
         say(name)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = WORKLOADS[name].model(Path(scratch), options.model)
-            results.append(_compare(name, folder, options))
+        # Always at the same place: vLLM compiles a model anew, for minutes, where its folder is another.
+        scratch = Path(tempfile.gettempdir()) / "selfimprove-benchmarks" / name
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        folder = WORKLOADS[name].model(scratch, options.model)
+        results.append(_compare(name, folder, options))
     say(_table(results))
     keep({
         "ratio": min(r["ratio"] for r in results), "threads": options.threads,
