@@ -126,16 +126,16 @@ def common_prefix(ids: Sequence[list[int]]) -> list[int]:
 
 def best_way(
     generate: Generate, texts: Sequence[str], size: Size, workload: Workload
-) -> dict[Baseline, float]:
+) -> dict[Baseline, Speed]:
     """Try the ways to call `generate` on some prompts, larger batches while they are faster."""
-    tried: dict[Baseline, float] = {}
+    tried: dict[Baseline, Speed] = {}
     for prefix_cache in (False, True):
         for batch in _batches(workload, len(texts)):
             way = Baseline(prefix_cache, batch)
             few = texts[: max(batch, _TRIAL_PROMPTS)]
-            tried[way] = generate.sample(few, way, size).tokens_per_s
-            say(f"  generate, {way}: {tried[way]:,.0f} tokens/s on {len(few)} prompts")
-            smaller = [s for w, s in tried.items() if w.prefix_cache == prefix_cache]
+            tried[way] = generate.sample(few, way, size)
+            say(f"  generate, {way}: {tried[way].tokens_per_s:,.0f} tokens/s on {len(few)} prompts")
+            smaller = [s.tokens_per_s for w, s in tried.items() if w.prefix_cache == prefix_cache]
             if len(smaller) > 1 and smaller[-1] < 0.9 * max(smaller):
                 break
     return tried

@@ -141,7 +141,8 @@ def race(
 ) -> None:
     """Run every side in every way, print each figure as it comes, and the result at the end.
 
-    `steps` of a trial, of a measured run, and how many of those. The first side is ours.
+    `steps` of a trial, of a measured run, and how many of those; a trial as long as the one run is the
+    run. The first side is ours.
     """
     warnings.simplefilter("ignore")
     transformers_logging.disable_progress_bar()
@@ -149,11 +150,15 @@ def race(
     datasets.disable_progress_bars()
     trial, full, repetitions = steps
     say(f"{benchmark}, {torch.get_num_threads()} threads, {repetitions} runs of {full} steps")
-    runs: dict[str, list[Timed]] = {name: [] for name in sides}
     tried = {name: _tried(name, ways, trial, unit) for name, ways in sides.items()}
-    best = {name: max(told, key=told.__getitem__) for name, told in tried.items()}
+    best = {n: max(told, key=lambda way: told[way].rate) if told else next(iter(sides[n]))
+            for n, told in tried.items()}  # fmt: skip
+    enough = (trial, 1) == (full, repetitions)
+    runs = {n: [told[best[n]]] if enough and told else [] for n, told in tried.items()}
     for _ in range(repetitions):
         for name, ways in sides.items():
+            if len(runs[name]) == repetitions:
+                continue
             runs[name].append(_run(ways[best[name]], full))
             say(f"  {name}, {best[name]}: {runs[name][-1].rate:,.1f} {unit}/s")
     rates = {name: median(run.rate for run in done) for name, done in runs.items()}
@@ -164,19 +169,18 @@ def race(
         **{f"ratio_to_{name}": round(rates[first] / rates[name], 2) for name in others},
         "rates": {name: round(rate, 1) for name, rate in rates.items()},
         "ways": best,
-        "trials": {n: {way: round(r, 1) for way, r in told.items()} for n, told in tried.items()},
+        "trials": {n: {way: round(run.rate, 1) for way, run in told.items()}
+                   for n, told in tried.items() if told},
         "runs": {name: [asdict(run) for run in done] for name, done in runs.items()},
     }, options.json)  # fmt: skip
 
 
-def _tried(name: str, ways: Mapping[str, Side], trial: int, unit: str) -> dict[str, float]:
-    """Return the rate of each way; one way alone needs no trial."""
-    if len(ways) == 1:
-        return dict.fromkeys(ways, 0.0)
-    told = {}
-    for way, side in ways.items():
-        told[way] = _run(side, trial).rate
-        say(f"  {name}, {way}: {told[way]:,.1f} {unit}/s in a trial of {trial} steps")
+def _tried(name: str, ways: Mapping[str, Side], trial: int, unit: str) -> dict[str, Timed]:
+    """Run each way once; one way alone needs no trial."""
+    told: dict[str, Timed] = {}
+    for way, side in ways.items() if len(ways) > 1 else ():
+        told[way] = _run(side, trial)
+        say(f"  {name}, {way}: {told[way].rate:,.1f} {unit}/s in a trial of {trial} steps")
     return told
 
 

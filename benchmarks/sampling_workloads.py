@@ -167,6 +167,6 @@ WORKLOADS = {
     "qwen-0.5b": Workload(Size(prompts=256, draws=16, max_tokens=64), _words, _random(_qwen)),
     "smollm2-135m": Workload(
         Size(prompts=16, draws=16, max_tokens=64), _few_shot(361, 75, "Answer step by step.\n\n\n"), _endless,
-        greedy_prompts=2, generate_batches=(4, 16), vllm_rows=(256,),
+        greedy_prompts=2, generate_batches=(4,), vllm_rows=(256,),
     ),
 }  # fmt: skip
