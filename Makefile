@@ -22,8 +22,8 @@ demo: setup
 	$(BIN)/selfimprove report runs/demo/lmsi runs/demo/self-rewarding runs/demo/pit --out runs/demo/report.html
 	@echo "open runs/demo/report.html in a browser"
 
-test: setup
-	$(BIN)/python -m pytest -q --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
+test: setup  ## a process a core, each with one thread; the tests of a file stay together
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
 
 check: setup
 	$(BIN)/ruff check .

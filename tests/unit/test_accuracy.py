@@ -74,9 +74,23 @@ def test_the_gate_keeps_the_parent_when_the_child_is_worse() -> None:
 def test_control_arms_choose_without_and_with_gold() -> None:
     paths = [ReasoningPath("q", i, "", a, "stop", 3) for i, a in enumerate(["7", "3", None, "7.0"])]
     labelled = [Labelled(Question("q", "tiny", "?", "number"), ("7",))]
-    assert [p.index for p in unfiltered(paths).rows] == [0, 1, 3]
-    assert [p.index for p in kept_by_gold(paths, labelled).rows] == [0, 3]
-    assert kept_by_gold(paths, labelled).funnels[0].dropped[0].count == 2
+    assert [p.index for p in unfiltered(paths, None).rows] == [0, 1, 3]
+    assert [p.index for p in kept_by_gold(paths, labelled, None).rows] == [0, 3]
+    assert kept_by_gold(paths, labelled, None).funnels[0].dropped[0].count == 2
+
+
+def test_a_limit_of_paths_a_question_holds_for_the_control_arms_as_well() -> None:
+    paths = [
+        ReasoningPath(q, i, "", a, "stop", 3)
+        for q in ("q", "p")
+        for i, a in enumerate(["3", "7", "7", "7"])
+    ]
+    labelled = [Labelled(Question(q, "tiny", "?", "number"), ("7",)) for q in ("q", "p")]
+    kept = unfiltered(paths, 2)
+    assert [(p.question_id, p.index) for p in kept.rows] == [("q", 0), ("q", 1), ("p", 0), ("p", 1)]
+    assert {d.why: d.count for d in kept.funnels[0].dropped}["above max_per_question"] == 4
+    gold = kept_by_gold(paths, labelled, 2)
+    assert [(p.question_id, p.index) for p in gold.rows] == [("q", 1), ("q", 2), ("p", 1), ("p", 2)]
 
 
 def test_the_flexible_reading_stands_beside_the_strict_one() -> None:

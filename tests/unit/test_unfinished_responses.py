@@ -272,8 +272,8 @@ def test_a_path_that_was_cut_off_votes_but_is_not_learned_from():
 
 
 def test_the_control_arms_leave_cut_paths_out_as_well():
-    assert [p.index for p in unfiltered(_paths()).rows] == [0, 2]
-    gold = kept_by_gold(_paths(), [Labelled(QUESTION, ("8",))])
+    assert [p.index for p in unfiltered(_paths(), None).rows] == [0, 2]
+    gold = kept_by_gold(_paths(), [Labelled(QUESTION, ("8",))], None)
     assert [p.index for p in gold.rows] == [0]
     assert [d.count for d in gold.funnels[0].dropped] == [1, 1]
 

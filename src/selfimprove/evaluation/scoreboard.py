@@ -205,11 +205,13 @@ class Scoreboard:
     def _arm_of(self, model: ModelRef) -> Arm:
         return next(a for a in self._arms if a.model == model)
 
-    def choose(self, control: Control, paths: Rows[ReasoningPath]) -> Rows[ReasoningPath]:
-        """Choose the paths of a control arm."""
+    def choose(
+        self, control: Control, paths: Rows[ReasoningPath], most: int | None
+    ) -> Rows[ReasoningPath]:
+        """Choose the paths of a control arm, at most so many a question, as the method does."""
         if control == "unfiltered":
-            return self.steps.rows("unfiltered-kept", unfiltered, paths)
-        return self.steps.rows("gold-kept", kept_by_gold, paths, self._labels())
+            return self.steps.rows("unfiltered-kept", unfiltered, paths, most)
+        return self.steps.rows("gold-kept", kept_by_gold, paths, self._labels(), most)
 
     def summarise(
         self, method: str, title: str, model: str, *, overlaps: Sequence[dict[str, Any]] = ()

@@ -200,7 +200,7 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
         sampler = sampler if newest == base else newest
         # Control arms: the same training on paths chosen otherwise.
         for control in config.controls if number == 1 else ():
-            chosen = board.choose(control, paths)
+            chosen = board.choose(control, paths, config.keep.max_per_question)
             examples, arm = _learn(config, steps, control, start, (questions, chosen, sets))
             board.measure(control, arm, parent=start, data=examples, kind="control")
     board.summarise("lmsi", "LMSI: Large Language Models Can Self-Improve", config.model,
