@@ -82,6 +82,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=Path, help="135m: GSM8K's train.jsonl [words of the vocabulary]"
     )
+    parser.add_argument(
+        "--only", default="", help="135m: ways whose name holds this, e.g. bf16 [all]"
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps, one run")
     parser.add_argument("--json", type=Path, help="keep the result in this .json file")
 
@@ -149,6 +152,7 @@ def race(
     transformers_logging.set_verbosity_error()
     datasets.disable_progress_bars()
     trial, full, repetitions = steps
+    sides = {name: _named(ways, options.only) for name, ways in sides.items()}
     say(f"{benchmark}, {torch.get_num_threads()} threads, {repetitions} runs of {full} steps")
     tried = {name: _tried(name, ways, trial, unit) for name, ways in sides.items()}
     best = {n: max(told, key=lambda way: told[way].rate) if told else next(iter(sides[n]))
@@ -168,11 +172,16 @@ def race(
         "step_tokens": STEP_TOKENS, "steps": full, "repetitions": repetitions,
         **{f"ratio_to_{name}": round(rates[first] / rates[name], 2) for name in others},
         "rates": {name: round(rate, 1) for name, rate in rates.items()},
-        "ways": best,
+        "ways": best, "only": options.only or None,
         "trials": {n: {way: round(run.rate, 1) for way, run in told.items()}
                    for n, told in tried.items() if told},
         "runs": {name: [asdict(run) for run in done] for name, done in runs.items()},
     }, options.json)  # fmt: skip
+
+
+def _named(ways: Mapping[str, Side], wanted: str) -> Mapping[str, Side]:
+    """Return the ways that were asked for; ours is one alone and always runs."""
+    return {way: side for way, side in ways.items() if wanted in way} if len(ways) > 1 else ways
 
 
 def _tried(name: str, ways: Mapping[str, Side], trial: int, unit: str) -> dict[str, Timed]:
