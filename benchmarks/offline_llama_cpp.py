@@ -21,7 +21,7 @@ import llama_cpp
 import numpy as np
 
 _TEMPERATURE = 0.8
-_TRIAL_PROMPTS, _TRIAL_TOKENS = 8, 16
+_TRIAL_PROMPTS, _TRIAL_TOKENS = 8, 48
 _WHOLE = (-1, -1)  # of a sequence, from its first to its last position
 
 
@@ -163,10 +163,12 @@ def timed(sampler: Sampler, prompts: list[list[int]], max_tokens: int) -> dict:
 
 
 def ways(job: dict) -> list[Way]:
-    """Return what is tried: as many prompts at once as give so many sequences, at least one prompt."""
-    most = min(llama_cpp.llama_max_parallel_sequences() - 1, len(job["prompts"]) * job["draws"])
-    counts = sorted({max(n // job["draws"], 1) * job["draws"] for n in (16, 64, most)})
-    return [Way(n, one_cache) for one_cache in (True, False) for n in counts]
+    """Return what is tried: as many prompts at once as give so many sequences, at least one prompt.
+
+    Every sequence attends over all of one cache, so that many of them are slow in it.
+    """
+    counts = sorted({max(n // job["draws"], 1) * job["draws"] for n in (16, 32, 64, 128)})
+    return [Way(n, True) for n in counts] + [Way(counts[-1], False)]
 
 
 def main(job: dict, out: Path) -> None:
