@@ -33,7 +33,7 @@ def keep(result: dict[str, Any], out: Path | None) -> None:
     """Print a result as one line of JSON; with machine, commit and command into a file, if one is named."""
     say(json.dumps(result))
     if out is not None:
-        told = {"command": _command(), "commit": _commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        told = {"command": _command(), "commit": _COMMIT, "date": f"{datetime.now(UTC):%Y-%m-%d}",
                 "machine": _machine(), "result": result}  # fmt: skip
         out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
@@ -91,3 +91,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+_COMMIT = _commit()  # before anything is measured: the work tree may move on

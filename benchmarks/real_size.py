@@ -164,16 +164,16 @@ def race(
             if len(runs[name]) == repetitions:
                 continue
             runs[name].append(_run(ways[best[name]], full))
-            say(f"  {name}, {best[name]}: {runs[name][-1].rate:,.1f} {unit}/s")
+            say(f"  {name}, {best[name]}: {runs[name][-1].rate:,.2f} {unit}/s")
     rates = {name: median(run.rate for run in done) for name, done in runs.items()}
     first, *others = sides
     keep({
         "benchmark": f"{benchmark}, 135m", "threads": torch.get_num_threads(), "unit": f"{unit}/s",
         "step_tokens": STEP_TOKENS, "steps": full, "repetitions": repetitions,
         **{f"ratio_to_{name}": round(rates[first] / rates[name], 2) for name in others},
-        "rates": {name: round(rate, 1) for name, rate in rates.items()},
+        "rates": {name: round(rate, 3) for name, rate in rates.items()},
         "ways": best, "only": options.only or None,
-        "trials": {n: {way: round(run.rate, 1) for way, run in told.items()}
+        "trials": {n: {way: round(run.rate, 3) for way, run in told.items()}
                    for n, told in tried.items() if told},
         "runs": {name: [asdict(run) for run in done] for name, done in runs.items()},
     }, options.json)  # fmt: skip
@@ -189,7 +189,7 @@ def _tried(name: str, ways: Mapping[str, Side], trial: int, unit: str) -> dict[s
     told: dict[str, Timed] = {}
     for way, side in ways.items() if len(ways) > 1 else ():
         told[way] = _run(side, trial)
-        say(f"  {name}, {way}: {told[way].rate:,.1f} {unit}/s in a trial of {trial} steps")
+        say(f"  {name}, {way}: {told[way].rate:,.2f} {unit}/s in a trial of {trial} steps")
     return told
 
 
