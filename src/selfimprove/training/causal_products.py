@@ -34,8 +34,8 @@ def use_in(model: Any) -> None:  # noqa: ANN401
 class _Products(torch.autograd.Function):
     """softmax(scale q k^T + bias) v; queries of the heads that share a key head stand together.
 
-    q: [rows, key heads, queries, size]; k, v: [rows, key heads, keys, size]; bias broadcasts over
-    [rows, key heads, queries, keys].
+    q: [rows, key heads, heads x queries, size]; k, v: [rows, key heads, keys, size]; bias:
+    [rows or 1, 1, queries, keys], the same for every head.
     """
 
     @staticmethod
@@ -47,8 +47,9 @@ class _Products(torch.autograd.Function):
         bias: Tensor,
         scale: float,
     ) -> Tensor:
-        scores = torch.matmul(q, k.transpose(-1, -2))
-        chances = torch.softmax(scores.mul_(scale).add_(bias), -1)
+        scores = torch.matmul(q, k.transpose(-1, -2)).mul_(scale)
+        scores.unflatten(2, (-1, bias.shape[2])).add_(bias.unsqueeze(2))
+        chances = torch.softmax(scores, -1)
         ctx.save_for_backward(q, k, v, chances)
         ctx.scale = scale
         return torch.matmul(chances, v)
@@ -84,10 +85,9 @@ def _attention(
     known = attention_mask is not None or queries == keys
     if not (plain and known and queries * keys <= _MOST_PAIRS):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    heads, groups = query.shape[1], key.shape[1]
     scale = kwargs.get("scaling") or query.shape[3] ** -0.5
-    bias = _bias(query, attention_mask, keys).repeat(1, 1, heads // groups, 1)
-    packed = query.reshape(query.shape[0], groups, -1, query.shape[3])
+    bias = _bias(query, attention_mask, keys)
+    packed = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
     out = _Products.apply(packed, key, value, bias, scale)  # type: ignore[no-untyped-call]
     return out.view(query.shape).transpose(1, 2).contiguous(), None
 
