@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 
 __all__ = ["examine"]
 
 _PACKAGES = ("selfimprove", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
 _GIB = 2**30
-_ADAM_BYTES = 16  # float32 weight, gradient and two moments, a parameter
 
 
 def examine(model: str | None) -> dict[str, str]:
@@ -71,24 +71,25 @@ def _version(package: str) -> str:
 
 
 def _needs(model: str) -> dict[str, str]:
-    """Estimate from the parameter count, without loading any weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from selfimprove.models import locate
+    """Bound what the model needs here, from its config alone."""
+    from selfimprove.methods.memory import LIBRARIES, sampling, shape_of, training
+    from selfimprove.models import config_here, locate
     from selfimprove.sampling.arithmetic import arithmetic_of
+    from selfimprove.sampling.engine import EngineConfig
     from selfimprove.sampling.loading import pick_device
+    from selfimprove.training.sft import LoraConfig, SftConfig
 
-    config = AutoConfig.from_pretrained(locate(model).path)
-    with torch.device("meta"):
-        shape = AutoModelForCausalLM.from_config(config)
-    count = sum(p.numel() for p in shape.parameters())
-    width = getattr(config.get_text_config(), "hidden_size", None)
-    use = arithmetic_of("auto", pick_device("auto"), width)
+    shape = shape_of(config_here(model) or Path(locate(model).path))
+    needs = {
+        "to sample": next(sampling("", shape, EngineConfig())),
+        "to fine-tune": training("", shape, SftConfig()),
+        "with LoRA": training("", shape, SftConfig(lora=LoraConfig())),
+    }
     return {
-        "model": f"{model}: {count / 1e6:,.1f} million parameters, hidden size {width}",
-        "computed in": str(use),
-        "to sample": f"{use.torch_dtype.itemsize * count / _GIB:.1f} GiB in {use.dtype}, and the cache of the rows",
-        "to fine-tune": f"{_ADAM_BYTES * count / _GIB:.1f} GiB (all weights, Adam), and activations",
-        "with LoRA": f"about {2.2 * count / _GIB:.1f} GiB, and activations",
+        "model": f"{model}: {shape.parameters / 1e6:,.1f} million parameters, hidden size {shape.hidden}",
+        "computed in": str(arithmetic_of("auto", pick_device("auto"), shape.hidden)),
+        **{
+            name: f"at most {(need.total + LIBRARIES) / _GIB:.1f} GiB, with the defaults of a recipe"
+            for name, need in needs.items()
+        },
     }

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from selfimprove.config import Config
+from selfimprove.data.overlap import HeldOutTexts, find_overlaps
 from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
 from selfimprove.data.user_prompts import read_prompts
@@ -98,12 +99,12 @@ def validation_prompts(steps: Run, config: ResponsesConfig) -> Rows[UserPrompt]:
 def not_reported(
     prompts: Sequence[UserPrompt], reported: Sequence[UserPrompt]
 ) -> Filtered[UserPrompt]:
-    """Leave out prompts that are reported, too, but for case and spaces."""
-    told = {_words(prompt) for prompt in reported}
-    kept = [prompt for prompt in prompts if _words(prompt) not in told]
-    dropped = (Drop("is a reported prompt", len(prompts) - len(kept)),)
+    """Leave out prompts that are reported, too, or nearly so."""
+    told = HeldOutTexts("reported", tuple(prompt.text for prompt in reported))
+    (found,) = find_overlaps([prompt.text for prompt in prompts], [told])
+    kept = [prompt for place, prompt in enumerate(prompts) if place not in found.places]
+    dropped = (
+        Drop("is a reported prompt", len(found.exact)),
+        Drop("is nearly a reported prompt", len(found.near)),
+    )
     return Filtered(kept, (Funnel("validation prompts", len(prompts), len(kept), dropped),))
-
-
-def _words(prompt: UserPrompt) -> str:
-    return " ".join(prompt.text.casefold().split())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.training.reward import RewardConfig
 from selfimprove.training.sft import SftConfig
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Shape:
     """Numbers in the cache a token and layer."""
     vocabulary: int
     linear: tuple[tuple[str, int, int], ...]
-    """Name, inputs and outputs of each linear layer but the output layer."""
+    """Name and both widths of each linear layer but the output layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,13 @@ def shape_of(folder: Path) -> Shape:
 
 def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta device, its config
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings() if hasattr(model, "lm_head") else None
+    head = model.get_output_embeddings()
     linear = [
-        (name, layer.in_features, layer.out_features)
+        (name, *layer.weight.shape)
         for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and layer is not head
+        if isinstance(layer, torch.nn.Linear | Conv1D) and layer is not head
     ]
     heads = text.num_attention_heads
     groups = getattr(text, "num_key_value_heads", None) or heads
@@ -136,8 +138,8 @@ def adapter_weights(shape: Shape, config: SftConfig) -> int:
     chosen = config.lora.target_modules
     names = (chosen,) if isinstance(chosen, str) else chosen
     return config.lora.r * sum(
-        inputs + outputs
-        for name, inputs, outputs in shape.linear
+        one + other
+        for name, one, other in shape.linear
         if names == ("all-linear",) or name.rpartition(".")[2] in names
     )
 
@@ -176,9 +178,10 @@ def training(
     """Return what a training of the model holds; `beside` other models of its size are held, too."""
     device, number = _machine("auto", config.dtype, shape)
     adapters = adapter_weights(shape, config)
-    trained = adapters or shape.parameters
-    stored = number if adapters else _FLOAT
-    rounded = number * shape.parameters if number < _FLOAT and not adapters else 0
+    lora = config.lora is not None
+    trained = adapters if lora else shape.parameters
+    stored = number if lora else _FLOAT
+    rounded = number * shape.parameters if number < _FLOAT and not lora else 0
     longest = min(config.max_length, shape.context)
     # A prefix that rows of a piece share is read before them, in a pass of its own.
     prefix = 0 if config.gradient_checkpointing else longest
@@ -205,7 +208,8 @@ def _a_token(shape: Shape, config: SftConfig, number: int, seen: int) -> int:
     kept = shape.layers * layer
     if config.gradient_checkpointing:
         kept = shape.layers * shape.hidden * number + layer
-    return kept + shape.vocabulary * _LOGITS
+    # A reward model ends in one number instead.
+    return kept if isinstance(config, RewardConfig) else kept + shape.vocabulary * _LOGITS
 
 
 def _machine(device: str, dtype: Any, shape: Shape) -> tuple[torch.device, int]:  # noqa: ANN401

@@ -71,7 +71,9 @@ class Needs:
     @property
     def memory_bytes(self) -> int | None:
         """Of the largest stage whose model is here, the libraries included; None: none is."""
-        return max((s.total for s in self.stages), default=-LIBRARIES) + LIBRARIES or None
+        if not self.stages:
+            return None
+        return max(s.total for s in self.stages) + LIBRARIES
 
 
 def planned(lines: Iterable[Line], root: Path) -> list[PlannedStep]:
@@ -114,6 +116,6 @@ def _disk(shape: Shape, config: SftConfig, steps: Sequence[PlannedStep]) -> int:
     trained = sum(s.tokens_trained > 0 for s in steps)
     rows = sum(s.tokens_sampled + s.tokens_trained for s in steps) * _ROW_BYTES
     # A checkpoint holds the trained weights and their two moments, in float32.
-    checkpoints = 2 * 12 * (adapter_weights(shape, config) or shape.parameters)
+    checkpoints = 2 * 12 * (adapter_weights(shape, config) if config.lora else shape.parameters)
     # A stage leaves float32 weights, and an exported copy of them.
     return trained * 2 * _STAGE_BYTES * shape.parameters + checkpoints + rows
