@@ -66,6 +66,24 @@ def test_a_text_that_was_reworded_a_little_is_nearly_the_same(text: str) -> None
 @pytest.mark.parametrize(
     ("was", "now"),
     [
+        ("the amount", "the number"),
+        ("want to know", "wish to know"),
+        ("a percentage or an amount", "a percent or an amount"),
+    ],
+)
+def test_words_that_only_end_like_a_negation_are_reworded_like_others(was: str, now: str) -> None:
+    text = f"{_CLIPS} We want to know the amount, be it a percentage or an amount of clips."
+    assert _found(text.replace(was, now, 1), text) == "near"
+
+
+@pytest.mark.parametrize("negation", ["didn't", "didn’t", "didnt", "wont", "CANNOT"])
+def test_a_negation_with_or_without_its_apostrophe_makes_another_text(negation: str) -> None:
+    assert _found(_CLIPS.replace("then she", f"then she {negation}"), _CLIPS) == "another"
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
         ("48", "47"),
         ("half", "twice"),
         ("in April and May", "in April and June"),

@@ -87,7 +87,11 @@ _NUMBERS: Final = frozenset(
     ]
 )
 _NEGATIONS: Final = frozenset(
-    ["no", "not", "never", "none", "nor", "neither", "nothing", "without", "cannot"]
+    [
+        *("no", "not", "never", "none", "nor", "neither", "nothing", "without", "cannot"),
+        *("dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent", "wont", "cant"),
+        *("couldnt", "wouldnt", "shouldnt", "hasnt", "havent", "hadnt"),
+    ]
 )
 
 Context: TypeAlias = tuple[str, str, str, str]
@@ -158,9 +162,7 @@ def _tells(before: str, token: str) -> bool:
     if token[0].isalpha():
         begins = before in ".!?:\"'"  # a capital letter there says nothing
         named = token[0].isupper() and not begins
-        return (
-            named or lowered in _NUMBERS or lowered in _NEGATIONS or lowered.endswith(("n't", "nt"))
-        )
+        return named or lowered in _NUMBERS or lowered in _NEGATIONS or lowered.endswith("n't")
     return token not in _PUNCTUATION
 
 
@@ -186,9 +188,8 @@ def find_overlaps(training: Sequence[str], held_out: Sequence[HeldOutTexts]) -> 
     """Find the training texts that are, or nearly are, texts of each held-out set."""
     ours = [_Text(text) for text in training]
     theirs = [[_Text(text) for text in some.texts] for some in held_out]
-    close = [
-        [(i, j, changes) for i, j, changes in _close(ours, some)] for some in theirs
-    ]  # all that may be near, before it is known what is a template
+    # All that may be near, before it is known what is a template.
+    close = [list(_close(ours, some)) for some in theirs]
     contexts = {c.context for pairs in close for _, _, changes in pairs for c in changes}
     slots = _slots([*ours, *(t for some in theirs for t in some)], contexts)
     return [
