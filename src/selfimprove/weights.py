@@ -6,6 +6,8 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from selfimprove.files import sha256_of
+
 __all__ = ["file_digest", "weights_digest"]
 
 
@@ -35,5 +37,4 @@ def file_digest(file: Path) -> str:
 @lru_cache(maxsize=1024)
 def _file_digest(path: str, size: int, mtime_ns: int) -> str:
     """Size and time are arguments so that a rewritten file misses the cache."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))
