@@ -14,7 +14,7 @@ from selfimprove.errors import ConfigError
 from selfimprove.sampling.own_words import parted
 from selfimprove.seeds import rng
 
-__all__ = ["JudgePrompt", "judge_prompt"]
+__all__ = ["JudgePrompt", "judge_prompt", "shipped_prompts"]
 
 _FOLDER: Final = Path(__file__).parent / "prompts"
 _SLOT: Final = re.compile(r"\{(prompt|response|other|mark)\}")
@@ -34,6 +34,11 @@ class JudgePrompt(Config):
     text: str
     """With {prompt} and {response}; a pairwise prompt with {other}, the second response; {mark} is
     a delimiter that no response can know."""
+
+    @property
+    def compares_two(self) -> bool:
+        """Whether a second response is asked about beside the first."""
+        return "other" in _SLOT.findall(self.text)
 
     def filled(self, key: str, prompt: str, response: str, other: str = "") -> str:
         """Return the judge's prompt; what stands in the slots is never read as a slot itself.
@@ -65,6 +70,24 @@ def judge_prompt(name: str, *, pairwise: bool = False) -> JudgePrompt:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.yaml")))
         raise ConfigError(f"no judge prompt is called {name!r}: there are {known}, or give a file")
+    found = _read(path)
+    if found.compares_two != pairwise:
+        needs = "compares two responses" if pairwise else "scores one response"
+        raise ConfigError(f"{path}: a judge that {needs} needs another prompt (judge.prompt)")
+    return found
+
+
+def shipped_prompts() -> list[JudgePrompt]:
+    """Return the shipped judge prompts that score one response, by name.
+
+    >>> [words.name for words in shipped_prompts()]
+    ['additive', 'multiple_choice', 'tiny']
+    """
+    shipped = [_read(path) for path in sorted(_FOLDER.glob("*.yaml"))]
+    return [words for words in shipped if not words.compares_two]
+
+
+def _read(path: Path) -> JudgePrompt:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -72,10 +95,6 @@ def judge_prompt(name: str, *, pairwise: bool = False) -> JudgePrompt:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold version, lowest, highest and text")
     found = load(JudgePrompt, {**tree, "name": path.stem}, str(path))
-    slots = set(_SLOT.findall(found.text))
-    if not {"prompt", "response"} <= slots:
+    if not {"prompt", "response"} <= set(_SLOT.findall(found.text)):
         raise ConfigError(f"{path}: its text must hold {{prompt}} and {{response}}")
-    if ("other" in slots) != pairwise:
-        needs = "compares two responses" if pairwise else "scores one response"
-        raise ConfigError(f"{path}: a judge that {needs} needs another prompt (judge.prompt)")
     return found

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
+from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt, shipped_prompts
 from selfimprove.types import Demonstration, UserPrompt
 
 __all__ = ["judged_prompts", "prompt_in"]
 
-_SHIPPED: Final = ("additive", "multiple_choice", "tiny")
 _MARK: Final = r"==\S+"
 _SLOT: Final = re.compile(r"\{(prompt|response|mark)\}")
 
@@ -46,8 +45,8 @@ def judged_prompts(examples: Sequence[Demonstration], prompt: str) -> list[UserP
         prompt: the judge prompt of the run, by name or file; the shipped ones are tried as well. An
             example in other words stands for its whole text.
     """
-    known = [judge_prompt(name) for name in _SHIPPED]
-    if prompt not in _SHIPPED and Path(prompt).is_file():
+    known = shipped_prompts()
+    if prompt not in (words.name for words in known) and Path(prompt).is_file():
         known = [judge_prompt(prompt), *known]
     return [
         UserPrompt(
