@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from selfimprove.judges.extract import extract
 from selfimprove.sampling.own_words import (
+    closing_of,
     cut,
     opens_reasoning,
     own_words,
@@ -229,3 +230,19 @@ def test_taking_a_long_text_apart_is_quick(piece: str) -> None:
     began = time.monotonic()
     response(piece * 20_000)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "closing"),
+    [
+        ("<|im_start|>assistant\n<think>\n", "</think>"),
+        ("[/INST][THINK]", "[/THINK]"),
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+        ("<seed:think>", "</seed:think>"),
+        ("<|im_start|>assistant\n", None),
+    ],
+)
+def test_a_block_that_a_prompt_opens_is_closed_by_its_own_mark(
+    prompt: str, closing: str | None
+) -> None:
+    assert closing_of(prompt) == closing

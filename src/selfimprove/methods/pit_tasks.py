@@ -55,7 +55,7 @@ def fitting(
     read = [len(e.ids) for e in encode(asked, tokenizer, variables)] if asked else []
     both = [text for p in preferences for text in (p.chosen, p.rejected)]
     # The mark that ends a response is sampled too.
-    said = [len(row) + 1 for row in encoder_of(tokenizer).texts(both)]
+    said = [len(row) + 1 for row in encoder_of(tokenizer, variables).texts(both)]
     kept, long_prompts, long_responses = [], 0, 0
     for number, p in enumerate(preferences):
         longer = max(said[2 * number : 2 * number + 2]) > max_response

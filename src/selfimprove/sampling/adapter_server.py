@@ -86,10 +86,11 @@ class AdapterServer:
             for i in range(sampling.n)
         ]
         ends = {p.key: self._tokenizer.decode(p.ids[-GENERATION_PROMPT:]) for p in encoded}
+        thinking = {key: opens_reasoning(end) for key, end in ends.items()}
         try:
             for done in as_completed(waiting):
                 draw = done.result()
-                yield replace(draw, thinking=opens_reasoning(ends[draw.key]))
+                yield replace(draw, thinking=thinking[draw.key])
         finally:
             for request in waiting:
                 request.cancel()

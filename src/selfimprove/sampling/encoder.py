@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
 
 from selfimprove.sampling.chat_template import ChatTemplate
 from selfimprove.sampling.conversation import Asked, Spoken
 from selfimprove.sampling.literal_text import LiteralText
+from selfimprove.sampling.own_words import closing_of
 from selfimprove.types import Message
 
 __all__ = ["Encoder", "encoder_of"]
 
 _log = logging.getLogger(__name__)
-
-_OPENED: Final = re.compile(r"<(think|thinking|thought|reasoning)>\s*\Z")
 
 T = TypeVar("T")
 
@@ -188,15 +186,15 @@ class Encoder:
 
 def _closed(prompt: str, reply: str) -> str:
     """Close a reasoning block that the prompt opens, where the reply does not: it is the answer."""
-    opened = _OPENED.search(prompt)
-    if opened is None or f"</{opened[1]}>" in reply:
+    closing = closing_of(prompt)
+    if closing is None or closing in reply:
         return reply
     _warn_once(
-        f"the chat template opens a reasoning block (<{opened[1]}>) for every answer, and the answers "
+        f"the chat template opens a reasoning block (to {closing}) for every answer, and the answers "
         "to learn from hold no reasoning: they are put behind an empty block. Templates with a switch "
         "do without it: engine.chat_template_kwargs, e.g. {enable_thinking: false}"
     )
-    return f"\n</{opened[1]}>\n\n{reply}"
+    return f"\n{closing}\n\n{reply}"
 
 
 def _by_kind(

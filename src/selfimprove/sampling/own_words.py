@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from selfimprove.types import Draw, FinishReason
 
-__all__ = ["GENERATION_PROMPT", "Parted", "cut", "holds_mark", "is_mark", "opens_reasoning", "own_words", "parted",
+__all__ = ["GENERATION_PROMPT", "Parted", "closing_of", "cut", "holds_mark", "is_mark", "opens_reasoning", "own_words", "parted",
            "response", "spoken"]  # fmt: skip
 
 GENERATION_PROMPT: Final = 16
@@ -44,6 +44,14 @@ _PAIRS: Final = (
         r"|assistantfinal",
     ),
 )
+# The closing mark of each opening one that a template may write at the end of a prompt.
+_CLOSING: Final = {
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    **{f"<{tag}>": f"</{tag}>" for tag in _TAGS},
+}
 _ANY: Final = "|".join(f"{opening}|{closing}" for opening, closing in _PAIRS)
 _QUOTED: Final = rf"(?P<quoted>`(?:{_ANY})`|'(?:{_ANY})'|\"(?:{_ANY})\")"
 _KINDS: Final = "|".join(f"(?P<open{n}>{a})|(?P<close{n}>{b})" for n, (a, b) in enumerate(_PAIRS))
@@ -154,6 +162,12 @@ def opens_reasoning(prompt: str) -> bool:
     True
     """
     return _OPENED.search(prompt) is not None
+
+
+def closing_of(prompt: str) -> str | None:
+    """Return the mark that closes the block a prompt ends inside; None: it opens none, or has none."""
+    found = _OPENED.search(prompt)
+    return _CLOSING.get(found[0].rstrip()) if found else None
 
 
 def holds_mark(template: str) -> bool:

@@ -77,7 +77,7 @@ class ServerEngine:
         }
         self._folder = model
         self._control = control_tokens_in(model)
-        self._thinks = _template_thinks(model, self._variables)
+        self._thinks = self._opens_reasoning()
         self._taken: dict[tuple[Role, ...], str] = {}
         self._closing = threading.Event()
         self._session = requests.Session()
@@ -164,6 +164,16 @@ class ServerEngine:
             turns = self._template.taken(turns)
         told = tuple(Message(t.role, spelled_out(t.content, self._control)) for t in turns)
         return replace(prompt, content=told)
+
+    def _opens_reasoning(self) -> bool:
+        """Tell whether the chat template opens a reasoning block, where the model's folder is here."""
+        told = (self._folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+        if not any(holds_mark(p.read_text(encoding="utf-8")) for p in told if p.is_file()):
+            return False
+        if self._template is None:
+            return False
+        asked = self._template.rendered([Message("user", "x")], to_be_continued=True)
+        return opens_reasoning(asked)
 
     @cached_property
     def _template(self) -> ChatTemplate | None:
@@ -337,23 +347,6 @@ def _read(answer: Mapping[str, Any], *path: str) -> str:
     for part in path:
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, str) else ""
-
-
-def _template_thinks(model: Path, variables: Mapping[str, Any]) -> bool:
-    """Tell whether the chat template opens a reasoning block, where the model's folder is here."""
-    told = (model / name for name in ("chat_template.jinja", "tokenizer_config.json"))
-    if not any(holds_mark(path.read_text(encoding="utf-8")) for path in told if path.is_file()):
-        return False
-    from selfimprove.sampling.loading import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    if not tokenizer.chat_template:
-        return False
-    asked = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True,
-        **variables,
-    )  # fmt: skip
-    return opens_reasoning(asked)
 
 
 def _retry_after(response: requests.Response) -> float:

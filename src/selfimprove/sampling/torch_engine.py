@@ -183,7 +183,8 @@ class TorchEngine:
         """
         asked = [prompt for prompt, _ in pairs]
         heads = encode(asked, self._tokenizer, self._chat_template_kwargs)
-        tails = encoder_of(self._tokenizer).texts([text for _, text in pairs])
+        encoder = encoder_of(self._tokenizer, self._chat_template_kwargs)
+        tails = encoder.texts([text for _, text in pairs])
         limit = context_length(self._model)
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)
