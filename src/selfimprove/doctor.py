@@ -21,7 +21,9 @@ def examine(model: str | None) -> dict[str, str]:
     """
     import torch
 
-    facts = {"python": platform.python_version(), "cores": str(len(os.sched_getaffinity(0)))}
+    from selfimprove.sampling.threads import cores
+
+    facts = {"python": platform.python_version(), "cores": str(cores())}
     facts |= {name: _version(name) for name in _PACKAGES}
     facts["memory"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GIB:.1f} GiB"
     if torch.cuda.is_available():

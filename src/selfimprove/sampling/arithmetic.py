@@ -53,7 +53,7 @@ def arithmetic_of(
     if dtype != "auto":
         return Arithmetic(dtype, "asked for")
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return Arithmetic("bfloat16", "the GPU multiplies bfloat16")
         return Arithmetic("float32", "the GPU has no bfloat16")
     unit = cpu_bfloat16()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,10 @@ def use_threads(threads: int | None) -> None:
 
 def cores(cgroup: Path = _CGROUP) -> int:
     """Return how many cores this process may use, by its affinity and its container's quota."""
-    here, quota = len(os.sched_getaffinity(0)), _quota(cgroup)
+    # Linux alone tells which cores a process is bound to.
+    bound = sys.platform == "linux"
+    here = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
+    quota = _quota(cgroup)
     return here if quota is None else max(1, min(here, math.ceil(quota)))
 
 
