@@ -55,3 +55,13 @@ def test_dropout_is_left_to_the_fused_kernel():
     query, key, value = _inputs(6, 6)
     outs = [_attention(_MODULE, query, key, value, None, dropout=0.5)[0] for _ in range(2)]
     assert not torch.equal(outs[0], outs[1])
+
+
+def test_a_layer_that_sees_both_ways_still_does():
+    both_ways: Any = SimpleNamespace(is_causal=False, num_key_value_groups=_HEADS // _GROUPS)
+    query, key, value = _inputs(5, 5)
+    ours, theirs = (
+        attention(both_ways, query, key, value, None, scaling=0.3, dropout=0.0)[0]
+        for attention in (_attention, sdpa_attention_forward)
+    )
+    torch.testing.assert_close(ours, theirs)

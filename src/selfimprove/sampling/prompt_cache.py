@@ -28,6 +28,7 @@ class PromptCache:
         self._lengths: list[int] = []
         self._parents: list[int | None] = []
         self._slots: list[int] = []
+        self._used = 0
         self._members = self._places = torch.empty(0)
         self._bias: Tensor | None = None
 
@@ -68,6 +69,7 @@ class PromptCache:
     def lay_out(self) -> None:
         """Put the rows of each slot side by side; slots that no row reads are given up."""
         self._close_gaps()
+        self._used = max(self._lengths)
         members: list[list[int]] = [[] for _ in self._lengths]
         for row, slot in enumerate(self._slots):
             members[slot].append(row)
@@ -86,7 +88,7 @@ class PromptCache:
         _, groups, queries, size = packed.shape
         together = packed.index_select(0, self._members).view(slots, -1, groups, queries, size)
         together = together.transpose(1, 2).reshape(slots, groups, -1, size)
-        keys, values = (t[:slots, :, : max(self._lengths)] for t in self._layers[layer])
+        keys, values = (t[:slots, :, : self._used] for t in self._layers[layer])
         bias = None if self._bias is None else self._bias.expand(-1, -1, together.shape[2], -1)
         found = attend(together, KeysValues(keys, values), bias, scale)
         out = found.out.view(slots, groups, -1, queries, size).transpose(1, 2)
@@ -137,10 +139,9 @@ class PromptCache:
 
     def _padding(self) -> Tensor | None:
         """Return what hides the places behind shorter prompts, [slots, 1, 1, longest]."""
-        longest = max(self._lengths)
-        if min(self._lengths) == longest:
+        if min(self._lengths) == self._used:
             return None
-        columns = torch.arange(longest, device=self._device)
+        columns = torch.arange(self._used, device=self._device)
         hidden = columns >= self._index(self._lengths)[:, None, None, None]
         nothing = self._layers[0].keys.new_zeros(hidden.shape)
         return nothing.masked_fill_(hidden, -torch.inf)

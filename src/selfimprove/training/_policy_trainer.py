@@ -168,8 +168,8 @@ class PolicyTrainer(CompletionTrainer):
                 with self.compute_loss_context_manager():
                     tokens, counts = self.log_probs(computing, piece), piece["completion_tokens"]
                 held = by_row(tokens.detach(), counts)
-                worth = penalised(rewards[places].to(held.device), held, anchor, config.beta)
-                advantage = leave_one_out(worth.view(-1, config.n)).flatten()
+                penalty_paid = penalised(rewards[places].to(held.device), held, anchor, config.beta)
+                advantage = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
                 counted = by_row(self._counted(tokens, [sampled[i] for i in places]), counts)
                 loss = -(advantage * counted).sum() / len(rows)
                 self.accelerator.backward(loss)

@@ -208,7 +208,7 @@ def _piece_tokens(config: RewardConfig) -> int:
 def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401
     """Write the classifier with float32 weights; adapters are merged."""
     if hasattr(model, "merge_and_unload"):
-        model = merged(model, _read(base, torch.float32)[0].state_dict())
+        model = merged(model, lambda: _read(base, torch.float32)[0].state_dict())
     model.config.use_cache = True
     model.config.selfimprove = dict(settings)
     save(model, out)

@@ -20,8 +20,9 @@ _NAME: Final = "selfimprove_causal_products"
 _MOST_PAIRS: Final = 1 << 20
 """Of a query and a key in one row and head: beyond, probabilities would fill the memory."""
 
-# Arguments by which a model asks for another attention than softmax(query key / scale) value.
-_UNSUPPORTED: Final = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
+# Arguments by which a model asks for another attention than softmax(query key / scale) value; a
+# window is in the mask already.
+_UNSUPPORTED: Final = ("softcap", "s_aux", "position_bias")
 
 
 def use_in(model: Any) -> None:  # noqa: ANN401
@@ -82,7 +83,9 @@ def _attention(
     queries, keys = query.shape[2], key.shape[2]
     # Without a gradient, too: a reference must be computed as the policy is.
     plain = not (kwargs.get("dropout") or any(kwargs.get(n) is not None for n in _UNSUPPORTED))
-    known = attention_mask is not None or queries == keys
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    known = attention_mask is not None or (causal and queries == keys)
     if not (plain and known and queries * keys <= _MOST_PAIRS):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     scale = kwargs.get("scaling") or query.shape[3] ** -0.5

@@ -6,7 +6,7 @@ learned, to the last bit. Weights are rounded once, by `export`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -115,7 +115,7 @@ def write_once(trainer: Any, base: Path, out: Path, card: str) -> None:  # noqa:
 def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
     """Write float32 weights, tokenizer, chat template, generation config and card."""
     if hasattr(model, "merge_and_unload"):
-        model = merged(model, read_causal(base, torch.float32).state_dict())
+        model = merged(model, lambda: read_causal(base, torch.float32).state_dict())
     model.config.use_cache = True
     save(model, out)
     # Read anew: the trainer may have given its copy a padding token.
@@ -125,18 +125,20 @@ def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
     (out / "README.md").write_text(text, encoding="utf-8")
 
 
-def merged(model: Any, base: Mapping[str, torch.Tensor]) -> Any:  # noqa: ANN401
+def merged(model: Any, base: Callable[[], Mapping[str, torch.Tensor]]) -> Any:  # noqa: ANN401
     """Return the model with its adapters merged into the base's own weights, in float32.
 
     The frozen weights it was trained around may be a bfloat16 copy of those.
 
     Args:
         model: with adapters.
-        base: the weights of its base, by name.
+        base: reads the weights of its base, by name; asked only where some were rounded.
     """
+    frozen = (p for p in model.parameters() if not p.requires_grad)
+    exact = base() if any(p.dtype != torch.float32 for p in frozen) else {}
     model = model.to("cpu", torch.float32)
     for name, weights in model.get_base_model().named_parameters():
-        own = base.get(name.replace(".base_layer.", "."))
+        own = exact.get(name.replace(".base_layer.", "."))
         if own is not None:
             weights.data = own.to(torch.float32)
     return model.merge_and_unload()
