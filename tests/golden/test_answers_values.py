@@ -56,6 +56,14 @@ NONE = (
     "12\n000",
 )  # fmt: skip
 
+SIDE_BY_SIDE = {
+    "16 in the box and 9 on the table": "9",
+    "x = 5, y = 3": "3",
+    "3 days = 72 hours": "72",
+    "5; 6": "6",
+}
+"""Of these the last number is a whole value: it is the last one named, though no statement."""
+
 
 @pytest.mark.parametrize(("said", "value"), RIGHT)
 def test_a_number_is_read_whole(said: str, value: str) -> None:
@@ -65,7 +73,33 @@ def test_a_number_is_read_whole(said: str, value: str) -> None:
 @pytest.mark.parametrize("said", NONE)
 def test_what_is_no_one_number_is_not_read(said: str) -> None:
     assert extract(f"So 7 * 2 = 14. The answer is {said}.", "number") is None
-    assert extract(f"So 7 * 2 = 14. The answer is {said}.", "number", lenient=True) is None
+
+
+@pytest.mark.parametrize("between", [" ", "\n"])
+@pytest.mark.parametrize(
+    "said", [*sorted({*NONE} - {*SIDE_BY_SIDE}), "20 (or 30)", "10^3", "$3, or 4 or 5"]
+)
+def test_the_flexible_reading_takes_no_part_and_nothing_named_before(
+    said: str, between: str
+) -> None:
+    text = f"So 7 * 2 = 14.{between}That makes {said}."
+    assert extract(text, "number", lenient=True) is None
+
+
+@pytest.mark.parametrize(("said", "last"), SIDE_BY_SIDE.items())
+def test_of_whole_values_side_by_side_the_flexible_reading_takes_the_last(
+    said: str, last: str
+) -> None:
+    assert extract(f"So 7 * 2 = 14. That makes {said}.", "number", lenient=True) == last
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [row for row in RIGHT if row[0] not in ("18 dollars for 3 days", "18 (20 - 2)")]
+    + [("80% of $400, or $320", "320"), ("14 for the two of them", "14"), ("five", "5")],
+)
+def test_the_flexible_reading_reads_the_last_number_whole(said: str, value: str) -> None:
+    assert extract(f"So 7 * 2 = 14. That makes {said}.", "number", lenient=True) == value
 
 
 @pytest.mark.parametrize(

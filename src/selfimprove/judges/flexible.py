@@ -1,7 +1,8 @@
 """The flexible reading: the last number, option, yes or no of a text that states no answer.
 
-lm-evaluation-harness calls it flexible-extract, beside strict-match. Here, too, a value is read
-whole or not at all: of 10:30 or '2 or 3' nothing is taken.
+lm-evaluation-harness calls it flexible-extract, beside strict-match. The last number, in figures or
+words, is read whole or not at all: of 10:30, '2 or 3', '10% of 50' or 'less than 5' nothing is taken,
+nor anything named before them. Of whole values side by side (x = 5, y = 3) the last one is taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from selfimprove.judges.number_words import last_in_words
 from selfimprove.judges.quantities import last_number
 
 __all__ = ["Seen", "last_line", "last_number_seen", "last_option", "last_word"]
@@ -30,6 +32,8 @@ _NLI = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(r"(?:\bnot|n['’]t|\bnever|\bor|\band)\s+(?:a\s+|an\s+)?\Z", re.IGNORECASE)
+_BROKEN = re.compile(r"(?<!\d)\d{1,3}[ \t]*\n[ \t]*\d{3}\b[^\n\d]*\Z")
+"""Thousands that go on in the next line: 12, then 000."""
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
 _LONGEST_SPAN_WORDS = 5
 _PARTING = re.compile(r"\W*(?:i )?(?:hope|let me know|feel free|please|thank)", re.IGNORECASE)
@@ -44,14 +48,14 @@ class Seen:
 
 
 def last_number_seen(text: str) -> Seen | None:
-    """Return the last number of a text; None where it is a part of something: 10:30, 2-3.
+    """Return the last number of a text; None where it is a part of a value: 10:30, 2-3, 10% of 50.
 
     >>> last_number_seen("4*3 = 12").words, last_number_seen("It opens at 10:30.")
     ('12', None)
     """
     for line in reversed(list(_LINE.finditer(text))):
-        if any(c.isdigit() for c in line.group()):
-            found = last_number(line.group())
+        if any(c.isdigit() for c in line.group()) or last_in_words(line.group()) is not None:
+            found = None if _BROKEN.search(text[: line.end()]) else last_number(line.group())
             return None if found is None else Seen(found, line.end())
     return None
 

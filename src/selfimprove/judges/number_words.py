@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["InWords", "and_part", "number_in_words"]
+__all__ = ["InWords", "and_part", "last_in_words", "number_in_words"]
 
 _UNITS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
@@ -32,6 +32,15 @@ _AND_PART = re.compile(
     rf"\s+and\s+(?:(an?|{'|'.join(_UNITS[1:10])})[-\s]+)?({_PART})\b", re.IGNORECASE
 )
 _PART_ALONE = re.compile(rf"(?:(an?|{'|'.join(_UNITS[1:10])})[-\s]+)?({_PART})\b", re.IGNORECASE)
+
+_NAMED = re.compile(
+    rf"(?<![\w-])(?:{_RUN.pattern}(?:{_AND_PART.pattern})?|(?:an?|{'|'.join(_UNITS[1:10])})[-\s]+(?:{_PART})\b)(?!-[a-z])",
+    re.IGNORECASE,
+)
+_POINTS_AT = re.compile(
+    r"\b(?:the|these|those|all|other|each|of|for|in|first|last|next)\s+\Z", re.IGNORECASE
+)
+"""What stands before words that count what was named before: the two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,23 @@ def number_in_words(text: str) -> InWords | None:
     if part is not None and value is not None:
         value, end = value + _part(part), part.end()
     return InWords(-value if found["minus"] and value is not None else value, end)
+
+
+def last_in_words(text: str) -> int | None:
+    """Return where the last number in words begins; `one` alone and `the two` name no value.
+
+    >>> last_in_words("That makes two hundred ninety-four."), last_in_words("So the two share one.")
+    (11, None)
+    """
+    for found in reversed(list(_NAMED.finditer(text))):
+        alone = found.group().isalpha()
+        if not alone or (
+            found.group().lower()
+            not in ("one", "hundred", "thousand", "million", "billion", "trillion")
+            and not _POINTS_AT.search(text[: found.start()])
+        ):
+            return found.start()
+    return None
 
 
 def and_part(text: str) -> InWords | None:

@@ -18,7 +18,7 @@ _MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
 _MINUS = re.compile(r"\b(?:negative|minus)\s+(?=[.\d])", re.IGNORECASE)
 _TIMES = re.compile(r"(?<=\d)\s*[xX×]\s*(?=\d)")
 _POWER_OF_TEN = re.compile(
-    r"(?<=\d)\s*[*·]\s*10\s*(?:\^|\*\*)\s*[{(]?\s*([-+]?\d{1,3})[)}]?(?![\d.])"
+    r"(?<=\d)\s*[*·]\s*10\s*(?:\^|\*\*)\s*[{(]?\s*([-+]?\d{1,3})[)}]?(?!\.?\d)"
 )
 _COUNTRY = re.compile(r"\b(?:US|A|AU|C|CA|NZ|HK|S)(?=\$)|\b(?:Rs\.?|USD|EUR|GBP|INR)\s?(?=\d)")
 _LATEX_THOUSANDS = re.compile(r"(?<=\d)\\[,; ](?=\d{3}(?!\d))")

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from selfimprove.judges.number_words import and_part, number_in_words
+from selfimprove.judges.number_words import and_part, last_in_words, number_in_words
 from selfimprove.judges.numerals import DIGITS, canonical, clean, exact
 
 __all__ = ["last_number", "read_figure", "read_number"]
@@ -58,12 +58,20 @@ _AROUND = re.compile(
     re.IGNORECASE,
 )
 """What stands before a second number that only says what the first one is for."""
-_POWERED_UNIT = re.compile(r"(?:\^|(?<=[mtdn]))[23]\b")
+_SAID_BEFORE = re.compile(r"[\w%]\s*\(\s*\Z")
+_POWERED_UNIT = re.compile(r"(?:(?<!\d)\^|(?<=[mtdn]))[23]\b")
 _QUANTITY = re.compile(
     rf"(?:(?<![\w)])-)?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}\b)?(?:(?:\s+\d+)?\s*/\s*\d+)?"
 )
 _IS_A_PART = re.compile(
-    r"[\w.,/:^<>≤≥±]\Z|\d\s*%?\s*(?:[a-z]+\s+)?(?:or|to|[-–—])\s*\Z|\bbetween\b.*\band\s+\Z"
+    r"[\w.,/:^]\Z|[<>≤≥≠±]=?\s*\Z|\d\s*['’\"″′]\s*\Z|\d%?\s+\Z|\d\s*%?\s*[*+×÷]\s*\Z|\(\s*or\s+\Z"
+    r"|\d\s*%?\s*(?:[a-z]+\s+)?(?:or|to|in|[-–—])\s*\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
+    r"|\bbetween\b.*\band\s+\Z"
+    r"|(?:%|\b(?:percent|out|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?))\s+of\s+(?:the\s+)?\Z"
+    r"|\b(?:root|square|cube|sum|product|difference|ratio|factorial|log)\s+of\s+\Z"
+    r"|\b(?:than|under|over|below|above|not|half|twice|double|triple|thrice|times|plus|minus|divided by"
+    r"|sqrt|log)\s+\Z"
+    r"|\b(?:hundred|thousand|million|billion|trillion|lakh|crore)s?,?\s+(?:(?:and|or)\s+)?\Z"
     r"|\d\s*(?:h|hours?|hrs?|m|min|minutes?|feet|foot|ft|pounds?|lbs?|dollars?|years?|months?|weeks?|days?|R"
     rf"|(?:with\s+)?(?:a\s+)?remainder(?:\s+of)?)\s*,?\s*(?:and\s+)?\Z|\b{_MONTH}\.?\s*\Z"
 )
@@ -119,18 +127,36 @@ def read_figure(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number of a line; None where it is a part of a time, a range, a date.
+    """Return the last number of a line, in figures or words; None where it is a part of a value.
 
     >>> last_number("13 eggs at $2 make $26."), last_number("It takes 5 hours and 30 minutes.")
     ('26', None)
+    >>> last_number("That is twenty-six."), last_number("That is 10% of 50.")
+    ('26', None)
     """
     cleaned = _POWERED_UNIT.sub("", clean(text))
-    last = max(_QUANTITY.finditer(cleaned), key=lambda found: found.start(), default=None)
-    if last is None or _IS_A_PART.search(cleaned[max(0, last.start() - 40) : last.start()]):
+    digits = max(_QUANTITY.finditer(cleaned), key=lambda found: found.start(), default=None)
+    end = digits.end() if digits else 0
+    words = last_in_words(cleaned[end:])
+    # Words straight behind figures belong to them: 5 hundred, 5 and a half.
+    if digits and (words is None or cleaned[end : end + words].strip() in ("", "and")):
+        return _at(digits.start(), cleaned)
+    return None if words is None else _at(end + words, cleaned)
+
+
+def _at(start: int, text: str) -> str | None:
+    """Read the number that stands at a place in a line; None where it is a part of a value."""
+    before = text[:start]
+    if _IS_A_PART.search(before[-40:]):
         return None
-    found = _NUMBER.match(cleaned, last.start())
-    value = _completed(found, cleaned) if found else None
-    return value if value is not None and exact(value) is not None else None
+    found = _NUMBER.match(text, start)
+    reading = _worded(text[start:]) if found is None else _Reading(_completed(found, text))
+    value = reading.value if reading else None
+    if value is None or exact(value) is None:
+        return None
+    # A number in parentheses behind another says it again: 12 (twelve).
+    again = _SAID_BEFORE.search(before) and last_number(before[: before.rindex("(")])
+    return None if again and again != value else value
 
 
 @dataclass(frozen=True, slots=True)
