@@ -61,8 +61,11 @@ TASKS = (
 )
 
 
+@pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("task", TASKS)
-def test_big_bench_hard_comes_out_as_published_to_the_digit(shared_data: Find, task: str) -> None:
+def test_big_bench_hard_comes_out_as_published_to_the_digit(
+    shared_data: Find, task: str, lenient: bool
+) -> None:
     outputs = json.loads(shared_data(f"bbh_outputs/{task}.json").read_text(encoding="utf-8"))
     metrics = shared_data(f"bbh_outputs/{task}.metrics.jsonl").read_text(encoding="utf-8")
     right = 0
@@ -70,6 +73,6 @@ def test_big_bench_hard_comes_out_as_published_to_the_digit(shared_data: Find, t
         asked = row["input"].rsplit("\n\nQ: ", 1)[-1].rsplit("\nA: Let's think", 1)[0]
         item = bbh.parse({"input": asked, "target": row["target"]})
         question = Question("q", "bbh", item.text, item.answer_type, item.choices)
-        answer = extract(row["prediction"], question)
+        answer = extract(row["prediction"], question, lenient=lenient)
         right += answer is not None and matches(answer, item.gold, item.answer_type)
     assert 100 * right / 250 == pytest.approx(json.loads(metrics)["accuracy"])
