@@ -138,6 +138,8 @@ def show_warm_start(out: Path, told: Mapping[str, Any]) -> None:
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:
     """Print a run's headline and what to do next."""
+    from selfimprove.models import finished_model
+
     told = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     head = told["headline"]
     if was_finished:
@@ -145,8 +147,7 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     print(_headline(head))
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
-    model = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
-    print(f"the model, as it was measured: {root / model}")
+    print(f"the model, as it was measured: {finished_model(root)}")
     if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):
         print(f"{repeated:,} overlaps of training and held-out data: see the report")
     print(f"next: selfimprove report {root}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Final, TypeGuard, get_args
 
 from selfimprove.data import question_prompts as layouts
 from selfimprove.data.demonstrations import read_demonstrations
@@ -28,9 +28,7 @@ from selfimprove.data.sources import Source, distinct
 from selfimprove.errors import DataError
 from selfimprove.types import Labelled, Message, Role
 
-__all__ = ["Layout", "Lesson", "read_lessons"]
-
-Layout: TypeAlias = Literal["cot", "step_by_step", "standard", "direct"]
+__all__ = ["Lesson", "read_lessons"]
 
 _TURNS: Final = ("messages", "conversations", "conversation")
 _ROLES: Final[dict[str, Role]] = {
@@ -56,7 +54,7 @@ class Lesson:
     """`text` is a user's words, not text to be continued as it stands."""
 
 
-def read_lessons(sources: Sequence[Source], layout: Layout) -> list[Lesson]:
+def read_lessons(sources: Sequence[Source], layout: layouts.Layout) -> list[Lesson]:
     """Read the rows of every source, in order; every id is unique.
 
     Args:
@@ -72,7 +70,7 @@ def read_lessons(sources: Sequence[Source], layout: Layout) -> list[Lesson]:
     return [replace(row, id=name) for row, name in zip(found, names, strict=True)]
 
 
-def _read(source: Source, layout: Layout) -> Iterator[Lesson]:
+def _read(source: Source, layout: layouts.Layout) -> Iterator[Lesson]:
     if source.format in FORMATS or source.format == TINY:
         rows = read_labelled(source.source, source.format, limit=source.limit)
         return (_worked(row, layout) for row in rows)
@@ -88,23 +86,17 @@ def _read(source: Source, layout: Layout) -> Iterator[Lesson]:
     )
 
 
-def _worked(row: Labelled, layout: Layout) -> Lesson:
+def _worked(row: Labelled, layout: layouts.Layout) -> Lesson:
     question = row.question
-    reasons = layout in ("cot", "step_by_step")
+    reasons = layout in layouts.REASONED
     if reasons and not row.rationale:
         raise DataError(
             f"{question.id} has no worked answer: layout=direct or layout=standard trains on the "
             "answer alone"
         )
     shown = exemplars_for(question.dataset) if layout in ("cot", "standard") else ()
-    prompt = {
-        "cot": lambda: layouts.chain_of_thought(question.text, shown),
-        "standard": lambda: layouts.standard(question.text, shown),
-        "step_by_step": lambda: layouts.step_by_step(question.text),
-        "direct": lambda: layouts.direct(question.text),
-    }[layout]()
-    gold = f"({row.gold[0]})" if question.answer_type == "choice" else row.gold[0]
-    completion = layouts.answer_only(gold)
+    prompt = layouts.laid_out(layout, question.text, shown)
+    completion = layouts.answer_only(layouts.stated(row.gold[0], question.answer_type))
     if reasons and row.rationale:
         said = row.rationale.strip()
         completion = f" {said}" if _concludes(said) else f" {said}{completion}"

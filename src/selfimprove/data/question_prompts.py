@@ -6,22 +6,51 @@ A completion starts with the space after `A:`, so that prompt + completion reads
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
 
 from selfimprove.data.exemplars import Exemplar
-from selfimprove.types import Message, Prompt
+from selfimprove.types import AnswerType, Message, Prompt
 
 __all__ = [
     "ANSWER_STOPS",
+    "REASONED",
+    "Layout",
     "answer_only",
     "as_prompt",
     "chain_of_thought",
     "direct",
+    "laid_out",
     "standard",
+    "stated",
     "step_by_step",
 ]
 
+Layout: TypeAlias = Literal["cot", "standard", "step_by_step", "direct"]
+"""By name, in the order of the paper's Table 1."""
+
+REASONED: Final = frozenset({"cot", "step_by_step"})
+"""The layouts whose completion reasons."""
+
 ANSWER_STOPS = ("\n\n", "\nQ:")
 """A model shown exemplars goes on to write the next question; its answer ends before that."""
+
+
+def laid_out(layout: Layout, question: str, exemplars: Sequence[Exemplar]) -> str:
+    """Put a question in one of the layouts; those without exemplars leave them out."""
+    if layout == "cot":
+        return chain_of_thought(question, exemplars)
+    if layout == "standard":
+        return standard(question, exemplars)
+    return step_by_step(question) if layout == "step_by_step" else direct(question)
+
+
+def stated(answer: str, answer_type: AnswerType) -> str:
+    """Return an answer as it is written behind 'The answer is'.
+
+    >>> stated("B", "choice"), stated("18", "number")
+    ('(B)', '18')
+    """
+    return f"({answer})" if answer_type == "choice" else answer
 
 
 def answer_only(answer: str) -> str:

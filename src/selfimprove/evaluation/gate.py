@@ -16,7 +16,7 @@ from selfimprove.data.overlap import HeldOutTexts, find_overlaps, same_text
 from selfimprove.data.sources import Source
 from selfimprove.evaluation.accuracy import Answered, HeldOut, greedy_hits, majorities
 from selfimprove.evaluation.intervals import paired
-from selfimprove.evaluation.labels import read_labels_there_are
+from selfimprove.evaluation.labels import read_labels
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.seeds import rng
 from selfimprove.types import Question
@@ -85,7 +85,7 @@ def held_back(
     count = min(max(int(_SHARE * len(pool)), _USUAL), _MOST, len(pool) // _LEFT)
     if count < _FEWEST:
         return []
-    of = {x.question.id: x for x in read_labels_there_are(sources)}
+    of = {x.question.id: x for x in read_labels(sources, need_gold=False)}
     known = [q for q in pool if of[q.id].gold]
     by_gold = len(known) >= count
     drawn = rng(seed, "gate questions").sample(known if by_gold else pool, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfimprove.judges.equality import matches, same
-from selfimprove.judges.extract import extract, reasoning_before_answer, stated, through_answer
+from selfimprove.judges.extract import extract, reasoning_before_answer, through_answer
 from selfimprove.judges.maths import MathChecker
 from selfimprove.judges.readings import AnsweredText, Reading, read_draw
 from selfimprove.judges.vote import AnswerVotes, Vote, vote
@@ -19,7 +19,6 @@ __all__ = [
     "read_draw",
     "reasoning_before_answer",
     "same",
-    "stated",
     "through_answer",
     "vote",
 ]

@@ -23,7 +23,7 @@ from selfimprove.judges.yes_no import CANNOT_TELL, read_nli, read_yes_no
 from selfimprove.sampling.own_words import parted
 from selfimprove.types import AnswerType, Question
 
-__all__ = ["extract", "reasoning_before_answer", "stated", "through_answer"]
+__all__ = ["extract", "reasoning_before_answer", "through_answer"]
 
 
 _STATES_NOTHING = re.compile(
@@ -223,15 +223,6 @@ def read_span(said: str) -> str | None:
     for _ in range(3):
         words = words.strip().rstrip(".,;:!").strip("\"'“”‘’").strip()
     return words or None
-
-
-def stated(answer: str, answer_type: AnswerType) -> str:
-    """Return an answer as it is written behind 'The answer is'.
-
-    >>> stated("B", "choice"), stated("18", "number")
-    ('(B)', '18')
-    """
-    return f"({answer})" if answer_type == "choice" else answer
 
 
 def reasoning_before_answer(text: str) -> str:

@@ -35,7 +35,7 @@ from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.data.sources import DataConfig, training_questions
 from selfimprove.evaluation.controls import Control
 from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
-from selfimprove.judges.answers import Reading, read_draw, stated
+from selfimprove.judges.answers import Reading, read_draw
 from selfimprove.judges.ballots import VotedQuestion, vote_each
 from selfimprove.methods import lmsi_low_resource as low_resource
 from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
@@ -51,8 +51,6 @@ from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
 
 __all__ = ["LmsiConfig", "run"]
-
-Format = Literal["cot", "standard", "step_by_step", "direct"]
 
 
 class PathsConfig(Config):
@@ -88,7 +86,7 @@ class KeepConfig(Config):
 class FormatsConfig(Config):
     """In which formats the kept paths are written (Sec. 3.2, Table 5)."""
 
-    use: tuple[Format, ...] = ("cot", "standard", "step_by_step", "direct")
+    use: tuple[layouts.Layout, ...] = ("cot", "standard", "step_by_step", "direct")
     """Paper: all four; (standard, direct) is its ablation without chains of thought."""
     mix: Literal["all", "one"] = "all"
     """all: every path in every format (paper); one: each path in one of them, drawn by seed."""
@@ -348,16 +346,11 @@ def mixed_formats(
 
 
 def _written(
-    question: Question, path: ReasoningPath, name: Format, shown: tuple[Exemplar, ...]
+    question: Question, path: ReasoningPath, name: layouts.Layout, shown: tuple[Exemplar, ...]
 ) -> TrainingRow:
-    answer = layouts.answer_only(stated(path.answer or "", question.answer_type))
-    prompt, completion = {
-        "cot": (layouts.chain_of_thought(question.text, shown), path.text),
-        "standard": (layouts.standard(question.text, shown), answer),
-        "step_by_step": (layouts.step_by_step(question.text), path.text),
-        "direct": (layouts.direct(question.text), answer),
-    }[name]
-    return TrainingRow(question.id, name, prompt, completion)
+    answer = layouts.answer_only(layouts.stated(path.answer or "", question.answer_type))
+    completion = path.text if name in layouts.REASONED else answer
+    return TrainingRow(question.id, name, layouts.laid_out(name, question.text, shown), completion)
 
 
 def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wants the model

@@ -20,7 +20,7 @@ from selfimprove.config import Config
 from selfimprove.data import question_prompts as layouts
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.errors import ConfigError, EngineError
-from selfimprove.judges.answers import read_draw, reasoning_before_answer, stated
+from selfimprove.judges.answers import read_draw, reasoning_before_answer
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
@@ -260,6 +260,6 @@ def _solve(
         read = read_draw(draw, question, "strict")
         reasoning = reasoning_before_answer(read.text)
         if read.answer is not None and reasoning:
-            shown = stated(read.answer, question.answer_type)
+            shown = layouts.stated(read.answer, question.answer_type)
             solved.append(Exemplar(question.text, reasoning, shown))
     return solved

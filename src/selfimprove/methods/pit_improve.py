@@ -20,6 +20,7 @@ from selfimprove.files import read_json
 from selfimprove.judges.gap import GapScorer
 from selfimprove.methods.pit import PitConfig
 from selfimprove.methods.pit_inference import ImproveConfig, wins
+from selfimprove.models import finished_model
 from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
@@ -150,7 +151,7 @@ class Improver:
         with ExitStack() as stack:
             policy, pit = (
                 stack.enter_context(closing(open_engine(path, config.engine)))
-                for path in (left_the_run(root, f"policy-{config.start}"), _model(root))
+                for path in (left_the_run(root, f"policy-{config.start}"), finished_model(root))
             )
             reward = left_the_run(root, "gap-reward-model" if trained else "reward-model")
             gaps = GapScorer(reward, config.engine, by_difference=not trained)
@@ -230,7 +231,3 @@ class Improver:
         chat = self.config.engine.chat
         prompts = [Prompt(id, as_asked(t, chat=chat)) for id, t in turns.items()]
         return [own_words(draw) for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
-
-
-def _model(root: Path) -> Path:
-    return root / str(read_json(root / "finished.json")["model"])

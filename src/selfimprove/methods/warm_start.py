@@ -21,18 +21,20 @@ from typing import Any
 from pydantic import Field
 
 from selfimprove.config import Config, apply_override, load
-from selfimprove.data.examples import Layout, Lesson, read_lessons
+from selfimprove.data.examples import Lesson, read_lessons
+from selfimprove.data.question_prompts import Layout
 from selfimprove.data.sources import Sources
 from selfimprove.errors import DataError, StoreError
 from selfimprove.files import read_json, writing_to
 from selfimprove.models import locate
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import as_content
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Prompt
 
 __all__ = ["WarmStartConfig", "config_of_words", "warm_start"]
@@ -49,6 +51,8 @@ class WarmStartConfig(Config):
     """Rows, as files, `format:file` or hub ids."""
     chat: bool = False
     """Put plain prompts into a user turn of the chat template; rows of messages always get it."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template, e.g. {enable_thinking: false}."""
     layout: Layout = "step_by_step"
     """How rows of a question format are laid out, as LMSI asks them: cot has few-shot exemplars,
     standard and direct train on the answer alone."""
@@ -58,6 +62,11 @@ class WarmStartConfig(Config):
     """Seeds the order of the rows, which are held out, and the trainer."""
     sft: SftConfig = SftConfig()
     """Fine-tuning."""
+
+    @property
+    def shown(self) -> PromptLayout:
+        """How the model reads prompts, in training as in measuring."""
+        return PromptLayout(chat=self.chat, chat_template_kwargs=self.chat_template_kwargs)
 
 
 def config_of_words(
@@ -92,12 +101,12 @@ def warm_start(
     try:
         read = run.rows("rows", lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)
-        model = run.train("training", fine_tune, base, kept, config.sft, config.chat, config.seed)
+        model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
         told = _told(config, out, len(kept))
         if config.held_out:
             held = run.rows("held-out", held_out_part, read, config.held_out, config.seed)
-            before = run.rows("loss-before", held_out_loss, base, held, config.chat)
-            after = run.rows("loss-after", held_out_loss, model, held, config.chat)
+            before = run.rows("loss-before", held_out_loss, base, held, config.shown)
+            after = run.rows("loss-after", held_out_loss, model, held, config.shown)
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
         run.write("sft.json", told)
         _put_on_top(Path(model.path), out)
@@ -141,7 +150,7 @@ def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wan
     base: ModelRef,
     rows: Sequence[Lesson],
     config: SftConfig,
-    chat: bool,
+    layout: PromptLayout,
     seed: int,
     *,
     out: Path,
@@ -149,10 +158,11 @@ def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wan
 ) -> Trained:
     """Fine-tune on the rows; the loss is taken on the completions alone."""
     examples = [
-        Example(_content(row, chat=chat), _completion(row, chat=chat), finished=True)
+        Example(_content(row, chat=layout.chat), _completion(row, chat=layout.chat), finished=True)
         for row in rows
     ]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed)
+    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
+                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
 
 
 def _content(row: Lesson, *, chat: bool) -> str | tuple[Message, ...]:
@@ -176,13 +186,17 @@ class RowLoss:
     tokens: int
 
 
-def held_out_loss(model: ModelRef, rows: Sequence[Lesson], chat: bool) -> Iterator[RowLoss]:
+def held_out_loss(
+    model: ModelRef, rows: Sequence[Lesson], layout: PromptLayout
+) -> Iterator[RowLoss]:
     """Take the loss of each completion, without its end token.
 
     Raises:
         EngineError: the model cannot be loaded, or a row does not fit into its context.
     """
-    with closing(open_engine(Path(model.path), EngineConfig(chat=chat))) as engine:
+    chat = layout.chat
+    config = EngineConfig(chat=chat, chat_template_kwargs=layout.chat_template_kwargs)
+    with closing(open_engine(Path(model.path), config)) as engine:
         for start in range(0, len(rows), _AT_ONCE):
             batch = list(rows)[start : start + _AT_ONCE]
             asked = [

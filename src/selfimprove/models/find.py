@@ -117,7 +117,16 @@ def _of_run(folder: Path) -> Path:
     """Return the model that a finished run ended with; any other folder stays what it is."""
     if (folder / "config.json").is_file() or not (folder / "finished.json").is_file():
         return folder
-    return folder / str(read_json(folder / "finished.json")["model"])
+    return finished_model(folder)
+
+
+def finished_model(run: Path) -> Path:
+    """Return the folder of the model that a finished run ended with.
+
+    Raises:
+        StoreError: its finished.json is damaged.
+    """
+    return run / str(read_json(run / "finished.json")["model"])
 
 
 def _what_it_is(folder: Path) -> str:
