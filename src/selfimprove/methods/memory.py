@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from selfimprove.errors import EngineError
-from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig
 from selfimprove.training.reward import RewardConfig
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft import PIECE_TOKENS, SftConfig
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +35,6 @@ LIBRARIES: Final = 700 * 2**20
 
 _FLOAT: Final = 4
 _ADAM: Final = 8  # two float32 moments a parameter
-_ROWS: Final = {"cpu": 512, "cuda": 2048}  # sampled at once, at most
-_READ: Final = 8192  # tokens of prompts read at once
-_PIECE: Final = {"cpu": 2_048, "cuda": 16_384}
 _LOGITS: Final = 3 * _FLOAT  # logits, their float32 copy, and its gradient or its probabilities
 
 
@@ -124,7 +121,7 @@ def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta
         hidden=text.hidden_size,
         inner=(getattr(text, "intermediate_size", None) or 4 * text.hidden_size) * experts,
         heads=heads,
-        context=getattr(text, "max_position_embeddings", None) or _READ,
+        context=getattr(text, "max_position_embeddings", None) or READ_TOKENS,
         keys_values=2 * groups * size,
         vocabulary=text.vocab_size,
         linear=tuple(linear),
@@ -157,12 +154,12 @@ def sampling(
     if engine.server is not None:
         yield Need(f"{stage}, by the server (its cache is its own)", number * shape.parameters)
         return
-    read = _READ * (4 * shape.hidden + 3 * shape.inner) * number
+    read = READ_TOKENS * (4 * shape.hidden + 3 * shape.inner) * number
     yield Need(
         stage,
         weights=number * shape.parameters,
         cache=cache_bytes(shape, engine) if cached else 0,
-        activations=read + (_ROWS[device.type] * shape.vocabulary * _LOGITS if cached else 0),
+        activations=read + (MAX_ROWS[device.type] * shape.vocabulary * _LOGITS if cached else 0),
     )
 
 
@@ -185,7 +182,7 @@ def training(
     longest = min(config.max_length, shape.context)
     # A prefix that rows of a piece share is read before them, in a pass of its own.
     prefix = 0 if config.gradient_checkpointing else longest
-    tokens = max(config.piece_tokens or _PIECE[device.type], longest) + prefix
+    tokens = max(config.piece_tokens or PIECE_TOKENS[device.type], longest) + prefix
     # Only a CPU keeps the probabilities of attention, which a fused kernel computes again.
     seen = longest if device.type == "cpu" else 0
     return Need(

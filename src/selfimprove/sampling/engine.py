@@ -18,6 +18,8 @@ from selfimprove.sampling.own_words import spoken
 from selfimprove.types import Draw, Prompt
 
 __all__ = [
+    "MAX_ROWS",
+    "READ_TOKENS",
     "Engine",
     "EngineConfig",
     "PromptLayout",
@@ -26,6 +28,14 @@ __all__ = [
     "ServerConfig",
     "draw_in_order",
 ]
+
+
+MAX_ROWS: Final = {"cpu": 512, "cuda": 2048}
+"""Rows that the built-in engine draws at once: more do not make a step cheaper a row (CPU: measured),
+and they cost memory."""
+
+READ_TOKENS: Final = 8192
+"""Prompts are read in passes of about so many tokens."""
 
 
 class SamplingConfig(Config):

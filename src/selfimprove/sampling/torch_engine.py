@@ -15,7 +15,7 @@ from selfimprove.errors import EngineError
 from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.encoder import encoder_of
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig, SamplingConfig
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     check_folder,
@@ -38,11 +38,6 @@ from selfimprove.weights import weights_digest
 __all__ = ["TorchEngine"]
 
 _log = logging.getLogger(__name__)
-
-# More rows than this do not make a step cheaper per row, and they cost memory (CPU: measured).
-_MAX_ROWS = {"cpu": 512, "cuda": 2048}
-# Prompts are read in passes of about this many tokens.
-_READ_TOKENS = 8192
 
 
 class _Plan(NamedTuple):
@@ -163,9 +158,9 @@ class TorchEngine:
         longest = len(group.prompts[0].ids)
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
-        room = max(1, min(self._budget // length, _MAX_ROWS[self._model.device.type], draws))
+        room = max(1, min(self._budget // length, MAX_ROWS[self._model.device.type], draws))
         # Without refills, the pool of prompts is the batch itself.
-        most = 1 + _READ_TOKENS // length if fast else room
+        most = 1 + READ_TOKENS // length if fast else room
         return _Plan(fast, length, room, min(most, math.ceil(room / sampling.n)))
 
     def _lanes(self, group: Cohort, plan: _Plan) -> Lanes:

@@ -31,7 +31,7 @@ from selfimprove.training.model_folder import adapted, arithmetic, merged, save
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
-from selfimprove.training.sft import in_order
+from selfimprove.training.sft import PIECE_TOKENS, in_order
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["train_head"]
@@ -202,7 +202,7 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 
 def _piece_tokens(config: RewardConfig) -> int:
     """Tokens of a pass."""
-    return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048)
+    return config.piece_tokens or PIECE_TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
 
 
 def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401

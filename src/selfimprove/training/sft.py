@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -24,9 +24,14 @@ from selfimprove.seeds import rng
 from selfimprove.training.tokens import Shown, Tokenised, TokenisedExample, tokenise
 from selfimprove.types import Example
 
-__all__ = ["LoraConfig", "Plan", "SftConfig", "Trained", "in_order", "train_sft"]
+__all__ = ["PIECE_TOKENS", "LoraConfig", "Plan", "SftConfig", "Trained", "in_order", "train_sft"]
 
 _log = logging.getLogger(__name__)
+
+
+PIECE_TOKENS: Final = {"cpu": 2_048, "cuda": 16_384}
+"""Tokens of a pass where a recipe does not say: activations that stay in a CPU's cache are worth more
+than wide matrices."""
 
 
 class LoraConfig(Config):

@@ -15,7 +15,7 @@ from trl.trainer.sft_config import SFTConfig as TrlConfig
 from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
 from selfimprove.training.processes import on_one_gpu, processes, share_of
-from selfimprove.training.sft import Plan, SftConfig
+from selfimprove.training.sft import PIECE_TOKENS, Plan, SftConfig
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["piece_limits", "prepare"]
@@ -67,8 +67,8 @@ def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: AN
     A prefix is read in a pass of its own; several processes add up gradients once a pass.
     """
     share = processes() == 1 and not config.gradient_checkpointing and may_share_prefixes(model)
-    # On a CPU, activations that stay in its cache are worth more than wide matrices.
-    return config.piece_tokens or (16_384 if torch.cuda.is_available() else 2_048), share
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    return config.piece_tokens or PIECE_TOKENS[here], share
 
 
 def _arguments(
