@@ -71,7 +71,7 @@ def require_reader() -> None:
     """
     if find_spec("gguf") is None:
         raise EngineError(
-            "reading a .gguf file needs the package gguf: pip install 'selfimprove[gguf]'"
+            "reading a .gguf file needs the package gguf: pip install 'gguf>=0.17'"
         )
 
 
