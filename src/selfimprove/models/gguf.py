@@ -70,9 +70,7 @@ def require_reader() -> None:
         EngineError: the package `gguf` is missing.
     """
     if find_spec("gguf") is None:
-        raise EngineError(
-            "reading a .gguf file needs the package gguf: pip install 'gguf>=0.17'"
-        )
+        raise EngineError("reading a .gguf file needs the package gguf: pip install 'gguf>=0.17'")
 
 
 def convert(file: Path, out: Path) -> None:
