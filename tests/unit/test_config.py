@@ -9,7 +9,8 @@ import yaml
 from pydantic import Field
 
 from selfimprove.config import Config, fingerprint, load, read_recipe
-from selfimprove.data.sources import DataConfig
+from selfimprove.data.read import read_questions
+from selfimprove.data.sources import DataConfig, questions_of, training_questions
 from selfimprove.errors import ConfigError
 from selfimprove.methods.launch import read_config
 
@@ -86,6 +87,34 @@ def test_sources_take_defaults_and_prefixes() -> None:
     assert config.train[0].format == "gsm8k"
     assert (config.test[0].format, config.test[0].source) == ("drop", "b.gz")
     assert (config.train[0].limit, config.test[0].limit) == (None, 5)
+
+
+def test_a_slice_behind_a_source_says_which_rows() -> None:
+    tree = {"format": "gsm8k", "train": ["a.jsonl[50:150]", "b.jsonl[:9]"], "test": "bbh:c.json[150:]",
+            "test_limit": 5}  # fmt: skip
+    config = load(DataConfig, tree, "x")
+    assert [(s.source, s.skip, s.limit) for s in config.train] == [
+        ("a.jsonl", 50, 100),
+        ("b.jsonl", 0, 9),
+    ]
+    assert [(s.format, s.skip, s.limit) for s in config.test] == [("bbh", 150, 5)]
+    assert list(config.train[0].part(range(200))) == list(range(50, 150))
+    with pytest.raises(ConfigError, match="rows 9 to 9 are none"):
+        load(DataConfig, {"train": "gsm8k:a.jsonl[9:9]", "test": "gsm8k:b.jsonl"}, "x")
+
+
+def test_slices_of_one_file_share_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"question": "q{n}", "answer": "{n}"}}\n' for n in range(6)))
+    tree = {
+        "format": "questions",
+        "train": f"{file}[1:4]",
+        "test": [f"{file}[4:]", "tiny:test[2:5]"],
+    }
+    config = load(DataConfig, tree, "x")
+    assert [q.text for q in training_questions(config.train)] == ["q1", "q2", "q3"]
+    assert [q.text for q in questions_of(config.test[0])] == ["q4", "q5"]
+    assert list(questions_of(config.test[1])) == read_questions("test", "tiny", limit=5)[2:]
 
 
 @pytest.mark.parametrize("recipe", _RECIPES, ids=lambda p: p.stem)

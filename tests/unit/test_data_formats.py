@@ -201,6 +201,17 @@ def test_a_target_of_big_bench_hard_may_be_the_text_of_an_option(tmp_path: Path)
     assert (other.question.answer_type, other.gold) == ("span", ("Aladdin",))
 
 
+def test_published_answers_to_big_bench_hard_are_worked_answers(tmp_path: Path) -> None:
+    shown = (
+        "Evaluate.\n\nQ: not True is\nA: Let's think step by step.\nIt is False.\n\n"
+        "Q: True and\n\nFalse is\nA: Let's think step by step.\n"
+    )
+    row = {"input": shown, "prediction": "One is False. So the answer is False.", "target": "False"}
+    read = _read(tmp_path, "bbh", row)
+    assert read.question.text == "True and\n\nFalse is"
+    assert (read.gold, read.rationale) == (("False",), "One is False. So the answer is False.")
+
+
 def test_unlabelled_test_files_give_questions(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     row = {"uid": "u", "premise": "a", "hypothesis": "b", "label": -1}

@@ -1,8 +1,13 @@
-"""BIG-Bench Hard: tasks of several kinds in one layout, `input` and `target` (Suzgun et al. 2022)."""
+"""BIG-Bench Hard: tasks of several kinds in one layout, `input` and `target` (Suzgun et al. 2022).
+
+Its repository also publishes what models answered: the few-shot prompt as `input`, and a chain of
+thought as `prediction`, which becomes the worked answer.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from selfimprove.data.row import Fields, Item, RowError, choice_item, text
 
@@ -12,6 +17,8 @@ _OPTION = re.compile(r"^\(([A-Z])\)\s*(.+)$", re.MULTILINE)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LETTER = re.compile(r"\([A-Za-z]\)|[A-Z]")
 _TRUTHS = ("true", "false", "yes", "no")
+_SHOWN = re.compile(r"(?s:.*\n\n|)Q: (.+?)\nA: Let's think step by step\.\s*", re.DOTALL)
+"""A few-shot prompt; the last question of it is the one that is asked."""
 
 
 def parse(fields: Fields) -> Item:
@@ -21,6 +28,12 @@ def parse(fields: Fields) -> Item:
     first are read as its letter, the others as free text.
     """
     question, target = text(fields, "input"), text(fields, "target")
+    if "prediction" in fields and (shown := _SHOWN.fullmatch(question)):
+        return replace(_item(shown[1], target), rationale=text(fields, "prediction"))
+    return _item(question, target)
+
+
+def _item(question: str, target: str) -> Item:
     heading = question.find("\nOptions:")
     if heading >= 0 and _OPTION.search(question, heading):
         return _choice(question, heading, target)

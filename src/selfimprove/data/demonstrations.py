@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, TypeVar
 
 from selfimprove.data import oasst
@@ -45,14 +44,14 @@ def read_demonstrations(
             from selfimprove.tiny.seeds_of_world import demonstrations
 
             split = tiny_split(source.source)
-            rows += demonstrations(split, source.limit or _TINY_COUNT, seed)
+            rows += source.part(demonstrations(split, source.end or _TINY_COUNT, seed))
         elif source.format == "oasst":
             trees = list(parsed(source.source, "oasst", oasst.parse))
             best, funnel = _best_replies(trees)
-            rows += islice(_others(best, apart), source.limit)
+            rows += source.part(_others(best, apart))
             funnels.append(funnel)
         else:
-            rows += islice(_others(_pairs(source), apart), source.limit)
+            rows += source.part(_others(_pairs(source), apart))
     return Filtered(_named(rows), tuple(funnels))
 
 
@@ -109,9 +108,10 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
         if source.format == TINY:
             from selfimprove.tiny.seeds_of_world import reviews
 
-            rows += reviews(tiny_split(source.source), source.limit or _TINY_COUNT, seed)
+            split = tiny_split(source.source)
+            rows += source.part(reviews(split, source.end or _TINY_COUNT, seed))
         else:
-            rows += islice(_pairs(source), source.limit)
+            rows += source.part(_pairs(source))
     return _named(rows)
 
 
@@ -134,7 +134,7 @@ def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filte
         else:
             told = parsed(source.source, source.format or "prompts", _ranked_row)
             found = [replace(row, id=row.id or f"ranked-{n}") for n, row in enumerate(told)]
-        rows += islice(_others(found, apart), source.limit)
+        rows += source.part(_others(found, apart))
     names = distinct(row.id for row in rows)
     named = [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
     return Filtered(named, tuple(funnels))

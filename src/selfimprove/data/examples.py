@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final, TypeGuard, get_args
 
 from selfimprove.data import question_prompts as layouts
@@ -72,13 +71,13 @@ def read_lessons(sources: Sequence[Source], layout: layouts.Layout) -> list[Less
 
 def _read(source: Source, layout: layouts.Layout) -> Iterator[Lesson]:
     if source.format in FORMATS or source.format == TINY:
-        rows = read_labelled(source.source, source.format, limit=source.limit)
-        return (_worked(row, layout) for row in rows)
+        rows = read_labelled(source.source, source.format, limit=source.end)
+        return (_worked(row, layout) for row in source.part(rows))
     if source.format == "oasst":
         best = read_demonstrations((source,), 0).rows
         return (Lesson(d.id, d.source, (), d.prompt, d.response, is_words=True) for d in best)
     name = source.format or "prompts"
-    several = islice(parsed(source.source, name, _lessons(name)), source.limit)
+    several = source.part(parsed(source.source, name, _lessons(name)))
     return (
         replace(lesson, id=f"{name}-{number}")
         for number, lessons in enumerate(several)

@@ -23,7 +23,7 @@ from selfimprove.data.row import Item, RowError
 
 __all__ = ["FORMATS", "Format", "rows_of"]
 
-_LISTS = ("examples", "rows", "data", "instances", "questions")
+_LISTS = ("examples", "rows", "data", "instances", "questions", "outputs")
 """Under which name a JSON document holds its list of records."""
 
 

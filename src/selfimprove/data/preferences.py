@@ -90,7 +90,7 @@ def _told(source: Source, name: str) -> tuple[list[tuple[str, Told]], Counter[st
     kept: list[tuple[str, Told]] = []
     dropped: Counter[str] = Counter()
     for number, (place, row) in enumerate(rows(source.source, name)):
-        if source.limit is not None and len(kept) == source.limit:
+        if len(kept) == source.end:
             break
         if isinstance(row, UnusableRow):
             dropped[str(row)] += 1
@@ -99,16 +99,17 @@ def _told(source: Source, name: str) -> tuple[list[tuple[str, Told]], Counter[st
             raise DataError(f"{source.source}, {place}: {row}; {hint}") from row
         else:
             kept.append((str(number), row))
-    return kept, dropped
+    return kept[source.skip :], dropped
 
 
 def _tiny(source: Source, seed: int) -> tuple[list[tuple[str, Told]], Counter[str]]:
     from selfimprove.tiny.preferences_of_world import preferences
 
     split = tiny_split(source.source)
-    made = preferences(split, source.limit or _TINY_COUNT, seed)
+    made = preferences(split, source.end or _TINY_COUNT, seed)
     told = [((Message("user", asked),), chosen, rejected) for asked, chosen, rejected in made]
-    return [(f"{split}-{number}", row) for number, row in enumerate(told)], Counter()
+    named = [(f"{split}-{number}", row) for number, row in enumerate(told)]
+    return list(source.part(named)), Counter()
 
 
 def three_folds(

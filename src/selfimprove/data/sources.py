@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -20,8 +22,13 @@ __all__ = [
     "as_source",
     "count_questions",
     "distinct",
+    "questions_of",
     "training_questions",
 ]
+
+_ROWS = re.compile(r"(?P<source>.+)\[(?P<first>\d*):(?P<last>\d*)\]")
+
+Row = TypeVar("Row")
 
 
 class Source(Config):
@@ -31,12 +38,23 @@ class Source(Config):
     """A file (.json, .jsonl, .csv, .tsv, .parquet, each also .gz), a hub id, or a tiny split."""
     format: str = ""
     """How to read it, e.g. gsm8k; empty takes `data.format`."""
+    skip: int = Field(default=0, ge=0)
+    """Pass over the first so many rows."""
     limit: int | None = Field(default=None, ge=1)
-    """Use the first so many questions; None is all."""
+    """Use the first so many rows behind those; None is all."""
+
+    def part(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows that are used, of all that the source holds."""
+        return islice(rows, self.skip, self.end)
+
+    @property
+    def end(self) -> int | None:
+        """How many rows need to be read; None is all."""
+        return None if self.limit is None else self.skip + self.limit
 
 
 def _sources(value: object) -> object:
-    """Accept one source for a list of them, and `format:file` or a bare file for a mapping."""
+    """Accept one source for a list of them, and `format:file[from:to]` or a bare file for a mapping."""
     values = value if isinstance(value, list | tuple) else [value]
     return tuple(_source(v) for v in values)
 
@@ -44,20 +62,40 @@ def _sources(value: object) -> object:
 def _source(value: object) -> object:
     if not isinstance(value, str):
         return value
-    kind, colon, rest = value.partition(":")
+    told, part = _cut(value)
+    kind, colon, rest = told.partition(":")
     if colon and kind.replace("_", "").isalnum() and not rest.startswith("//"):
-        return {"format": kind, "source": rest}
-    return {"source": value}
+        return {"format": kind, "source": rest, **part}
+    return {"source": told, **part}
+
+
+def _cut(value: str) -> tuple[str, dict[str, int]]:
+    """Split off which rows are meant, written as the `datasets` library slices splits.
+
+    >>> _cut("bbh:navigate.json[50:150]")
+    ('bbh:navigate.json', {'skip': 50, 'limit': 100})
+    """
+    found = _ROWS.fullmatch(value)
+    if not found:
+        return value, {}
+    first, last = int(found["first"] or 0), found["last"]
+    if last and int(last) <= first:
+        raise ValueError(f"{value}: rows {first} to {last} are none; [50:150] are a hundred")
+    return found["source"], {"skip": first} | ({"limit": int(last) - first} if last else {})
 
 
 def as_source(words: str, format: str) -> Source:
-    """Return the source that `format:file` names, or a bare file in the given format."""
+    """Return the source that `format:file` or `format:file[from:to]` names, or a bare file in `format`.
+
+    Raises:
+        ValueError: the rows that are asked for are none.
+    """
     told = _source(words)
     return Source.model_validate({"format": format, **(told if isinstance(told, dict) else {})})
 
 
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
-"""One source or several, each a mapping, `format:file`, or a file."""
+"""One source or several, each a mapping, `format:file`, or a file; `[50:150]` behind it takes those rows."""
 
 
 class DataConfig(Config):
@@ -116,13 +154,22 @@ def distinct(ids: Iterable[str]) -> list[str]:
     return named
 
 
+def questions_of(source: Source) -> Iterator[Question]:
+    """Read the questions of one source, without their answers.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it is broken.
+    """
+    return source.part(read_questions(source.source, source.format, limit=source.end))
+
+
 def training_questions(sources: Sequence[Source]) -> list[Question]:
     """Read the questions of every source, without their answers; every id is unique.
 
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
     """
-    read = [q for s in sources for q in read_questions(s.source, s.format, limit=s.limit)]
+    read = [q for s in sources for q in questions_of(s)]
     names = distinct(q.id for q in read)
     return [replace(q, id=name) for q, name in zip(read, names, strict=True)]
 

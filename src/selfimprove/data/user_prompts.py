@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from selfimprove.data import oasst
@@ -26,7 +25,7 @@ def read_prompts(sources: Sequence[Source]) -> list[UserPrompt]:
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
     """
-    found = [prompt for source in sources for prompt in islice(_read(source), source.limit)]
+    found = [prompt for source in sources for prompt in source.part(_read(source))]
     names = distinct(prompt.id for prompt in found)
     return [replace(prompt, id=name) for prompt, name in zip(found, names, strict=True)]
 
@@ -37,7 +36,7 @@ def _read(source: Source) -> Iterator[UserPrompt]:
         from selfimprove.tiny.seeds_of_world import MOST
 
         split = tiny_split(source.source)
-        texts = [i.text for i in instructions(split, min(source.limit or MOST[split], MOST[split]))]
+        texts = [i.text for i in instructions(split, min(source.end or MOST[split], MOST[split]))]
         name = f"{TINY}-{split}"
     else:
         name = source.format or "prompts"

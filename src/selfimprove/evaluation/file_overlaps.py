@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from selfimprove.data import dialogues, preference_rows
 from selfimprove.data.overlap import HeldOutTexts, find_overlaps
 from selfimprove.data.preferences import read_preferences
-from selfimprove.data.read import read_questions
-from selfimprove.data.sources import Source, as_source
+from selfimprove.data.sources import Source, as_source, questions_of
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.sampling.conversation import in_words
 
@@ -56,4 +55,4 @@ def _texts(source: Source) -> list[tuple[str, str]]:
         return [(p.id, p.text) for p in read_prompts((source,))]
     if source.format in preference_rows.FORMATS:
         return [(p.id, in_words(p.prompt)) for p in read_preferences((source,), 0).rows]
-    return [(q.id, q.text) for q in read_questions(source.source, source.format)]
+    return [(q.id, q.text) for q in questions_of(source)]

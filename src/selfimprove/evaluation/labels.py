@@ -21,8 +21,8 @@ def read_labels(sources: Sequence[Source], *, need_gold: bool = True) -> list[La
     read = [
         labelled
         for source in sources
-        for labelled in read_labelled(
-            source.source, source.format, limit=source.limit, need_gold=need_gold
+        for labelled in source.part(
+            read_labelled(source.source, source.format, limit=source.end, need_gold=need_gold)
         )
     ]
     names = distinct(x.question.id for x in read)

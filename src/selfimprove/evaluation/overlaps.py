@@ -13,8 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from selfimprove.data.overlap import HeldOutTexts, find_overlaps, same_text
 from selfimprove.data.preferences import Preference
-from selfimprove.data.read import read_questions
-from selfimprove.data.sources import Source
+from selfimprove.data.sources import Source, questions_of
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import DataError
 from selfimprove.evaluation.true_scores import read_rated
@@ -195,7 +194,7 @@ def held_out_questions(sets: Sequence[tuple[str, Sequence[Source]]]) -> list[Hel
         HeldOutText(named(role, (source,)), question.text)
         for role, sources in sets
         for source in sources
-        for question in read_questions(source.source, source.format, limit=source.limit)
+        for question in questions_of(source)
     ]
 
 

@@ -67,7 +67,7 @@ def read_rated(sources: Sequence[Source], seed: int) -> list[Rated]:
     rated: list[Rated] = []
     for source in sources:
         if source.format == TINY:
-            rated += _tiny(source.source, source.limit or _TINY_PROMPTS, seed)
+            rated += _tiny(source, seed)
         else:
             for row in read_ranked((source,)).rows:
                 rated += [
@@ -77,10 +77,12 @@ def read_rated(sources: Sequence[Source], seed: int) -> list[Rated]:
     return rated
 
 
-def _tiny(split: str, limit: int, seed: int) -> list[Rated]:
+def _tiny(source: Source, seed: int) -> list[Rated]:
+    split = source.source
     random = rng(seed, "judging set", split)
     rated = []
-    for number, asked in enumerate(instructions(tiny_split(split), limit)):
+    made = enumerate(instructions(tiny_split(split), source.end or _TINY_PROMPTS))
+    for number, asked in source.part(made):
         for index in range(_DRAFTS):
             text = draft(asked, random)
             truth = float(score(asked.text, text))
