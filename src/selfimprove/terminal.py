@@ -145,7 +145,7 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     if was_finished:
         print(f"{root} is finished; nothing was done.")
     print(_headline(head))
-    if flexible := head.get("flexible"):
+    if (flexible := head.get("flexible")) and _change(flexible) != _change(head):
         print(f"by the flexible reading: {_change(flexible)}")
     print(f"the model, as it was measured: {finished_model(root)}")
     if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):
@@ -180,19 +180,31 @@ def _change(head: Mapping[str, Any]) -> str:
 
 
 def show_scores(model: str, found: Mapping[str, Any]) -> None:
-    """Print the figures of one model: a line by the strict reading, one by the flexible one."""
+    """Print the figures of one model, a table a set of questions, both readings side by side."""
 
-    def reading(name: str, told: Mapping[str, Any]) -> tuple[object, ...]:
-        low, high = told["interval"]
-        return name, f"{told['value']:.3f}", f"{low:.3f}–{high:.3f}", told["unanswered"]
+    def reading(told: Mapping[str, Any]) -> str:
+        value, low, high = (100 * v for v in (told["value"], *told["interval"]))
+        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
-    rows: list[tuple[object, ...]] = []
+    sets: dict[str, list[tuple[object, ...]]] = {}
     for s in found["scores"]:
-        n, tokens = s["n"], f"{s['mean_tokens']:.1f}"
-        rows.append((s["set"], s["mode"], s["metric"], *reading("strict", s), n, tokens))
-        rows.append(("", "", "", *reading("flexible", s["flexible"]), "", ""))
-    columns = ("set", "asked", "metric", "reading", "value", "95 %", "unread", "n", "tokens")
-    _table(model, columns, rows)
+        flexible = s["flexible"]
+        asked = "greedy" if s["metric"] == "accuracy" else s["metric"].removesuffix(" accuracy")
+        layout = "standard" if s["mode"] == "standard" else "cot"
+        unread = f"{s['unanswered']:,} / {flexible['unanswered']:,}"
+        row = (
+            f"{layout}, {asked}",
+            reading(s),
+            reading(flexible),
+            unread,
+            f"{s['mean_tokens']:.0f}",
+        )
+        sets.setdefault(f"{model} on {s['set']}, {s['n']:,} questions", []).append(row)
+    for title, rows in sets.items():
+        _table(title, ("% right [95 %]", "strict", "flexible", "unread", "tokens"), rows)
+    print(
+        "strict: the stated answer; flexible: else the last number or option (as lm-evaluation-harness)"
+    )
 
 
 def show_head_to_head(found: Mapping[str, Any]) -> None:
