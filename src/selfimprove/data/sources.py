@@ -1,4 +1,4 @@
-"""Where a recipe's questions come from: `format:file`, or a file and one format for all."""
+"""Where a recipe's questions come from: `format:file[from:to]`, or a file and one format for all."""
 
 from __future__ import annotations
 
