@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -142,9 +143,21 @@ def _without_none(annotation: Any) -> Any:  # noqa: ANN401  any type annotation
     return annotation
 
 
-def _build(row_type: type[T], row: dict[str, Any]) -> T:
+def _build(row_type: type[Any], row: dict[str, Any]) -> Any:  # noqa: ANN401  a row of that type
+    nested = _nested(row_type)
+    made = {name: _value(nested[name], row[name]) for name in nested if name in row}
+    return row_type(**{**row, **made})
+
+
+@cache
+def _nested(row_type: type[Any]) -> dict[str, Any]:
+    """Return the fields that are not what Parquet gives back: tuples, and rows within rows.
+
+    Found once a type: `get_type_hints` compiles every annotation anew.
+    """
     hints = get_type_hints(row_type)
-    return row_type(**{name: _value(hints[name], value) for name, value in row.items()})
+    held = {f.name: _without_none(hints[f.name]) for f in fields(row_type)}
+    return {n: kind for n, kind in held.items() if get_origin(kind) is tuple or is_dataclass(kind)}
 
 
 def _value(annotation: Any, value: Any) -> Any:  # noqa: ANN401  any type annotation

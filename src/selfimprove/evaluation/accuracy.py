@@ -136,7 +136,8 @@ def _sampling(mode: Mode, ask: AskConfig) -> SamplingConfig:
 def _answered(item: HeldOut, mode: Mode, draw: Draw) -> Answered:
     question, gold = item.labelled.question, item.labelled.gold
     answer = read_draw(draw, question, "strict").answer
-    flexible = read_draw(draw, question, "flexible").answer
+    # A stated answer is the same by both readings.
+    flexible = read_draw(draw, question, "flexible").answer if answer is None else answer
     return Answered(
         question_id=question.id,
         set=item.set,
