@@ -143,8 +143,8 @@ def _without_none(annotation: Any) -> Any:  # noqa: ANN401  any type annotation
     return annotation
 
 
-def _build(row_type: type[Any], row: dict[str, Any]) -> Any:  # noqa: ANN401  a row of that type
-    nested = _nested(row_type)
+def _build(row_type: type[T], row: dict[str, Any]) -> T:
+    nested = _nested(row_type)  # type: ignore[arg-type]  # mypy: a class is not Hashable
     made = {name: _value(nested[name], row[name]) for name in nested if name in row}
     return row_type(**{**row, **made})
 

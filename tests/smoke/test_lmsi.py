@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.smoke.killing import differences, run_killed, run_whole
 
+from selfimprove.errors import ConfigError
 from selfimprove.methods.launch import launch, plan_recipe
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.export import stored_dtype
@@ -131,6 +132,17 @@ def test_a_dry_run_lists_the_steps_and_makes_nothing(tmp_path: Path) -> None:
     # Three trained models in float32 and in bfloat16, two checkpoints of 12 bytes a parameter.
     assert plan.needs.disk_bytes > 967_808 * (3 * (4 + 2) + 2 * 12)
     assert not plan.root.exists()
+
+
+def test_control_arms_may_be_asked_in_fewer_ways_and_the_dry_run_counts_them_so(
+    tmp_path: Path,
+) -> None:
+    asked = ["evaluation.modes=[standard,cot,self_consistency]", "evaluation.votes=8"]
+    plan = plan_recipe(_SMALL, [*asked, "evaluation.control_modes=[cot]"], tmp_path / "run")
+    tokens = {s.name: s.tokens_sampled for s in plan.steps}
+    assert tokens["eval-base"] == tokens["eval-round-1"] == 10 * tokens["eval-unfiltered"]
+    with pytest.raises(ConfigError, match="control_modes must hold cot"):
+        plan_recipe(_SMALL, ["evaluation.control_modes=[standard]"], tmp_path / "run")
 
 
 def test_a_dry_run_fetches_no_model(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from selfimprove.evaluation.accuracy import (
     Answered,
     AskConfig,
     HeldOut,
+    Mode,
     Score,
     answer_questions,
     calibration,
@@ -55,15 +56,19 @@ class EvaluationConfig(AskConfig):
 
     temperature_after: float | None = Field(default=None, gt=0)
     """Of votes after training, when it differs. Paper: 1.2, as training lowers the entropy."""
+    control_modes: tuple[Mode, ...] | None = None
+    """How control arms are asked; cot alone compares them with the method. None: in all `modes`."""
     shard_questions: int = Field(default=128, ge=1)
     """Questions a shard; a kill loses at most one shard."""
 
     def asking(self, kind: Kind) -> AskConfig:
-        """Return how a base, or a trained model, is asked."""
-        trained = kind != "base" and self.temperature_after is not None
-        temperature = self.temperature_after if trained else self.temperature
-        kept = {name: getattr(self, name) for name in AskConfig.model_fields}
-        return AskConfig(**{**kept, "temperature": temperature})
+        """Return how a base, a trained model or a control arm is asked."""
+        asked = {name: getattr(self, name) for name in AskConfig.model_fields}
+        if kind != "base" and self.temperature_after is not None:
+            asked["temperature"] = self.temperature_after
+        if kind == "control" and self.control_modes is not None:
+            asked["modes"] = self.control_modes
+        return AskConfig(**asked)
 
 
 @dataclass(frozen=True, slots=True)

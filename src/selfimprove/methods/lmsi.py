@@ -148,6 +148,8 @@ class LmsiConfig(Config):
                 raise ValueError(f"data.{name} holds no question: name at least one set")
         if "cot" not in self.evaluation.modes:
             raise ValueError("evaluation.modes must hold cot: the headline is measured by it")
+        if "cot" not in self.evaluation.asking("control").modes:
+            raise ValueError("evaluation.control_modes must hold cot: arms are compared by it")
         return self
 
 

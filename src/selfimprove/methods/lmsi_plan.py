@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfimprove.data.sources import count_questions, training_questions
+from selfimprove.evaluation.accuracy import AskConfig
 from selfimprove.evaluation.gate import held_back, needs_votes, to_learn_from
 from selfimprove.evaluation.scoreboard import read_held_out
 from selfimprove.methods.lmsi import LmsiConfig
@@ -28,11 +29,8 @@ def lines(config: LmsiConfig) -> Iterator[Line]:
     learned = len(to_learn_from(questions, apart).rows)
     asked = config.questions.count if config.questions else learned
     gate = count_questions(config.data.dev) if config.data.dev else len(apart)
-    measured = (
-        held_out
-        * ask.max_tokens
-        * sum(ask.votes if mode == "self_consistency" else 1 for mode in ask.modes)
-    )
+    measured = held_out * _tokens_a_question(ask)
+    measured_control = held_out * _tokens_a_question(ask.asking("control"))
     yield "eval-base", f"ask {held_out} held-out questions: {', '.join(ask.modes)}", measured, 0
     yield "questions", f"read {len(questions)} questions, no answers", 0, 0
     if apart:
@@ -64,7 +62,7 @@ def lines(config: LmsiConfig) -> Iterator[Line]:
             yield f"gate-{name}", f"compare on {gate} questions", gate * ask.max_tokens, 0
         for control in config.controls if number == 1 else ():
             yield f"{control}-model", f"fine-tune the control arm '{control}'", 0, trained
-            yield f"eval-{control}", f"ask it {held_out} questions", measured, 0
+            yield f"eval-{control}", f"ask it {held_out} questions", measured_control, 0
 
 
 def uses(config: LmsiConfig) -> Iterator[Use]:
@@ -74,6 +72,11 @@ def uses(config: LmsiConfig) -> Iterator[Use]:
     yield Use("fine-tune", learner, config.sft)
     if config.student:
         yield Use("measure the student", config.student, config.engine)
+
+
+def _tokens_a_question(ask: AskConfig) -> int:
+    draws = sum(ask.votes if mode == "self_consistency" else 1 for mode in ask.modes)
+    return draws * ask.max_tokens
 
 
 def _tokens_trained(config: LmsiConfig, asked: int, characters: int) -> int:
