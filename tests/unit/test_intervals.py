@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from selfimprove.evaluation.intervals import mean, paired
+from selfimprove.evaluation.intervals import mean, paired, resampled_sums
 
 
 def test_the_interval_of_a_mean_is_near_the_normal_one() -> None:
@@ -38,6 +39,19 @@ def test_pairing_makes_a_small_steady_gain_visible() -> None:
 def test_equal_systems_differ_by_exactly_nothing() -> None:
     found = paired([1.0, 0.0, 1.0], [1.0, 0.0, 1.0])
     assert (found.difference, found.low, found.high, found.is_better) == (0, 0, 0, False)
+
+
+def test_a_bootstrap_sample_sums_whole_rows_drawn_with_replacement() -> None:
+    rows = np.array([[1.0, 1.0]] * 30 + [[0.0, 1.0]] * 60 + [[0.0, 0.0]] * 10)
+    sums = resampled_sums(rows, "test")
+    assert sums.shape == (10_000, 2)
+    assert ((sums[:, 0] >= 0) & (sums[:, 0] <= sums[:, 1]) & (sums[:, 1] <= 100)).all()
+    # Binomial: 100 draws of .3 and of .9; a mean of 10,000 lies within 5 standard errors.
+    assert sums[:, 0].mean() == pytest.approx(30, abs=5 * math.sqrt(21 / 10_000))
+    assert sums[:, 0].std() == pytest.approx(math.sqrt(21), rel=0.05)
+    assert sums[:, 1].std() == pytest.approx(math.sqrt(9), rel=0.05)
+    # Of one row come both columns: cov = 100 (.3 - .3 * .9) = 3.
+    assert np.cov(sums.T)[0, 1] == pytest.approx(3, rel=0.1)
 
 
 def test_the_same_numbers_give_the_same_interval() -> None:

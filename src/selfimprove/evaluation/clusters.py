@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from selfimprove.evaluation.intervals import Estimate, mean
-from selfimprove.seeds import seed_of
+from selfimprove.evaluation.intervals import TAILS, Estimate, mean, resampled_sums
 
 __all__ = ["clustered", "told"]
-
-_RESAMPLES: Final = 10_000
-_AT_ONCE: Final = 500
-_TAILS: Final = (2.5, 97.5)
 
 
 def clustered(clusters: Sequence[Sequence[float]]) -> Estimate | None:
@@ -43,12 +38,7 @@ def told(clusters: Sequence[Sequence[float]]) -> dict[str, Any] | None:
 def _bootstrap(clusters: Sequence[Sequence[float]]) -> tuple[float, float]:
     import numpy as np
 
-    count = len(clusters)
-    sums, sizes = np.array([sum(c) for c in clusters]), np.array([len(c) for c in clusters])
-    generator = np.random.default_rng(seed_of(0, "clusters", count))
-    rates: list[float] = []
-    for _ in range(_RESAMPLES // _AT_ONCE):
-        drawn = generator.multinomial(count, [1 / count] * count, size=_AT_ONCE)
-        rates += list((drawn @ sums) / (drawn @ sizes))
-    low, high = np.percentile(rates, _TAILS)
+    summed = np.array([(sum(cluster), len(cluster)) for cluster in clusters], dtype=float)
+    sums, sizes = resampled_sums(summed, "clusters").T
+    low, high = np.percentile(sums / sizes, TAILS)
     return float(low), float(high)

@@ -12,7 +12,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from selfimprove.errors import DataError
-from selfimprove.evaluation.intervals import mean
+from selfimprove.evaluation.intervals import TAILS, mean, resampled_sums
 from selfimprove.evaluation.length_control import length_controlled_rates
 from selfimprove.seeds import seed_of
 from selfimprove.types import Match, Outcome, Response
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadToHead", "head_to_head", "matches"]
 
-_RESAMPLES: Final = 10_000
 _LENGTH_RESAMPLES: Final = 2_000
 _AT_ONCE: Final = 250
-_TAILS: Final = (2.5, 97.5)
 _ANYWHERE: Final = (0.0, 1.0)
 
 
@@ -160,7 +158,7 @@ class _Sample:
 
         of_prompts = [(self._by_prompt(top), self._by_prompt(bottom)) for top, bottom in shares]
         columns = np.stack([part for share in of_prompts for part in share], axis=1)
-        drawn = np.concatenate([sample @ columns for sample in self._samples(_RESAMPLES)])
+        drawn = resampled_sums(columns, "head to head")
         return [
             self._degenerate(top, bottom) or _percentiles(drawn[:, 2 * i], drawn[:, 2 * i + 1])
             for i, (top, bottom) in enumerate(of_prompts)
@@ -189,17 +187,17 @@ class _Sample:
         """Return the length-controlled rate and its interval; None where length explains nothing."""
         if (preferences == preferences[0]).all() or (longer_by == longer_by[0]).all():
             return None
-        weights = (drawn[:, self._prompt_of] for drawn in self._samples(_LENGTH_RESAMPLES))
+        weights = (drawn[:, self._prompt_of] for drawn in self._samples())
         rate, interval = length_controlled_rates(preferences, longer_by, weights)
         return rate, interval if self._prompts > 1 else _ANYWHERE
 
-    def _samples(self, count: int) -> Iterator[NDArray[np.float64]]:
-        """Yield how often each sample draws each prompt, (at once, prompts): always the same ones."""
+    def _samples(self) -> Iterator[NDArray[np.float64]]:
+        """Yield how often each of 2,000 samples draws each prompt, (at once, prompts): always the same."""
         import numpy as np
 
         generator = np.random.default_rng(seed_of(0, "head to head", self._prompts))
         even = np.full(self._prompts, 1 / self._prompts)
-        for _ in range(count // _AT_ONCE):
+        for _ in range(_LENGTH_RESAMPLES // _AT_ONCE):
             yield generator.multinomial(self._prompts, even, size=_AT_ONCE).astype(np.float64)
 
 
@@ -208,5 +206,5 @@ def _percentiles(tops: NDArray[np.float64], bottoms: NDArray[np.float64]) -> tup
 
     # A sample in which nothing was decided says neither.
     rates = np.divide(tops, bottoms, out=np.full_like(tops, 0.5), where=bottoms > 0)
-    low, high = np.percentile(rates, _TAILS)
+    low, high = np.percentile(rates, TAILS)
     return float(low), float(high)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from selfimprove.evaluation.intervals import TAILS
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -44,7 +46,7 @@ def length_controlled_rates(
     rates = _chance(
         np.concatenate([_fit(preferences, feature, block, start)[0] for block in weights])
     )
-    low, high = np.percentile(rates, (2.5, 97.5))
+    low, high = np.percentile(rates, TAILS)
     return float(_chance(whole[0])[0]), (float(low), float(high))
 
 
