@@ -21,7 +21,7 @@ from transformers import (
 
 from selfimprove.errors import TrainingError
 from selfimprove.seeds import rng
-from selfimprove.training.pieces import Collator, groups_of
+from selfimprove.training.pieces import Collator, Limits, groups_of
 from selfimprove.training.sft import LoraConfig, SftConfig, Trained, train_sft
 from selfimprove.training.tokens import TokenisedExample, tokenise
 from selfimprove.types import Example, Message
@@ -128,10 +128,11 @@ def test_the_workload_above_does_share_prefixes() -> None:
     assert sorted((len(g.rows), g.shared) for g in groups_of(rows)) == [(1, 0), (3, 40)]
 
 
-def test_every_scored_token_of_a_batch_is_scored_once_and_no_prompt_token_is() -> None:
+@pytest.mark.parametrize("pack", [True, False])
+def test_every_scored_token_of_a_batch_is_scored_once_and_no_prompt_token_is(pack: bool) -> None:
     rows = [TokenisedExample((*range(10, 50), 50 + i, 60 + i, _EOS), 41) for i in range(5)]
     rows.append(TokenisedExample((7, 8, 9, _EOS), 2))
-    batch = Collator(rows, 90, share=True)([{"row": i} for i in range(6)])
+    batch = Collator(rows, Limits(90, share=True, pack=pack))([{"row": i} for i in range(6)])
     labels = batch["labels"]
     wanted = sorted(t for row in rows for t in row.ids[row.prompt_tokens :])
     assert sorted(labels[labels != -100].tolist()) == wanted

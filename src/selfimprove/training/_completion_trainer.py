@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,11 +11,11 @@ from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from selfimprove.training.causal_products import use_in
+from selfimprove.training.causal_products import may_be_used_in, use_in
 from selfimprove.training.half_copy import HalfCopy
 from selfimprove.training.processes import mean_of_everyone, processes
 
-__all__ = ["CompletionTrainer", "by_row", "may_share_prefixes"]
+__all__ = ["CompletionTrainer", "by_row", "may_pack", "may_share_prefixes"]
 
 
 def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
@@ -29,6 +30,13 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     )
 
 
+def may_pack(model: Any) -> bool:  # noqa: ANN401
+    """Whether rows may lie end to end: attention that knows where each begins, and positions anew."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    counts_anew = "position_ids" in inspect.signature(inner.forward).parameters
+    return may_be_used_in(model) and may_share_prefixes(model) and counts_anew
+
+
 def by_row(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Add up what is known of each token, (tokens,), for each row, (rows,), of so many tokens."""
     row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
@@ -39,8 +47,8 @@ class CompletionTrainer(SFTTrainer):
     """One level below SFTTrainer, which has no hook for what makes small models slow.
 
     - The output layer sees scored positions alone (TRL computes all on a CPU).
-    - A batch comes in pieces of like length, and a prefix that rows share is computed once;
-      its gradient is the sum over the rows.
+    - Rows lie end to end, or come in pieces of like length; a prefix that they share is computed
+      once, and its gradient is the sum over the rows.
     - In bfloat16, a copy of the model computes whose weights are rounded once a step.
     - No entropy and accuracy of each token, no model card with each checkpoint, no telemetry.
     """
@@ -119,6 +127,8 @@ class CompletionTrainer(SFTTrainer):
     def log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the log-probability of every scored token, row by row, in nats."""
         context: dict[str, Any] = {"use_cache": False}
+        if "table" in piece:
+            context |= {"attention_mask": piece["table"], "position_ids": piece["position_ids"]}
         if "prefix_ids" in piece:
             context = self._read_prefixes(model, piece)
         self._scored = piece["labels"] != -100

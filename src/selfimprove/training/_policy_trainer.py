@@ -17,7 +17,7 @@ from selfimprove.sampling.prompts import encode
 from selfimprove.seeds import seed_of
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
 from selfimprove.training._tries import Tried, Tries
-from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
+from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
 from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
 from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
 from selfimprove.training.processes import everyones
@@ -77,11 +77,11 @@ class PolicyTrainer(CompletionTrainer):
         tries: Tries,
         sampler: Sampler,
         reference: Any,  # noqa: ANN401
-        limits: tuple[int, bool],
+        limits: Limits,
     ) -> None:
         """Tell what to draw, where the best policy is kept, who draws, the anchor, and what a pass holds."""
         self._draws, self._tries, self._sampler, self._reference = draws, tries, sampler, reference
-        self._piece_tokens, self._share = limits
+        self._limits = limits
         self.tokens = self.tokens_sampled = 0
         self.stopped = ""
 
@@ -158,9 +158,9 @@ class PolicyTrainer(CompletionTrainer):
         config = self._draws.config
         computing = self.begin(model)
         losses, advantages, kls = [], [], []
-        pieces = list(self._pieces(rows, config.n))
-        for number, places in enumerate(pieces, start=1):
-            piece = self._prepare_inputs(self._piece([rows[i] for i in places], config.n))
+        pieces = self._pieces(rows, config.n)
+        for number, (places, told) in enumerate(pieces, start=1):
+            piece = self._prepare_inputs(told)
             with torch.no_grad(), self.accelerator.autocast():
                 anchor = self.row_log_probs(self._reference, piece)
             last = number == len(pieces)
@@ -201,30 +201,24 @@ class PolicyTrainer(CompletionTrainer):
             if weights.grad is not None:
                 weights.grad.div_(spread)
 
-    def _pieces(self, rows: Sequence[TokenisedExample], n: int) -> list[list[int]]:
-        """Cut a batch into passes of few enough tokens; the n draws of a prompt are never parted."""
-        limit = self._piece_tokens
-        starts = sorted(
-            range(0, len(rows), n), key=lambda s: max(len(r.ids) for r in rows[s : s + n])
-        )
-        pieces: list[list[int]] = []
-        for start in starts:
-            width = max(len(row.ids) for row in rows[start : start + n])
-            if not pieces or (len(pieces[-1]) + n) * width > limit:
-                pieces.append([])
-            pieces[-1] += range(start, start + n)
+    def _pieces(
+        self, rows: Sequence[TokenisedExample], n: int
+    ) -> list[tuple[list[int], dict[str, torch.Tensor]]]:
+        """Cut a batch into passes, each with its rows; the n draws of a prompt are never parted."""
+        groups = [self._group(rows[start : start + n]) for start in range(0, len(rows), n)]
+        pieces = []
+        for chunk in self._limits.chunks(groups):
+            places = [i for number in chunk for i in range(number * n, (number + 1) * n)]
+            piece = self._limits.piece([groups[number] for number in chunk])
+            counts = [len(rows[i].ids) - rows[i].prompt_tokens for i in places]
+            pieces.append((places, {**piece, "completion_tokens": torch.tensor(counts)}))
         return pieces
 
-    def _piece(self, rows: Sequence[TokenisedExample], n: int) -> dict[str, torch.Tensor]:
-        shortest = min(row.prompt_tokens for row in rows) - 1
-        if self._share and n > 1 and shortest >= MIN_PREFIX:
-            groups = [Group(tuple(rows[i : i + n]), rows[i].prompt_tokens - 1)
-                      for i in range(0, len(rows), n)]  # fmt: skip
-            piece = shared_piece(groups)
-        else:
-            piece = plain_piece(rows)
-        piece["completion_tokens"] = torch.tensor([len(r.ids) - r.prompt_tokens for r in rows])
-        return piece
+    def _group(self, draws: Sequence[TokenisedExample]) -> Group:
+        """Return the draws of one prompt, all of which is shared but its last token."""
+        shared = draws[0].prompt_tokens - 1
+        pays = self._limits.share and len(draws) > 1 and shared >= MIN_PREFIX
+        return Group(tuple(draws), shared if pays else 0)
 
     def _stop_if_away(self) -> None:
         kl, most = fmean(everyones(self._metrics["train"]["kl"])), self._draws.config.max_kl
@@ -267,8 +261,8 @@ class PolicyTrainer(CompletionTrainer):
         computing = self.begin(self._policy)
         found = []
         with torch.no_grad(), self.accelerator.autocast():
-            for places in self._pieces(rows, 1):
-                piece = self._prepare_inputs(self._piece([rows[i] for i in places], 1))
+            for _, told in self._pieces(rows, 1):
+                piece = self._prepare_inputs(told)
                 policy = self.row_log_probs(computing, piece)
                 found += (policy - self.row_log_probs(self._reference, piece)).tolist()
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.dpo_loss import dpo_loss
 from selfimprove.training.model_folder import write
-from selfimprove.training.pieces import MIN_PREFIX, Group, plain_piece, shared_piece
+from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
 from selfimprove.training.tokens import TokenisedExample
 
 __all__ = ["Milestones", "PairCollator", "PairRows", "PreferenceTrainer"]
@@ -35,53 +35,34 @@ class PairRows:
         same = self.chosen.ids[:limit] == self.rejected.ids[:limit]
         return limit if same and limit >= MIN_PREFIX else 0
 
-    @property
-    def width(self) -> int:
-        """Tokens of the longer row."""
-        return max(len(self.chosen.ids), len(self.rejected.ids))
-
 
 @final
 class PairCollator:
     """Makes the pieces of one step; the two rows of a pair are never parted."""
 
-    def __init__(self, pairs: Sequence[PairRows], piece_tokens: int, *, share: bool) -> None:
+    def __init__(self, pairs: Sequence[PairRows], limits: Limits) -> None:
         self.pairs = pairs
-        self._piece_tokens = piece_tokens
-        self._share = share
+        self._limits = limits
         self.reference: torch.Tensor | None = None
         """(pairs, 2) log-probabilities of the reference model, once they are known."""
 
     def __call__(self, batch: Iterable[dict[str, int]]) -> dict[str, Any]:
         """Return the pieces, and one label a pair for the trainer to count."""
         numbers = [item["row"] for item in batch]
-        pieces = [self._piece(chunk) for chunk in self._chunks(numbers)]
+        groups = [self._group(self.pairs[n]) for n in numbers]
+        pieces = [
+            self._piece([groups[i] for i in chunk], [numbers[i] for i in chunk])
+            for chunk in self._limits.chunks(groups)
+        ]
         # The trainer counts labels from the second on.
         return {"pieces": pieces, "labels": torch.tensor([-100] + [0] * len(numbers))}
 
-    def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """Pairs of like length, and either all with a prefix to share or all without."""
-        kinds: dict[bool, list[int]] = {True: [], False: []}
-        for number in numbers:
-            kinds[self._share and self.pairs[number].shared > 0].append(number)
-        for found in kinds.values():
-            chunk: list[int] = []
-            for number in sorted(found, key=lambda n: self.pairs[n].width):
-                if chunk and 2 * (len(chunk) + 1) * self.pairs[number].width > self._piece_tokens:
-                    yield chunk
-                    chunk = []
-                chunk.append(number)
-            if chunk:
-                yield chunk
+    def _group(self, pair: PairRows) -> Group:
+        return Group((pair.chosen, pair.rejected), pair.shared if self._limits.share else 0)
 
-    def _piece(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-        pairs = [self.pairs[n] for n in numbers]
-        rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
-        if self._share and pairs[0].shared:
-            groups = [Group((pair.chosen, pair.rejected), pair.shared) for pair in pairs]
-            piece = shared_piece(groups)
-        else:
-            piece = plain_piece(rows)
+    def _piece(self, groups: Sequence[Group], numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+        rows = [row for group in groups for row in group.rows]
+        piece = self._limits.piece(groups)
         piece["completion_tokens"] = torch.tensor([len(r.ids) - r.prompt_tokens for r in rows])
         if self.reference is not None:
             piece["reference"] = self.reference[torch.tensor(numbers)]

@@ -14,7 +14,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-__all__ = ["use_in"]
+from selfimprove.training.packed_rows import attend, is_table, seen
+from selfimprove.training.products import attended, gradients
+
+__all__ = ["may_be_used_in", "use_in"]
 
 _NAME: Final = "selfimprove_causal_products"
 _MOST_PAIRS: Final = 1 << 20
@@ -27,17 +30,21 @@ _UNSUPPORTED: Final = ("softcap", "s_aux", "position_bias")
 
 def use_in(model: Any) -> None:  # noqa: ANN401
     """Let a model in training attend by products where that is faster: on a CPU, in short rows."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if inner.device.type == "cpu" and inner.config._attn_implementation == "sdpa":
-        inner.set_attn_implementation(_NAME)
+    if may_be_used_in(model) and model.device.type == "cpu":
+        _inner(model).set_attn_implementation(_NAME)
+
+
+def may_be_used_in(model: Any) -> bool:  # noqa: ANN401
+    """Whether a model, once on a CPU, attends or may attend so, and takes the table of packed rows."""
+    return _inner(model).config._attn_implementation in {"sdpa", _NAME}
+
+
+def _inner(model: Any) -> Any:  # noqa: ANN401
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class _Products(torch.autograd.Function):
-    """softmax(scale q k^T + bias) v; queries of the heads that share a key head stand together.
-
-    q: [rows, key heads, heads x queries, size]; k, v: [rows, key heads, keys, size]; bias:
-    [rows or 1, 1, queries, keys], the same for every head.
-    """
+    """What `attended` returns, with its gradient."""
 
     @staticmethod
     def forward(
@@ -48,23 +55,15 @@ class _Products(torch.autograd.Function):
         bias: Tensor,
         scale: float,
     ) -> Tensor:
-        scores = torch.matmul(q, k.transpose(-1, -2)).mul_(scale)
-        scores.unflatten(2, (-1, bias.shape[2])).add_(bias.unsqueeze(2))
-        chances = torch.softmax(scores, -1)
+        out, chances = attended(q, k, v, bias, scale)
         ctx.save_for_backward(q, k, v, chances)
         ctx.scale = scale
-        return torch.matmul(chances, v)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         q, k, v, chances = ctx.saved_tensors
-        (grad,) = grads
-        of_v = torch.matmul(chances.transpose(-1, -2), grad)
-        of_chances = torch.matmul(grad, v.transpose(-1, -2))
-        of_scores = torch._softmax_backward_data(of_chances, chances, -1, chances.dtype)
-        of_scores.mul_(ctx.scale)
-        of_k = torch.matmul(of_scores.transpose(-1, -2), q)
-        return torch.matmul(of_scores, k), of_k, of_v, None, None
+        return *gradients(grads[0], q, k, v, chances, ctx.scale), None, None
 
 
 def _attention(
@@ -83,12 +82,16 @@ def _attention(
     queries, keys = query.shape[2], key.shape[2]
     # Without a gradient, too: a reference must be computed as the policy is.
     plain = not (kwargs.get("dropout") or any(kwargs.get(n) is not None for n in _UNSUPPORTED))
+    scale = kwargs.get("scaling") or query.shape[3] ** -0.5
+    if attention_mask is not None and is_table(attention_mask):
+        if plain:
+            return attend(query, key, value, attention_mask, scale), None
+        attention_mask = seen(attention_mask)
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     known = attention_mask is not None or (causal and queries == keys)
     if not (plain and known and queries * keys <= _MOST_PAIRS):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    scale = kwargs.get("scaling") or query.shape[3] ** -0.5
     bias = _bias(query, attention_mask, keys)
     packed = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
     out = _Products.apply(packed, key, value, bias, scale)  # type: ignore[no-untyped-call]

@@ -130,8 +130,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     order, steps = in_order(len(rows), config, seed, "dpo order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    piece_tokens, share = supervised.piece_limits(model, config)
-    collate = PairCollator(rows, piece_tokens, share=share)
+    collate = PairCollator(rows, supervised.piece_limits(model, config))
     with quietly():
         trainer = supervised.prepare(
             PreferenceTrainer,

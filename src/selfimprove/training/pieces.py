@@ -1,16 +1,17 @@
-"""A batch cut into pieces that cost little: rows of like length, shared prefixes read once."""
+"""A batch cut into pieces that cost little: no padding or little, shared prefixes read once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 
+from selfimprove.training.packed_rows import MOST_TOKENS, Span, table_of
 from selfimprove.training.tokens import TokenisedExample
 
-__all__ = ["MIN_PREFIX", "Collator", "Group", "groups_of", "plain_piece", "shared_piece"]
+__all__ = ["MIN_PREFIX", "Collator", "Group", "Limits", "groups_of"]
 
 # A shorter common beginning is cheaper to read again in every row than to treat apart.
 MIN_PREFIX = 32
@@ -23,27 +24,93 @@ class Group:
     rows: tuple[TokenisedExample, ...]
     shared: int
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(len(row.ids) for row in self.rows)
+
+    @property
+    def tokens(self) -> int:
+        """What is computed for the rows, without padding."""
+        return self.shared + sum(len(row.ids) - self.shared for row in self.rows)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pass may hold, and how its rows lie.
+
+    Padded rows need no mask: under causal attention, nothing that is scored can see what comes behind it.
+    """
+
+    tokens: int
+    share: bool
+    """Whether a beginning that rows have in common is read once."""
+    pack: bool = False
+    """Whether rows lie end to end, without padding; longer ones than `MOST_TOKENS` never do."""
+
+    def chunks(self, groups: Sequence[Group]) -> list[list[int]]:
+        """Put groups of like length together, as many as fit into a pass; return their numbers."""
+        order = sorted(range(len(groups)), key=lambda n: self._kind(groups[n]))
+        chunks: list[list[int]] = []
+        for number in order:
+            before = [groups[n] for n in chunks[-1]] if chunks else []
+            if before and self._fit([*before, groups[number]]):
+                chunks[-1].append(number)
+            else:
+                chunks.append([number])
+        return chunks
+
+    def cut(self, group: Group) -> list[Group]:
+        """Cut a group that does not fit into a pass; each part reads the prefix again."""
+        parts: list[list[TokenisedExample]] = []
+        for row in group.rows:
+            if parts and self._fit([Group((*parts[-1], row), group.shared)]):
+                parts[-1].append(row)
+            else:
+                parts.append([row])
+        return [Group(tuple(rows), group.shared) for rows in parts]
+
+    def piece(self, groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+        """Return what a model reads for the groups, and what is to be predicted at each place."""
+        if self._packs(groups):
+            return _packed_piece(groups)
+        if any(group.shared for group in groups):
+            return _shared_piece(groups)
+        return _plain_piece([row for group in groups for row in group.rows])
+
+    def _kind(self, group: Group) -> tuple[bool, bool, int]:
+        return self._packs([group]), group.shared > 0, group.longest - group.shared
+
+    def _packs(self, groups: Sequence[Group]) -> bool:
+        return self.pack and all(group.longest <= MOST_TOKENS for group in groups)
+
+    def _fit(self, groups: Sequence[Group]) -> bool:
+        """Whether groups may be read together, by what is computed for them; the last one is new."""
+        if self._packs(groups):
+            return sum(group.tokens for group in groups) <= self.tokens
+        rows = sum(len(group.rows) for group in groups)
+        padded = rows * max(group.longest - group.shared for group in groups)
+        prefixes = len(groups) * max(group.shared for group in groups)
+        alike = self._kind(groups[0])[:2] == self._kind(groups[-1])[:2]
+        return alike and padded + prefixes <= self.tokens
+
 
 @final
 class Collator:
-    """Makes the pieces of one optimiser step; the sum of their losses is the step's loss.
+    """Makes the pieces of one optimiser step; the sum of their losses is the step's loss."""
 
-    Rows are padded on the right and need no mask: under causal attention, nothing that is scored
-    can see what comes behind it.
-    """
-
-    def __init__(self, rows: Sequence[TokenisedExample], piece_tokens: int, *, share: bool) -> None:
+    def __init__(self, rows: Sequence[TokenisedExample], limits: Limits) -> None:
         self._rows = rows
-        self._piece_tokens = piece_tokens
-        self._share = share
+        self._limits = limits
 
     def __call__(self, batch: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Return the pieces, and all labels in one row for the trainer to count."""
         rows = [self._rows[item["row"]] for item in batch]
-        groups = groups_of(rows) if self._share else [Group(tuple(rows), 0)]
-        alone = [row for group in groups if group.shared == 0 for row in group.rows]
-        pieces = [plain_piece(chunk) for chunk in _chunks(alone, self._piece_tokens)]
-        pieces += [shared_piece(gs) for gs in _joined(groups, self._piece_tokens)]
+        found = groups_of(rows) if self._limits.share else [Group((row,), 0) for row in rows]
+        groups = [part for group in found for part in self._limits.cut(group)]
+        chunks = self._limits.chunks(groups)
+        pieces = [self._limits.piece([groups[n] for n in chunk]) for chunk in chunks]
         counted = torch.cat([piece["labels"].flatten() for piece in pieces])
         # The trainer counts labels from the second on.
         return {"pieces": pieces, "labels": torch.nn.functional.pad(counted, (1, 0), value=-100)}
@@ -84,38 +151,7 @@ def _common(one: TokenisedExample, other: TokenisedExample, limit: int) -> int:
     return limit
 
 
-def _chunks(rows: Sequence[TokenisedExample], tokens: int) -> Iterator[list[TokenisedExample]]:
-    """Rows of like length together, as many as fit into `tokens` with their padding."""
-    chunk: list[TokenisedExample] = []
-    for row in sorted(rows, key=lambda row: (len(row.ids), row.prompt_tokens)):
-        if chunk and (len(chunk) + 1) * len(row.ids) > tokens:
-            yield chunk
-            chunk = []
-        chunk.append(row)
-    if chunk:
-        yield chunk
-
-
-def _joined(groups: Sequence[Group], tokens: int) -> Iterator[list[Group]]:
-    """Sharing groups that are read together; a group above the limit is cut."""
-    joined: list[Group] = []
-    width = count = 0
-    for group in sorted((g for g in groups if g.shared), key=lambda g: g.shared):
-        longest = max(len(row.ids) for row in group.rows)
-        widest = max(width, longest - group.shared)
-        if joined and (count + len(group.rows)) * widest > tokens:
-            yield joined
-            joined, widest, count = [], longest - group.shared, 0
-        size = max(tokens // widest, 1)
-        for start in range(size, len(group.rows), size):
-            yield [Group(group.rows[start : start + size], group.shared)]
-        joined.append(Group(group.rows[:size], group.shared))
-        width, count = widest, count + len(group.rows[:size])
-    if joined:
-        yield joined
-
-
-def plain_piece(rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
+def _plain_piece(rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
     """Return rows as one padded matrix with what is to be predicted at each place."""
     return {
         "input_ids": _padded([row.ids for row in rows], 0),
@@ -123,7 +159,7 @@ def plain_piece(rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
     }
 
 
-def shared_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+def _shared_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
     """Return the rows of the groups without their prefixes, and each prefix once."""
     rows = [(row, g.shared) for g in groups for row in g.rows]
     places = torch.tensor([shared for _, shared in rows])
@@ -134,6 +170,35 @@ def shared_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
         "prefix_ids": _padded([g.rows[0].ids[: g.shared] for g in groups], 0),
         "prefix_tokens": places,
         "prefix_of": torch.tensor([i for i, g in enumerate(groups) for _ in g.rows]),
+    }
+
+
+def _packed_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+    """Return everything in one row, (1, tokens): each prefix, then its rows, one behind the other."""
+    ids: list[int] = []
+    positions: list[int] = []
+    labels: list[int] = []
+    spans: list[tuple[Span, Span]] = []
+
+    def lay(tokens: Sequence[int], first: int, targets: Sequence[int], prefix: Span) -> Span:
+        span = len(ids), len(ids) + len(tokens)
+        ids.extend(tokens)
+        positions.extend(range(first, first + len(tokens)))
+        labels.extend(targets)
+        spans.append((span, prefix))
+        return span
+
+    for group in groups:
+        shared, prefix = group.shared, (0, 0)
+        if shared:
+            prefix = lay(group.rows[0].ids[:shared], 0, [-100] * shared, prefix)
+        for row in group.rows:
+            lay(row.ids[shared:], shared, _targets(row)[shared:], prefix)
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "labels": torch.tensor([labels]),
+        "table": table_of(spans),
     }
 
 

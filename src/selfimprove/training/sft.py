@@ -158,14 +158,14 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     plan = _plan(tokenised, config, seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    piece_tokens, share = supervised.piece_limits(model, config)
+    limits = supervised.piece_limits(model, config)
     with quietly():
         trainer = supervised.prepare(
             CompletionTrainer,
             (model, tokenizer),
             plan,
             config,
-            Collator(plan.rows, piece_tokens, share=share),
+            Collator(plan.rows, limits),
             checkpoints=checkpoints,
             log=out.parent / "train_log.jsonl",
             use=use,

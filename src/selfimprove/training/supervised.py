@@ -13,7 +13,12 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
 
 from selfimprove.sampling.arithmetic import Arithmetic
-from selfimprove.training._completion_trainer import CompletionTrainer, may_share_prefixes
+from selfimprove.training._completion_trainer import (
+    CompletionTrainer,
+    may_pack,
+    may_share_prefixes,
+)
+from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.sft import PIECE_TOKENS, Plan, SftConfig
 from selfimprove.training.watch import Bar, LogFile
@@ -61,14 +66,17 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     return trainer
 
 
-def piece_limits(model: Any, config: SftConfig) -> tuple[int, bool]:  # noqa: ANN401
-    """Return how many tokens a piece may hold, and whether its rows may share prefixes.
+def piece_limits(model: Any, config: SftConfig) -> Limits:  # noqa: ANN401
+    """Return what a piece may hold, and how its rows lie: on a CPU without padding.
 
-    A prefix is read in a pass of its own; several processes add up gradients once a pass.
+    Between padded rows a prefix is read in a pass of its own; several processes add up gradients once
+    a pass.
     """
-    share = processes() == 1 and not config.gradient_checkpointing and may_share_prefixes(model)
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    return config.piece_tokens or PIECE_TOKENS[here], share
+    pack = here == "cpu" and may_pack(model)
+    one_pass = pack or (processes() == 1 and not config.gradient_checkpointing)
+    share = one_pass and may_share_prefixes(model)
+    return Limits(config.piece_tokens or PIECE_TOKENS[here], share=share, pack=pack)
 
 
 def _arguments(

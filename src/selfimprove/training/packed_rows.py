@@ -1,0 +1,227 @@
+"""Attention of rows that lie end to end in one: each row sees its own tokens, and a prefix it shares.
+
+Where a row stands is told by four numbers, its first token and the one behind its last, and the same of
+the prefix before it (equal: none). A model takes the table of them, (1, 1, rows, 4), for its mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from selfimprove.training.products import attended, gradients
+
+__all__ = ["MOST_TOKENS", "Span", "attend", "is_table", "seen", "table_of"]
+
+Span: TypeAlias = tuple[int, int]
+"""The first token, and the one behind the last."""
+
+MOST_TOKENS: Final = 1_024
+"""Of a row and its prefix: the probabilities of longer ones would fill the memory."""
+
+# Rows attend together where padding them to the longest adds at most this share of pairs.
+_MOST_PADDING: Final = 1.25
+
+
+def table_of(rows: Sequence[tuple[Span, Span]]) -> Tensor:
+    """Return the mask of rows, each with its prefix, in the order in which they lie."""
+    return torch.tensor([[*own, *prefix] for own, prefix in rows])[None, None]
+
+
+def is_table(mask: Tensor | None) -> bool:
+    """Whether a mask is the table of packed rows; every other one is of booleans, or is added."""
+    return mask is not None and mask.dtype == torch.int64
+
+
+def seen(table: Tensor) -> Tensor:
+    """Return the same as a mask of every pair, (1, 1, tokens, tokens)."""
+    rows = table[0, 0].tolist()
+    mask = torch.zeros(rows[-1][1], rows[-1][1], dtype=torch.bool, device=table.device)
+    for first, last, prefix, end in rows:
+        mask[first:last, prefix:end] = True
+        mask[first:last, first:last] = mask.new_ones(last - first, last - first).tril()
+    return mask[None, None]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Neighbours that attend together."""
+
+    rows: tuple[Span, ...]
+    prefix: Span
+    """What all of them see before themselves."""
+
+    @property
+    def span(self) -> Span:
+        return self.rows[0][0], self.rows[-1][1]
+
+    @property
+    def width(self) -> int:
+        return max(last - first for first, last in self.rows)
+
+    @property
+    def shared(self) -> int:
+        """Tokens of the prefix."""
+        return self.prefix[1] - self.prefix[0]
+
+    @property
+    def keys(self) -> int:
+        return self.shared + self.width
+
+    @property
+    def padded(self) -> bool:
+        first, last = self.span
+        return last - first < len(self.rows) * self.width
+
+    def with_row(self, row: Span) -> _Batch:
+        return _Batch((*self.rows, row), self.prefix)
+
+    @property
+    def pays(self) -> bool:
+        """Whether padding to the longest costs little."""
+        pairs = sum((last - first) * (self.shared + last - first) for first, last in self.rows)
+        return len(self.rows) * self.width * self.keys <= _MOST_PADDING * pairs
+
+    def places(self, device: torch.device) -> Tensor | None:
+        """Return where each token of the padded rows stands within the span; None: as they lie."""
+        if not self.padded:
+            return None
+        first, last = self.span
+        starts = torch.tensor([start - first for start, _ in self.rows], device=device)
+        places = starts[:, None] + torch.arange(self.width, device=device)
+        return places.clamp_(max=last - first - 1).flatten()
+
+    def filled(self, device: torch.device) -> Tensor:
+        """Return whether there is a token at each place of the padded rows."""
+        sizes = torch.tensor([last - start for start, last in self.rows], device=device)
+        return (torch.arange(self.width, device=device) < sizes[:, None]).flatten()
+
+
+def _batches(table: Tensor) -> list[_Batch]:
+    found: list[_Batch] = []
+    for first, last, prefix, end in table[0, 0].tolist():
+        row, before = (first, last), (prefix, end)
+        if found and found[-1].prefix == before and (joint := found[-1].with_row(row)).pays:
+            found[-1] = joint
+        else:
+            found.append(_Batch((row,), before))
+    return found
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, table: Tensor, scale: float) -> Tensor:
+    """Return what every token reads, (1, tokens, heads, size).
+
+    Args:
+        query: (1, heads, tokens, size).
+        key: (1, key heads, tokens, size).
+        value: like `key`.
+        table: the rows, which lie one behind the other and leave no token out.
+        scale: of a product of query and key.
+    """
+    out: Tensor = _Rows.apply(query, key, value, table, scale)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Rows(torch.autograd.Function):
+    """What `attend` returns, with a gradient that keeps no more than the probabilities."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        table: Tensor,
+        scale: float,
+    ) -> Tensor:
+        q, k, v = (_by_token(x) for x in (query, key, value))
+        out, kept = torch.empty_like(q, memory_format=torch.contiguous_format), []
+        ctx.batches = _batches(table)
+        for batch in ctx.batches:
+            keys, values = _keys(k, batch), _keys(v, batch)
+            queries = _queries(q, batch, k.shape[1])
+            said, chances = attended(queries, keys, values, _bias(batch, q), scale)
+            _lay(said, batch, out)
+            kept.append(chances)
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.scale = scale
+        return out[None]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        (*inputs,) = ctx.saved_tensors
+        q, k, v = (_by_token(x) for x in inputs[:3])
+        found = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
+        for batch, chances in zip(ctx.batches, inputs[3:], strict=True):
+            grad = _queries(grads[0][0], batch, k.shape[1], silent=True)
+            keys, values = _keys(k, batch), _keys(v, batch)
+            queries = _queries(q, batch, k.shape[1])
+            of_q, of_k, of_v = gradients(grad, queries, keys, values, chances, ctx.scale)
+            _lay(of_q, batch, found[0])
+            _lay_keys(of_k, batch, found[1])
+            _lay_keys(of_v, batch, found[2])
+        of_q, of_k, of_v = (x.transpose(0, 1)[None] for x in found)
+        return of_q, of_k, of_v, None, None
+
+
+def _by_token(states: Tensor) -> Tensor:
+    """From (1, heads, tokens, size) to (tokens, heads, size)."""
+    return states[0].transpose(0, 1)
+
+
+def _rows(states: Tensor, batch: _Batch) -> Tensor:
+    """Return the batch's own of (tokens, heads, size) as (rows, width, heads, size)."""
+    own, places = states[slice(*batch.span)], batch.places(states.device)
+    padded: Tensor = own if places is None else own.index_select(0, places)
+    rows: Tensor = padded.unflatten(0, (len(batch.rows), batch.width))
+    return rows
+
+
+def _queries(states: Tensor, batch: _Batch, key_heads: int, *, silent: bool = False) -> Tensor:
+    """Return queries, or gradients, as (rows, key heads, heads x width, size); `silent` padding is 0."""
+    rows = _rows(states, batch)
+    if silent and batch.padded:
+        rows = rows * batch.filled(states.device).view(len(batch.rows), -1, 1, 1)
+    by_key: Tensor = rows.unflatten(2, (key_heads, -1))
+    return by_key.permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+
+def _keys(states: Tensor, batch: _Batch) -> Tensor:
+    """Return keys or values as (rows, key heads, keys, size), those of the prefix first."""
+    rows = _rows(states, batch).transpose(1, 2)
+    if not batch.shared:
+        return rows
+    prefix = states[slice(*batch.prefix)].transpose(0, 1)
+    return torch.cat([prefix.expand(len(rows), -1, -1, -1), rows], dim=2)
+
+
+def _bias(batch: _Batch, like: Tensor) -> Tensor:
+    """Hide what comes later in a row, its padding with it: (1, 1, width, keys)."""
+    hidden = torch.ones(batch.width, batch.keys, dtype=torch.bool, device=like.device)
+    nothing = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+    least = torch.finfo(like.dtype).min
+    return nothing.masked_fill_(hidden.triu_(batch.shared + 1), least)[None, None]
+
+
+def _lay(states: Tensor, batch: _Batch, out: Tensor) -> None:
+    """Write (rows, key heads, heads x width, size) where the rows lie in (tokens, heads, size)."""
+    rows = states.unflatten(2, (-1, batch.width)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+    _write(rows, batch, out)
+
+
+def _lay_keys(states: Tensor, batch: _Batch, out: Tensor) -> None:
+    """Write (rows, key heads, keys, size) likewise, and add what is the prefix's to it."""
+    _write(states[:, :, batch.shared :].transpose(1, 2), batch, out)
+    if batch.shared:
+        out[slice(*batch.prefix)] += states[:, :, : batch.shared].sum(0).transpose(0, 1)
+
+
+def _write(rows: Tensor, batch: _Batch, out: Tensor) -> None:
+    """Write (rows, width, heads, size), but for the padding."""
+    flat = rows.flatten(0, 1)
+    out[slice(*batch.span)] = flat[batch.filled(flat.device)] if batch.padded else flat

@@ -1,0 +1,209 @@
+"""Rows end to end: each is computed as by itself, and where that cannot be, rows are padded."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    OPTConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from selfimprove.training._completion_trainer import may_pack
+from selfimprove.training.causal_products import use_in
+from selfimprove.training.packed_rows import MOST_TOKENS, attend, seen, table_of
+from selfimprove.training.pieces import Group, Limits
+from selfimprove.training.tokens import TokenisedExample
+
+_NONE = (0, 0)
+_SIZES = {
+    "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": None,
+    "eos_token_id": 1,
+}  # fmt: skip
+_GROUPED: Any = {**_SIZES, "num_key_value_heads": 2}
+_PLAIN: Any = _SIZES
+_KINDS = {
+    "llama": LlamaConfig(**_GROUPED),
+    "qwen2": Qwen2Config(**_GROUPED),
+    "qwen3": Qwen3Config(**_GROUPED, head_dim=8),
+    "mistral": MistralConfig(**_GROUPED, sliding_window=None),
+    "gemma": GemmaConfig(**_GROUPED, head_dim=8),
+    "phi3": Phi3Config(**_GROUPED),
+    "olmo2": Olmo2Config(**_GROUPED),
+    "smollm3": SmolLM3Config(**_GROUPED),
+    "gpt-neox": GPTNeoXConfig(**_PLAIN),
+    "gpt2": GPT2Config(
+        vocab_size=50, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, resid_pdrop=0.0,
+        embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1, eos_token_id=1,
+    ),
+    "opt": OPTConfig(
+        vocab_size=50, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+        init_std=0.3, dropout=0.0, word_embed_proj_dim=32,
+    ),
+}  # fmt: skip
+
+
+def _model(config: Any) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+    use_in(model)
+    return model
+
+
+def _row(length: int, prompt: int, start: int) -> TokenisedExample:
+    return TokenisedExample(tuple(2 + (start + 7 * i) % 48 for i in range(length)), prompt)
+
+
+_LONE = [_row(9, 4, 1), _row(8, 3, 2), _row(3, 1, 5)]
+_SHARED = [
+    TokenisedExample((*_row(6, 6, 3).ids, 7, 8 + i, *range(20, 21 + 3 * i)), 7) for i in range(3)
+]
+
+
+def _learned(model: Any, piece: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Return the loss of every scored token, sorted, and the gradients of their sum."""
+    model.zero_grad()
+    context: dict[str, torch.Tensor] = {}
+    if "table" in piece:
+        context = {"attention_mask": piece["table"], "position_ids": piece["position_ids"]}
+    logits = model(input_ids=piece["input_ids"], use_cache=False, **context).logits
+    losses = cross_entropy(logits.flatten(0, 1), piece["labels"].flatten(), reduction="none")
+    losses.sum().backward()
+    grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    return [losses.detach()[piece["labels"].flatten() != -100].sort().values, *grads]
+
+
+def _agree(model: Any) -> None:
+    packed = Limits(1_000, share=True, pack=True)
+    padded = Limits(1_000, share=False)
+    rows = [*_LONE, *_SHARED]
+    groups = [*(Group((row,), 0) for row in _LONE), Group(tuple(_SHARED), 6)]
+    ours = _learned(model, packed.piece(groups))
+    theirs = _learned(model, padded.piece([Group(tuple(rows), 0)]))
+    assert len(ours) > 2
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_losses_and_gradients_are_those_of_padded_rows(kind):
+    model = _model(_KINDS[kind])
+    assert may_pack(model)
+    _agree(model)
+
+
+def test_adapters_learn_the_same_too():
+    adapters = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(_model(_KINDS["llama"]), adapters)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "lora_B" in name:
+                weights.fill_(0.1)
+    assert may_pack(model)
+    _agree(model)
+
+
+def test_attention_dropout_leaves_rows_apart_all_the_same():
+    model = _model(LlamaConfig(**_GROUPED, attention_dropout=0.5))
+    piece = Limits(100, share=False, pack=True).piece([Group((row,), 0) for row in _LONE])
+    other = piece["input_ids"].clone()
+    other[0, :9] = 2  # the first row
+    told = []
+    for ids in (piece["input_ids"], other):
+        torch.manual_seed(1)
+        context = {"attention_mask": piece["table"], "position_ids": piece["position_ids"]}
+        told.append(model(input_ids=ids, **context).logits[0])
+    torch.testing.assert_close(told[0][9:], told[1][9:])
+    assert not torch.equal(told[0][:9], told[1][:9])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MistralConfig(**_GROUPED, sliding_window=4),
+        BloomConfig(vocab_size=50, hidden_size=32, n_layer=2, n_head=4),
+        LlamaConfig(**{**_GROUPED, "attn_implementation": "eager"}),
+    ],
+    ids=["sliding-window", "positions-by-bias", "other-attention"],
+)
+def test_rows_are_padded_where_a_model_could_not_tell_them_apart(config):
+    assert not may_pack(_model(config))
+
+
+def test_attention_and_its_gradient_are_the_fused_kernels():
+    spans = [((0, 6), _NONE), ((6, 9), (0, 6)), ((9, 13), (0, 6)), ((13, 20), _NONE),
+             ((20, 27), _NONE), ((27, 33), _NONE), ((33, 35), _NONE)]  # fmt: skip
+    table = table_of(spans)
+    found = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        inputs = [
+            torch.randn(1, 35, heads, 8, dtype=torch.float64, requires_grad=True)
+            for heads in (6, 3, 3)
+        ]
+        q, k, v = (x.transpose(1, 2) for x in inputs)
+        if ours:
+            out = attend(q, k, v, table, 0.3)
+        else:
+            module: Any = SimpleNamespace(is_causal=True, num_key_value_groups=2)
+            out, _ = sdpa_attention_forward(module, q, k, v, seen(table), scaling=0.3)
+        weights = torch.arange(out.numel(), dtype=torch.float64).view(out.shape).sin()
+        (out * weights).sum().backward()
+        found.append([out, *(x.grad for x in inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_row_sees_its_prefix_and_itself():
+    mask = seen(table_of([((0, 2), _NONE), ((2, 4), (0, 2)), ((4, 5), (0, 2))]))
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_no_position_is_computed_but_for_the_tokens_and_each_prefix_once():
+    groups = [*(Group((row,), 0) for row in _LONE), Group(tuple(_SHARED), 6)]
+    piece = Limits(1_000, share=True, pack=True).piece(groups)
+    assert piece["input_ids"].shape == (1, 20 + 6 + 3 + 6 + 9)
+    assert piece["position_ids"][0, -9:].tolist() == list(range(6, 15))
+
+
+def test_a_pass_is_filled_up_and_a_group_that_is_too_large_for_it_is_cut():
+    limits = Limits(12, share=True, pack=True)
+    groups = [Group((row,), 0) for row in _LONE]
+    assert limits.chunks(groups) == [[2, 1], [0]]
+    parts = limits.cut(Group(tuple(_SHARED), 6))
+    assert [len(part.rows) for part in parts] == [1, 1, 1]
+    assert [len(part.rows) for part in Limits(15, share=True, pack=True).cut(parts[0])] == [1]
+    assert [part.tokens for part in Limits(15, share=True, pack=True).cut(
+        Group(tuple(_SHARED), 6))] == [15, 15]  # fmt: skip
+
+
+def test_rows_whose_probabilities_would_fill_the_memory_are_padded():
+    long, short = Group((_row(MOST_TOKENS + 1, 3, 0),), 0), Group((_row(9, 3, 0),), 0)
+    limits = Limits(10_000, share=False, pack=True)
+    assert limits.chunks([long, short]) == [[0], [1]]
+    assert "table" not in limits.piece([long])
+    assert "table" in limits.piece([short])
