@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from selfimprove.cli_data import data_app
+
 _DEFAULT = "accuracy"
 _INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
-_STOPPED = "\nstopped; of `run` and `sft`, the same command goes on where this one ended"
+_STOPPED = "\nstopped; of `run`, `sft` and `reward`, the same command goes on where this one ended"
 
 
 class ModelOrCommand(TyperGroup):
@@ -33,7 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-data_app = typer.Typer(help="Look at data files, or make seed data.", no_args_is_help=True)
 tiny_app = typer.Typer(help="The tiny model that ships with the package.", no_args_is_help=True)
 eval_app = typer.Typer(
     cls=ModelOrCommand,
@@ -114,6 +115,27 @@ def sft(
 
     config = config_of_words(model, data, overrides or [], limit)
     terminal.show_warm_start(out, warm_start(config, out, terminal.announce))
+
+
+@app.command()
+def reward(
+    model: Annotated[str, typer.Argument(help="A name, a folder, a .gguf file, or a hub id.")],
+    data: Annotated[
+        list[str], typer.Option(help="Preferences as format:file, e.g. hh_rlhf:judge.jsonl.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder that becomes the reward model.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="E.g. learning_rate=2e-5 epochs=2 test=hh_rlhf:test.jsonl."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First so many rows a file.")] = None,
+) -> None:
+    """Train a reward model, e.g. as a judge (kind: reward_model); run it again to resume it."""
+    from selfimprove import terminal
+    from selfimprove.methods.reward_start import config_of_words, reward_start
+
+    config = config_of_words(model, data, overrides or [], limit)
+    terminal.show_reward(out, reward_start(config, out, terminal.announce))
 
 
 @app.command()
@@ -269,56 +291,6 @@ def evaluate_judge(
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         terminal.show_judge(found)
-
-
-@data_app.command("seeds")
-def seeds(
-    file: Annotated[str, typer.Argument(help="A local export or a hub id.")],
-    kind: Annotated[str, typer.Option("--as", help="Its format, e.g. oasst.")],
-    out: Annotated[Path, typer.Option(help="Folder for ift.jsonl and eft.jsonl.")],
-    model: Annotated[
-        str | None, typer.Option(help="Judges the ranked responses; without it no eft.jsonl.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="judge.*, reviews.*, engine.*, e.g. judge.votes=1.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds the verdicts.")] = 0,
-) -> None:
-    """Make Self-Rewarding's seed data from rated conversations; say what was dropped and why."""
-    from selfimprove import terminal
-    from selfimprove.config import apply_override
-    from selfimprove.data.sources import Source
-    from selfimprove.methods.self_rewarding_seeds import seed_files_config, write_seed_files
-
-    tree: dict[str, object] = {}
-    for override in overrides or []:
-        apply_override(tree, override)
-    source = Source(source=file, format=kind)
-    terminal.show_funnels(write_seed_files(source, out, model, seed_files_config(tree), seed))
-    print(f"written to {out}")
-
-
-@data_app.command("check")
-def check_data(
-    file: Annotated[str, typer.Argument(help="A local file or a hub id.")],
-    kind: Annotated[str, typer.Option("--as", help="Its format, e.g. gsm8k.")],
-    against: Annotated[
-        list[str] | None,
-        typer.Option(help="Count rows that are, or nearly are, rows of this format:file."),
-    ] = None,
-) -> None:
-    """Read a data file, count its rows, and name every broken one."""
-    from selfimprove import terminal
-    from selfimprove.data.read import check
-
-    found = check(file, kind)
-    terminal.show_check(file, found)
-    if found.bad:
-        raise typer.Exit(1)
-    if against:
-        from selfimprove.evaluation.file_overlaps import check_against
-
-        terminal.show_overlaps(check_against(file, kind, against))
 
 
 @models_app.callback(invoke_without_command=True)

@@ -32,6 +32,7 @@ __all__ = [
     "show_models",
     "show_outcome",
     "show_plan",
+    "show_reward",
     "show_scores",
     "show_warm_start",
 ]
@@ -134,6 +135,23 @@ def show_warm_start(out: Path, told: Mapping[str, Any]) -> None:
         )
     show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
     print(f"next: `model: {out}` in a recipe, or selfimprove eval {out} --data FORMAT:FILE")
+
+
+def show_reward(out: Path, told: Mapping[str, Any]) -> None:
+    """Print what the training of a reward model did, and what to do with it."""
+    did = told["training"]
+    facts = {
+        "trained": f"{did['pairs']:,} pairs, {did['steps']:,} steps, {did['tokens']:,} tokens",
+        "left out": f"{did['dropped']:,} pairs too long; {did['truncated']:,} lost their beginning",
+        "loss": f"{did['first_loss']:.3f} -> {did['final_loss']:.3f} nats a pair",
+    }
+    if test := told.get("test"):
+        facts["held out"] = f"{test['preferences']:,} pairs, {test['unscored']:,} not read"
+        facts |= _intervals(test, ("accuracy", "prefers_longer", "people_prefer_longer"))
+    show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
+    print(
+        f"next: `judge: {{kind: reward_model, model: {out}, votes: 1}}` below `evaluation` in a recipe"
+    )
 
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:
@@ -274,12 +292,17 @@ def show_judge(found: Mapping[str, Any]) -> None:
         facts[f"  {why}"] = str(count)
     names = ("accuracy", "accuracy_strict", "accuracy_in_order", "accuracy_swapped", "both_orders", "consistency",
              "prefers_first", "prefers_longer", "people_prefer_longer")  # fmt: skip
-    for name in names:
-        if (told := found[name]) is not None:
-            low, high = told["interval"]
-            value = f"{told['value']:.3f}  (95 % {low:.3f} to {high:.3f}, n = {told['n']})"
-            facts[name.replace("_", " ")] = value
-    show_facts(facts)
+    show_facts(facts | _intervals(found, names))
+
+
+def _intervals(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """Return the shares that there are, each with its interval."""
+    return {
+        name.replace("_", " "): f"{told['value']:.3f}  "
+        f"(95 % {told['interval'][0]:.3f} to {told['interval'][1]:.3f}, n = {told['n']})"
+        for name in names
+        if (told := found[name]) is not None
+    }
 
 
 def show_funnels(funnels: Sequence[Funnel]) -> None:

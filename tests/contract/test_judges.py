@@ -24,12 +24,24 @@ from transformers import (
     RobertaConfig,
 )
 
+from selfimprove.data.improvement_prompts import improvement_template
+from selfimprove.data.preferences import read_preferences
+from selfimprove.data.sources import Source
 from selfimprove.errors import EngineError
 from selfimprove.judges import rubric
-from selfimprove.judges.judge import JudgeConfig, compare, judge, judging_model, mean_scores
+from selfimprove.judges.gap import Improved, RewardScorer
+from selfimprove.judges.judge import (
+    JudgeConfig,
+    compare,
+    judge,
+    judge_conversations,
+    judging_model,
+    mean_scores,
+)
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.models import locate
+from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.literal_text import control_tokens
 from selfimprove.sampling.open import open_engine
@@ -38,7 +50,9 @@ from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.responses import asked
 from selfimprove.tiny import shipped
 from selfimprove.tiny.instructions import instructions
-from selfimprove.types import Match, ModelRef, Response, Verdict
+from selfimprove.training.gap_reward import train_gap_reward
+from selfimprove.training.reward import RewardConfig, train_reward
+from selfimprove.types import Match, Message, ModelRef, Response, Verdict
 
 ENGINE = EngineConfig(chat=True, device="cpu")
 CONFIG = JudgeConfig(prompt="tiny", max_tokens=64, max_unscored=1)
@@ -206,6 +220,48 @@ def test_a_reward_model_scores_the_same_in_a_batch_as_alone(reward_model: Path) 
     ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=False)
     with torch.inference_mode():
         assert together[0].score == pytest.approx(direct(ids).logits.item(), abs=1e-4)
+
+
+def test_a_reward_model_reads_a_conversation_turn_by_turn(reward_model: Path) -> None:
+    config, model = _reward(reward_model)
+    turns = (Message("user", "Tea?"), Message("assistant", "Yes."), Message("user", "How?"))
+    (batch,) = judge_conversations([[Improved("p", 0, turns, "Hot.")]], model, config, ENGINE)
+    told = [{"role": t.role, "content": t.content} for t in (*turns, Message("assistant", "Hot."))]
+    tokenizer = AutoTokenizer.from_pretrained(reward_model)
+    ids = tokenizer.apply_chat_template(told, return_tensors="pt", return_dict=False)
+    direct = AutoModelForSequenceClassification.from_pretrained(reward_model)
+    with torch.inference_mode():
+        expected = direct(ids).logits.item()
+    assert batch.rows[0].score == pytest.approx(expected, abs=1e-4)
+    (flat,) = verdicts([Response("p", in_words(turns), 0, "Hot.", "stop", 1)], config, model)
+    assert flat.score != pytest.approx(expected, abs=1e-3)  # the turns in words are another prompt
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_reward_model_of_ours_judges_as_it_was_trained_to_read(
+    tmp_path: Path, chat: bool
+) -> None:
+    pairs = read_preferences([Source(source="train", format="tiny", limit=16)], 0).rows
+    train_reward(Path(tiny().path), pairs, RewardConfig(learning_rate=1e-2, max_steps=2),
+                 out=tmp_path / "model", checkpoints=tmp_path / "steps", seed=0, chat=chat)  # fmt: skip
+    config, model = _reward(tmp_path / "model")
+    asked = pairs[0].prompt[0].content
+    (verdict,) = verdicts([Response("p", asked, 0, pairs[0].chosen, "stop", 1)], config, model)
+    direct = RewardScorer(tmp_path / "model", ENGINE).score([pairs[0].prompt], [pairs[0].chosen])
+    assert verdict.score == pytest.approx(direct[0], abs=1e-5)
+    as_chat = config.model_copy(update={"layout": "chat"})
+    (shown,) = verdicts([Response("p", asked, 0, pairs[0].chosen, "stop", 1)], as_chat, model)
+    assert (shown.score == pytest.approx(direct[0], abs=1e-4)) == chat
+
+
+def test_a_model_of_gaps_is_no_judge_of_single_responses(tmp_path: Path) -> None:
+    pairs = read_preferences([Source(source="train", format="tiny", limit=16)], 0).rows
+    train_gap_reward(Path(tiny().path), pairs, RewardConfig(max_steps=1), out=tmp_path / "model",
+                     checkpoints=tmp_path / "steps", seed=0, chat=True,
+                     template=improvement_template("v1"))  # fmt: skip
+    config, model = _reward(tmp_path / "model")
+    with pytest.raises(EngineError, match="gap reward model"):
+        verdicts(candidates("Yes."), config, model)
 
 
 def test_a_reward_model_compares(reward_model: Path) -> None:

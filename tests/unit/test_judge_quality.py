@@ -23,7 +23,7 @@ FIELDS = {
     "responses", "votes", "parse_rate", "unscored", "self_consistency", "vote_spread",
     "pairwise_accuracy", "pairwise_accuracy_strict", "tied_pairs", "five_best", "exact_match",
     "spearman", "spearman_ties_as_zero", "kendall", "kendall_ties_as_zero", "correlated_prompts",
-    "undefined_correlations", "prefers_longer", "prefers_first", "score_histogram",
+    "undefined_correlations", "chance", "prefers_longer", "prefers_first", "score_histogram",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from selfimprove.data.demonstrations import read_demonstrations, read_ranked, re
 from selfimprove.data.sources import Source
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import DataError
+from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.tiny.oracle import score
 
 
@@ -136,3 +137,32 @@ def test_the_tiny_worlds_reviews_are_of_other_instructions_and_balanced():
 def test_an_unknown_split_of_the_tiny_world_is_refused():
     with pytest.raises(DataError, match="no instructions 'ood'; there are train, dev, test"):
         read_prompts((_source("ood", "tiny"),))
+
+
+def test_matches_that_people_decided_are_rankings_and_judging_sets_stay_apart(tmp_path):
+    matches = [
+        {"input": "Why?", "output_1": "Because.", "output_2": "No.", "label": 1},
+        {"input": "How?", "output_1": "No.", "output_2": "So.", "label": 2},
+    ]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "Natural.json").write_text(json.dumps(matches))
+    sources = [Source(source=str(tmp_path / f / "Natural.json"), format="llmbar") for f in "ab"]
+    ranked = read_ranked(sources[:1]).rows
+    assert [r.responses for r in ranked] == [("Because.", "No."), ("So.", "No.")]
+    rated = read_rated(sources, 0)
+    assert {r.source for r in rated} == {"llmbar Natural.json"}
+    # Two files that count their rows alike are four prompts, of two responses each.
+    assert Counter(r.response.prompt_id for r in rated) == {
+        "Natural-0": 2, "Natural-1": 2, "Natural-0~2": 2, "Natural-1~2": 2,
+    }  # fmt: skip
+    assert [(r.response.text, r.truth) for r in rated[:2]] == [("Because.", 0.0), ("No.", -1.0)]
+
+
+def test_a_task_is_asked_with_the_input_that_its_output_answers(tmp_path):
+    task = {"instruction": "Translate.", "instances": [{"input": "Tee", "output": "Tea"},
+                                                      {"input": "Brot", "output": "Bread"}]}  # fmt: skip
+    source = (_source(_file(tmp_path, task), "self_instruct"),)
+    (found,) = read_demonstrations(source, 0).rows
+    assert (found.prompt, found.response) == ("Translate.\n\nTee", "Tea")
+    assert [p.text for p in read_prompts(source)] == ["Translate.\n\nTee"]

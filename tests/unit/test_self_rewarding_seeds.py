@@ -7,12 +7,15 @@ import json
 import pytest
 
 from selfimprove.data.sources import Source
+from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.methods.self_rewarding_seeds import (
     ReviewsConfig,
     SeedFilesConfig,
     agreeing_reviews,
+    reviews_by_rank,
     seed_files_config,
     siblings,
+    spread,
     write_seed_files,
 )
 from selfimprove.types import Demonstration, Ranked, Verdict
@@ -135,3 +138,19 @@ def test_no_prompt_is_in_both_seed_files(tmp_path):
     assert len({json.loads(line)["prompt"] for line in lines}) == 12
     judged = (tmp_path / "out" / "eft.jsonl").read_text()
     assert not [line for line in lines if json.loads(line)["prompt"] in judged]
+
+
+def test_ranks_alone_become_scores_spread_over_the_scale() -> None:
+    ranked = [Ranked("a", "oasst", "Why?", ("Good.", "Middling.", "Bad.")),
+              Ranked("b", "oasst", "How?", ("Good.", "Bad."))]  # fmt: skip
+    config = ReviewsConfig(words="ranks", balance=False)
+    told = reviews_by_rank(ranked, (), "additive", config, 0)
+    assert [d.response for d in told.rows] == [
+        "Score: 5", "Score: 2", "Score: 0", "Score: 5", "Score: 0",
+    ]  # fmt: skip
+    assert "Response: Middling." in told.rows[1].prompt
+    assert all(read_score(d.response, 0, 5) == Scored(float(d.response[-1])) for d in told.rows)
+    assert [f.kept for f in told.funnels] == [5]
+    balanced = reviews_by_rank(ranked[:1] * 3, (), "additive", ReviewsConfig(words="ranks"), 0)
+    assert len(balanced.rows) == 9  # three of each score: there is no commonest
+    assert [spread(rank, 2, 1, 5) for rank in (0, 1)] == [5, 1]

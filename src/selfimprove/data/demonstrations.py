@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from selfimprove.data import oasst
 from selfimprove.data.dialogues import parsed, prompt_of, response_of
+from selfimprove.data.llmbar import DecidedMatch, read_decided_matches
 from selfimprove.data.overlap import same_text
 from selfimprove.data.read import TINY
 from selfimprove.data.row import RowError, value
@@ -116,7 +118,10 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
 
 
 def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filtered[Ranked]:
-    """Read prompts with responses that people ranked: trees, or rows with `responses` and `ranks`.
+    """Read prompts with responses that people ranked.
+
+    Trees (`oasst`), LLMBar's matches (`llmbar`: two outputs, and which of them is better), or rows
+    with `responses` and `ranks` or `scores`.
 
     Args:
         sources: files or hub ids.
@@ -131,6 +136,8 @@ def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filte
         if source.format == "oasst":
             found, funnel = _ranked_trees(list(parsed(source.source, "oasst", oasst.parse)))
             funnels.append(funnel)
+        elif source.format == "llmbar":
+            found = [_ranked_match(one) for one in read_decided_matches(Path(source.source))]
         else:
             told = parsed(source.source, source.format or "prompts", _ranked_row)
             found = [replace(row, id=row.id or f"ranked-{n}") for n, row in enumerate(told)]
@@ -150,6 +157,13 @@ def _ranked_trees(trees: Sequence[oasst.Tree]) -> tuple[list[Ranked], Funnel]:
         else:
             kept.append(Ranked(f"oasst-{tree.id}", "oasst", tree.prompt, tree.ranked))
     return kept, _funnel("trees with ranked replies", len(trees), len(kept), dropped)
+
+
+def _ranked_match(one: DecidedMatch) -> Ranked:
+    """Return a match as a ranking of two."""
+    told = one.match.first, one.match.second
+    best_first = told if one.first_is_better else told[::-1]
+    return Ranked(one.match.id, "llmbar", one.match.prompt, best_first)
 
 
 def _ranked_row(fields: Mapping[str, Any]) -> Ranked:

@@ -92,8 +92,20 @@ def prompt_of(fields: Mapping[str, Any]) -> str:
         if isinstance(turns, Sequence) and not isinstance(turns, str) and turns:
             return _said(turns, "user", 0)
     said = text(fields, *_PROMPTS)
-    context = optional(fields, "input") if "instruction" in fields else None
+    context = _input_of(fields) if "instruction" in fields else None
     return f"{said}\n\n{context}" if context else said
+
+
+def _input_of(fields: Mapping[str, Any]) -> str | None:
+    """Return what an instruction is about: Self-Instruct's tasks have it beside their first output."""
+    first = _first_instance(fields)
+    return optional(fields if first is None else first, "input")
+
+
+def _first_instance(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found = fields.get("instances")
+    is_list = isinstance(found, Sequence) and bool(found) and isinstance(found[0], Mapping)
+    return found[0] if is_list else None  # type: ignore[index]
 
 
 def response_of(fields: Mapping[str, Any]) -> str:
@@ -102,9 +114,8 @@ def response_of(fields: Mapping[str, Any]) -> str:
     Raises:
         RowError: no known field holds it.
     """
-    instances = fields.get("instances")
-    if isinstance(instances, Sequence) and instances and isinstance(instances[0], Mapping):
-        return text(instances[0], "output")
+    if (first := _first_instance(fields)) is not None:
+        return text(first, "output")
     for name in ("messages", "conversation", "conversations", "completion", "chosen"):
         turns = fields.get(name)
         if isinstance(turns, Sequence) and not isinstance(turns, str) and turns:

@@ -14,7 +14,7 @@ from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 from selfimprove.types import Message, Role
 
-__all__ = ["FORMATS", "Told", "UnusableRow", "conversation", "merged", "parse", "rows"]
+__all__ = ["FORMATS", "Told", "UnusableRow", "conversation", "merged", "parse", "parser", "rows"]
 
 Told: TypeAlias = tuple[tuple[Message, ...], str, str]
 """The prompt's turns, the chosen response and the rejected one."""
@@ -39,7 +39,7 @@ def rows(source: str, name: str) -> Iterator[tuple[str, Told | RowError]]:
     Raises:
         DataError: the format is unknown, or the file as a whole cannot be read.
     """
-    read = _parser(name)
+    read = parser(name)
     on_hub = not Path(source).exists() and is_hub_id(source)
     try:
         found = hub_records(source, None) if on_hub else records(Path(source), rows_of)
@@ -55,7 +55,12 @@ def rows(source: str, name: str) -> Iterator[tuple[str, Told | RowError]]:
             yield record.place, error
 
 
-def _parser(name: str) -> Callable[[Mapping[str, Any]], Told]:
+def parser(name: str) -> Callable[[Mapping[str, Any]], Told]:
+    """Return what reads a row of a format.
+
+    Raises:
+        DataError: the format is unknown.
+    """
     # Imported here: both formats build on this file.
     from selfimprove.data import hh_rlhf, summarize_feedback
 

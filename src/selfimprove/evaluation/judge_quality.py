@@ -26,6 +26,7 @@ from math import floor
 from statistics import fmean, pstdev
 from typing import Any, Final
 
+from selfimprove.evaluation.chance import by_chance
 from selfimprove.evaluation.clusters import told
 from selfimprove.judges.judge import mean_scores
 from selfimprove.judges.pairwise import Orders, read_orders
@@ -38,7 +39,7 @@ _Ranked = tuple[Sequence[float], Sequence[float]]
 _TRUTH_METRICS: Final = (
     "pairwise_accuracy", "pairwise_accuracy_strict", "tied_pairs", "five_best", "exact_match",
     "spearman", "kendall", "spearman_ties_as_zero", "kendall_ties_as_zero", "correlated_prompts",
-    "undefined_correlations",
+    "undefined_correlations", "chance",
 )  # fmt: skip
 _TIE: Final = 0.5
 _SILENT: Final = "fewer than two scored responses"
@@ -64,7 +65,8 @@ def card(
     Returns:
         Shares between 0 and 1, `vote_spread` in points (mean standard deviation of a response's
         votes), and the histogram of mean scores, rounded. `tied_pairs` is the share of pairs, unequal in
-        truth, that the judge ties; `undefined_correlations` counts prompts by reason. Of a pairwise judge, `self_consistency` is
+        truth, that the judge ties; `undefined_correlations` counts prompts by reason; `chance` has what the
+        same scores give when they are dealt at random within each prompt. Of a pairwise judge, `self_consistency` is
         the share of comparisons in which both orders agree; of another, the share of responses whose
         votes are all the same.
     """
@@ -169,6 +171,7 @@ def _against_truth(
         **_correlations(told_apart, constant),
         "correlated_prompts": len(told_apart),
         "undefined_correlations": {why: count for why, count in undefined.items() if count},
+        "chance": by_chance(ranked, highest),
     }
 
 

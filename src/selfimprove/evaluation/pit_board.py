@@ -9,7 +9,6 @@ about systems that are compared in full: each with the one it came from, and wit
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -30,14 +29,22 @@ from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.response_board import Kind, difference, outcomes_of
 from selfimprove.evaluation.true_scores import ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
+from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
 from selfimprove.judges.gap import Improved, Scored, four_of, gap_scores, reward_scores
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model, lowest_score, mean_scores
+from selfimprove.judges.judge import (
+    JudgeConfig,
+    judge,
+    judge_conversations,
+    judging_model,
+    lowest_score,
+    mean_scores,
+)
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
-from selfimprove.types import ModelRef, Outcome, Response
+from selfimprove.types import ModelRef, Outcome, Response, Verdict
 
 __all__ = ["ImprovementsConfig", "PitBoard", "System", "held_out_preferences"]
 
@@ -205,16 +212,24 @@ class PitBoard:
                 self.steps.rows(f"{name}-truth", oracle_scores, responses)
             )
         if self.config.judge is not None and not self.config.compares:
-            by = judging_model(self.config.judge, model)
-            said = self.steps.sharded(f"{name}-verdicts", judge, responses, by, self.config.judge,
-                                      self.engine, self.seed,
-                                      shard_items=self.config.shard_prompts)  # fmt: skip
-            scores["judge"] = mean_scores(said)
+            scores["judge"] = mean_scores(self._verdicts(name, model, responses, asked))
         system = System(name, kind, round_number, model, parent, data, responses, scores,
                         before=next(iter(against), None))  # fmt: skip
         (self.aside if aside else self.systems).append(system)
         self.compared += [(name, other) for other in against]
         return system
+
+    def _verdicts(
+        self, name: str, model: ModelRef, responses: Rows[Response], asked: Rows[Improved]
+    ) -> Rows[Verdict]:
+        """Let the judge give points: a reward model reads the turns, others the prompt in words."""
+        config = self.config.judge or JudgeConfig()
+        by, step, most = judging_model(config, model), f"{name}-verdicts", self.config.shard_prompts
+        if config.kind == "reward_model":
+            return self.steps.sharded(step, judge_conversations, asked, by, config, self.engine,
+                                      shard_items=most)  # fmt: skip
+        return self.steps.sharded(step, judge, responses, by, config, self.engine, self.seed,
+                                  shard_items=most)  # fmt: skip
 
     def _rewards(self, name: str, asked: Rows[Improved]) -> Scores:
         scored = self.steps.sharded(f"{name}-rewards", reward_scores, asked, self.reward, self.engine,
@@ -340,13 +355,13 @@ class PitBoard:
     def _pairs(self) -> list[dict[str, Any]]:
         """Compare every two systems by everyone who gives points, those compared in full by all."""
         found = [
-            {"first": a.name, "second": b.name, "scorer": scorer, **_win_tie_lose(signs)}
+            {"first": a.name, "second": b.name, "scorer": scorer, **win_tie_lose(signs)}
             for a, b in combinations(self.systems, 2)
             for scorer in a.scores
-            if (signs := _signs(self._outcomes(a, b, scorer)))
+            if (signs := signs_of(self._outcomes(a, b, scorer)))
         ]
         for a, b in self.compared if self.config.compares else ():
-            told = _win_tie_lose(_signs(self._outcomes(self.system(a), self.system(b), "judge")))
+            told = win_tie_lose(signs_of(self._outcomes(self.system(a), self.system(b), "judge")))
             found.append({"first": a, "second": b, "scorer": "judge", **told})
         return found
 
@@ -369,27 +384,4 @@ def _worth(held_out: Sequence[Preference]) -> dict[str, tuple[float, float]]:
             float(score(in_words(p.prompt), p.rejected)),
         )
         for p in held_out
-    }
-
-
-def _signs(outcomes: Sequence[Outcome]) -> list[tuple[str, int]]:
-    """Return, with its prompt, who won each match that has a result: 1, 0 for a tie, or -1."""
-    told = [(o.prompt_id, o.preference) for o in outcomes if o.preference is not None]
-    return [(prompt, (share > 0.5) - (share < 0.5)) for prompt, share in told]
-
-
-def _win_tie_lose(signs: Sequence[tuple[str, int]]) -> dict[str, Any]:
-    """Return shares, and the win share less the share of losses, bootstrapped over prompts."""
-    by_prompt: dict[str, list[int]] = {}
-    for prompt, sign in signs:
-        by_prompt.setdefault(prompt, []).append(sign)
-    told = mean([fmean(found) for found in by_prompt.values()])
-    counted = Counter(sign for _, sign in signs)
-    return {
-        "win": counted[1] / len(signs),
-        "tie": counted[0] / len(signs),
-        "lose": counted[-1] / len(signs),
-        "difference": told.value,
-        "interval": [told.low, told.high],
-        "n": len(signs),
     }

@@ -159,11 +159,20 @@ class ResponseBoard:
                                   config, self.engine, self.seed,
                                   shard_items=self._shard,
                                   together=_prompt_of)  # fmt: skip
+        for source in dict.fromkeys(r.source for r in rated):
+            of_source = [r for r in rated if r.source == source]
+            self._add_card(name, source, of_source, said)
+
+    def _add_card(
+        self, name: str, source: str, rated: Sequence[Rated], said: Rows[Verdict]
+    ) -> None:
+        """Keep a judge's card on the responses of one source."""
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
+        verdicts = [v for v in said if (v.prompt_id, v.index) in truth]
         # Not who measures the arms: these responses' worth is known.
-        known_by = _ORACLE if all(s.format == TINY for s in self.config.judging) else _PEOPLE
-        told = card(shown.items, said.items, truth)
-        self.cards.append({"arm": name, "set": _KNOWN, "truth": known_by, **told})
+        known_by = _ORACLE if source.startswith(f"{TINY} ") else _PEOPLE
+        told = card(responses_of(rated), verdicts, truth)
+        self.cards.append({"arm": name, "set": f"{_KNOWN} ({source})", "truth": known_by, **told})
 
     def _judging_set(self) -> Rows[Rated]:
         return self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)

@@ -6,13 +6,14 @@ the training, or people's rankings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from selfimprove.data.demonstrations import read_ranked
 from selfimprove.data.read import TINY
-from selfimprove.data.sources import Source
+from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
 from selfimprove.seeds import rng
 from selfimprove.tiny.instructions import instructions
@@ -35,6 +36,8 @@ class Rated:
 
     response: Response
     truth: float
+    source: str = ""
+    """The format and file that it is from."""
 
 
 def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
@@ -64,30 +67,41 @@ def read_rated(sources: Sequence[Source], seed: int) -> list[Rated]:
     Raises:
         DataError: a file cannot be read or ranks nothing.
     """
-    rated: list[Rated] = []
-    for source in sources:
-        if source.format == TINY:
-            rated += _tiny(source, seed)
-        else:
-            for row in read_ranked((source,)).rows:
-                rated += [
-                    _rated(row.id, row.prompt, rank, text, -float(rank))
-                    for rank, text in enumerate(row.responses)
-                ]
-    return rated
+    told = [(source, *one) for source in sources for one in _told(source, seed)]
+    names = distinct(prompt_id for _, prompt_id, _ in told)  # two files may count their rows alike
+    return [
+        Rated(replace(row.response, prompt_id=name), row.truth, named)
+        for name, (source, _, rows) in zip(names, told, strict=True)
+        for named in (f"{source.format} {Path(source.source).name}".strip(),)
+        for row in rows
+    ]
 
 
-def _tiny(source: Source, seed: int) -> list[Rated]:
+def _told(source: Source, seed: int) -> Iterator[tuple[str, list[Rated]]]:
+    """Yield each prompt of a source with its rated responses."""
+    if source.format == TINY:
+        yield from _tiny(source, seed)
+        return
+    for row in read_ranked((source,)).rows:
+        yield (
+            row.id,
+            [
+                _rated(row.id, row.prompt, rank, text, -float(rank))
+                for rank, text in enumerate(row.responses)
+            ],
+        )
+
+
+def _tiny(source: Source, seed: int) -> Iterator[tuple[str, list[Rated]]]:
     split = source.source
     random = rng(seed, "judging set", split)
-    rated = []
     made = enumerate(instructions(tiny_split(split), source.end or _TINY_PROMPTS))
     for number, asked in source.part(made):
+        name, rated = f"{TINY}-{split}-{number}", []
         for index in range(_DRAFTS):
             text = draft(asked, random)
-            truth = float(score(asked.text, text))
-            rated.append(_rated(f"{TINY}-{split}-{number}", asked.text, index, text, truth))
-    return rated
+            rated.append(_rated(name, asked.text, index, text, float(score(asked.text, text))))
+        yield name, rated
 
 
 def _rated(prompt_id: str, prompt: str, index: int, text: str, truth: float) -> Rated:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, unrendered
 from selfimprove.data.preferences import Preference
@@ -36,6 +36,7 @@ __all__ = [
     "gap_scores",
     "reads_gaps",
     "reward_scores",
+    "trained_here",
 ]
 
 FOUR: Final = ("wl", "ww", "ll", "lw")
@@ -129,11 +130,20 @@ def reads_gaps(path: Path) -> bool:
     Raises:
         EngineError: the folder holds no model.
     """
+    return trained_here(path).get("reads") == "gap"
+
+
+def trained_here(path: Path) -> dict[str, Any]:
+    """Return what the training of a reward model noted; nothing of one from elsewhere.
+
+    Raises:
+        EngineError: the folder holds no model.
+    """
     try:
-        told = read_json(path / "config.json")
+        noted: dict[str, Any] = read_json(path / "config.json").get("selfimprove", {})
     except (OSError, ValueError) as error:
         raise EngineError(f"{path} holds no reward model: {error}") from error
-    return bool(told.get("selfimprove", {}).get("reads") == "gap")
+    return noted
 
 
 @final
@@ -150,7 +160,7 @@ class RewardScorer:
             raise EngineError(f"{path} is a {reads} reward model, not one of single responses")
         templated = bool(self._model.tokenizer.chat_template)
         self._chat = bool(self._model.settings.get("chat", templated))
-        self.identity = self._model.identity
+        self.identity, self.context = self._model.identity, self._model.context
 
     def score(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float]:
         """Return R_P(x, y) of each response.

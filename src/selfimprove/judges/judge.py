@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from selfimprove.config import Config, fingerprint
 from selfimprove.errors import JudgeError
+from selfimprove.judges.gap import Improved
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.models import is_here, locate
 from selfimprove.rows import Batch
@@ -24,8 +25,8 @@ from selfimprove.seeds import rng
 from selfimprove.types import Match, ModelRef, Outcome, Response, Verdict
 from selfimprove.unfinished import decided
 
-__all__ = ["RANDOM", "JudgeConfig", "compare", "judge", "judging_model", "lowest_score",
-           "mean_scores", "outcome", "settled"]  # fmt: skip
+__all__ = ["RANDOM", "JudgeConfig", "compare", "judge", "judge_conversations", "judging_model",
+           "lowest_score", "mean_scores", "outcome", "settled"]  # fmt: skip
 
 _SELF: Final = "self"
 _ASKED: Final = ("rubric", "pairwise")  # the kinds that are asked by a prompt
@@ -51,7 +52,8 @@ class JudgeConfig(Config):
     layout: Literal["auto", "chat", "pair", "text"] = "auto"
     """How a reward_model is shown prompt and response. chat: as turns of its chat template; pair: as two
     segments, tokenizer(prompt, response), as BERT-like ones are trained; text: as one text with an
-    empty line between them. auto: the first of them that its tokenizer knows."""
+    empty line between them. auto: as it was trained where that was here (`selfimprove reward`), else
+    the first of them that its tokenizer knows."""
     votes: int = Field(default=3, ge=1)
     """Verdicts on a response, of which the mean is taken. Paper: 3."""
     temperature: float = Field(default=0.7, ge=0)
@@ -153,8 +155,7 @@ def judge(
     elif config.kind == "reward_model":
         from selfimprove.judges.reward_model import reward_verdicts
 
-        layout = None if config.layout == "auto" else config.layout
-        found = reward_verdicts(chunks, model, config.engine or engine, layout)
+        found = reward_verdicts(chunks, model, config.engine or engine, _layout(config))
     elif config.kind == "pairwise":
         from selfimprove.judges.pairwise import tournament
 
@@ -163,6 +164,33 @@ def judge(
         from selfimprove.judges.rubric import rubric_verdicts
 
         found = rubric_verdicts(chunks, model, config, config.engine or engine, seed)
+    return _heard(found, config)
+
+
+def judge_conversations(
+    chunks: Sequence[Sequence[Improved]],
+    model: ModelRef,
+    config: JudgeConfig,
+    engine: EngineConfig,
+) -> Iterator[Batch[Verdict]]:
+    """Let a reward model judge replies to conversations, turn by turn as it was trained to read them.
+
+    Raises:
+        JudgeError: too many replies of a chunk got no score.
+        EngineError: the model cannot be loaded.
+    """
+    from selfimprove.judges.reward_model import conversation_verdicts
+
+    found = conversation_verdicts(chunks, model, config.engine or engine, _layout(config))
+    return _heard(found, config)
+
+
+def _layout(config: JudgeConfig) -> Literal["chat", "pair", "text"] | None:
+    return None if config.layout == "auto" else config.layout
+
+
+def _heard(found: Iterable[Batch[Verdict]], config: JudgeConfig) -> Iterator[Batch[Verdict]]:
+    """Pass verdicts on; refuse a chunk in which too many are none."""
     for batch in found:
         judged = {
             (v.prompt_id, v.index): f"{v.unscored}; it said {v.text[:200]!r}" for v in batch.rows

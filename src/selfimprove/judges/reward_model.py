@@ -1,6 +1,7 @@
 """A reward model as a judge: a sequence classifier with one logit.
 
-Most are decoders that were trained on their chat template. Others are encoders that were trained on
+One that was trained here notes how, and reads what it judges in the same way. Of those from elsewhere
+most are decoders that were trained on their chat template; others are encoders that were trained on
 text pairs, as `tokenizer(prompt, response)` makes them: two segments with a separator between them.
 """
 
@@ -9,21 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from selfimprove.errors import EngineError
+from selfimprove.judges.gap import Improved, RewardScorer, trained_here
 from selfimprove.rows import Batch
+from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.own_words import parted
 from selfimprove.types import Message, ModelRef, Response, Verdict
 from selfimprove.weights import weights_digest
 
-__all__ = ["Layout", "reward_verdicts"]
+__all__ = ["Layout", "conversation_verdicts", "reward_verdicts"]
 
 Layout: TypeAlias = Literal["chat", "pair", "text"]
 """How a classifier is shown prompt and response: as turns of its chat template; as two segments; or as
 one text with an empty line between them."""
+
+Turns: TypeAlias = tuple[Message, ...]
 
 _TOKENS_AT_ONCE: Final = 16_384
 
@@ -37,27 +42,58 @@ def reward_verdicts(
     """Score each response once by the classifier's logit; one too long for it stays unscored.
 
     Args:
-        chunks: responses.
+        chunks: responses, each to one turn of the user.
         model: the classifier.
         engine: its device and precision.
-        layout: how it is shown prompt and response; None: the chat template where the tokenizer has
-            one, else a pair where the tokenizer parts two segments, else one text.
+        layout: how it is shown prompt and response; None: as it was trained where that was here, else
+            the chat template where the tokenizer has one, else a pair where the tokenizer parts two
+            segments, else one text.
 
     Raises:
-        EngineError: the folder holds no classifier with one logit, or no template for `chat`.
+        EngineError: the folder holds no classifier with one logit, or one of gaps, or no template for
+            `chat`.
     """
-    classifier = _load(Path(model.path), engine, layout)
+    asked = [
+        [Improved(r.prompt_id, r.index, (Message("user", r.prompt),), r.text) for r in chunk]
+        for chunk in chunks
+    ]
+    return conversation_verdicts(asked, model, engine, layout)
+
+
+def conversation_verdicts(
+    chunks: Sequence[Sequence[Improved]],
+    model: ModelRef,
+    engine: EngineConfig,
+    layout: Layout | None = None,
+) -> Iterator[Batch[Verdict]]:
+    """Score candidates likewise, each the reply to a conversation of one or more turns."""
+    scorer = _scorer(Path(model.path), engine, layout)
+    why = f"longer than the reward model's context of {scorer.context} tokens"
     for chunk in chunks:
-        rows = [classifier.row(response) for response in chunk]
-        fits = [i for i, row in enumerate(rows) if len(row.ids) <= classifier.context]
-        scores = dict(zip(fits, classifier.scores([rows[i] for i in fits]), strict=True))
-        why = f"longer than the reward model's context of {classifier.context} tokens"
+        said = [parted(row.candidate).response for row in chunk]
+        scores = scorer.told([row.prompt for row in chunk], said)
         verdicts = [
-            Verdict(r.prompt_id, r.index, 0, scores.get(i), None if i in scores else why, "")
-            for i, r in enumerate(chunk)
+            Verdict(row.prompt_id, row.index, 0, score, why if score is None else None, "")
+            for row, score in zip(chunk, scores, strict=True)
         ]
-        read = sum(len(rows[i].ids) for i in fits)
-        yield Batch(verdicts, prompt_tokens=read, engine=classifier.identity)
+        yield Batch(verdicts, engine=scorer.identity)
+
+
+class _Scorer(Protocol):
+    """A reward model in memory."""
+
+    @property
+    def context(self) -> int: ...
+    @property
+    def identity(self) -> Mapping[str, str]: ...
+
+    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]: ...
+
+
+def _scorer(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Scorer:
+    if layout is None and trained_here(folder):
+        return RewardScorer(folder, engine)
+    return _load(folder, engine, layout)
 
 
 class _Row(NamedTuple):
@@ -80,14 +116,20 @@ class _Classifier:
     identity: Mapping[str, str]
     """Versions, device, dtype and the weights digest: stored with the scores."""
 
-    def row(self, response: Response) -> _Row:
-        """Return the tokens of prompt and response, without its reasoning."""
-        prompt, text = response.prompt, parted(response.text).response
+    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]:
+        """Return the logit of each response; None where it does not fit into the context."""
+        rows = [self.row(*one) for one in zip(prompts, responses, strict=True)]
+        fits = [i for i, row in enumerate(rows) if len(row.ids) <= self.context]
+        known = dict(zip(fits, self.scores([rows[i] for i in fits]), strict=True))
+        return [known.get(i) for i in range(len(rows))]
+
+    def row(self, turns: Turns, text: str) -> _Row:
+        """Return the tokens of prompt and response."""
         if self.layout == "chat":
-            return _Row(*self.encoder.conversations([((Message("user", prompt),), text)]))
+            return _Row(*self.encoder.conversations([(turns, text)]))
         if self.layout == "text":
-            return _Row(*self.encoder.whole_texts([f"{prompt}\n\n{text}"]))
-        return _Row(*self.encoder.pair(prompt, text))
+            return _Row(*self.encoder.whole_texts([f"{in_words(turns)}\n\n{text}"]))
+        return _Row(*self.encoder.pair(in_words(turns), text))
 
     def scores(self, rows: Sequence[_Row]) -> list[float]:
         """Score rows in batches of like length."""

@@ -48,7 +48,12 @@ from selfimprove.methods.self_rewarding_pairs import (
     best_against_worst,
     perfect_responses,
 )
-from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
+from selfimprove.methods.self_rewarding_seeds import (
+    ReviewsConfig,
+    agreeing_reviews,
+    reviews_by_rank,
+    siblings,
+)
 from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig
@@ -84,7 +89,7 @@ class SeedsConfig(Config):
     """Judging examples that exist already, e.g. the tiny world's or what `data seeds` wrote."""
     ranked: Sources = ()
     """Responses that people ranked, from which the SFT baseline's own verdicts become judging
-    examples where they agree with the people. Paper: OpenAssistant, 1,630 kept."""
+    examples where they agree with the people (`reviews`). Paper: OpenAssistant, 1,630 kept."""
     reviews: ReviewsConfig = ReviewsConfig()
     """Which of those verdicts are kept."""
     eft_share: float = Field(default=LEAST, gt=0, lt=1)
@@ -234,9 +239,15 @@ def judging_examples(
     given: Rows[Demonstration],
     ranked: Rows[Ranked],
 ) -> Rows[Demonstration]:
-    """Return the EFT examples: those given, and the baseline's verdicts that people agree with."""
+    """Return the EFT examples: those given, and the baseline's verdicts that people agree with.
+
+    Or, where `seeds.reviews.words` says so, people's ranks as scores.
+    """
     if not ranked:
         return given
+    if config.seeds.reviews.words == "ranks":
+        return steps.rows("eft", reviews_by_rank, ranked, given, config.judge.prompt,
+                          config.seeds.reviews, config.seed)  # fmt: skip
     shown = steps.rows("ranked-responses", siblings, ranked)
     verdicts = steps.sharded("ranked-verdicts", judge, shown, judging_model(config.judge, sft),
                              config.judge, config.engine, config.seed,

@@ -9,8 +9,10 @@ from selfimprove.data.user_prompts import read_prompts
 from selfimprove.evaluation.open_prompts import not_reported
 from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.judges.judge import JudgeConfig
+from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
 from selfimprove.methods.self_rewarding import SelfRewardingConfig
+from selfimprove.types import Ranked
 
 __all__ = ["lines", "uses"]
 
@@ -30,7 +32,9 @@ def lines(config: SelfRewardingConfig) -> Iterator[Line]:
     yield "ift", f"read {len(ift)} demonstrations", 0, 0
     yield "sft-model", "fine-tune the baseline on them", 0, int(trained * config.sft.epochs)
     yield "eft-given", f"read {len(eft)} judging examples", 0, 0
-    if ranked:
+    if ranked and config.seeds.reviews.words == "ranks":
+        reviews += _tokens(_by_rank(row, config.judge.prompt) for row in ranked)
+    elif ranked:
         shown = sum(len(r.responses) for r in ranked)
         yield "ranked-verdicts", f"judge {shown} ranked responses", shown * _verdict(config), 0
     yield "m1-model", "fine-tune M1", 0, int((trained + reviews) * config.sft.epochs)
@@ -44,6 +48,12 @@ def lines(config: SelfRewardingConfig) -> Iterator[Line]:
             name = control.replace("_", "-")
             yield f"{name}-model", f"train the control arm '{control}'", 0, _pair_tokens(config)
             yield from measured.control(name, "sft" if control == "no_eft" else "m1")
+
+
+def _by_rank(row: Ranked, prompt: str) -> int:
+    """Return the characters of a ranking as judging examples."""
+    words = len(judge_prompt(prompt).text)
+    return sum(words + len(row.prompt) + len(text) for text in row.responses)
 
 
 def uses(config: SelfRewardingConfig) -> Iterator[Use]:

@@ -4,6 +4,9 @@ Rankings come without reasons or points. So the SFT baseline judges each ranked 
 points put the responses of a prompt in the people's order, its words become examples: the mean of
 its votes must do so, and so must the votes whose words are taken. The commonest score is cut down,
 since a judge that gives everything a 4 is right too often.
+
+A deviation, `reviews.words: ranks`: a baseline too weak to write verdicts that can be read has none that
+agree; then an example says no more than the score, people's ranks spread evenly over the scale.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -31,7 +34,15 @@ from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
 from selfimprove.types import Demonstration, Ranked, Response, Verdict
 
-__all__ = ["ReviewsConfig", "SeedFilesConfig", "agreeing_reviews", "siblings", "write_seed_files"]
+__all__ = [
+    "ReviewsConfig",
+    "SeedFilesConfig",
+    "agreeing_reviews",
+    "reviews_by_rank",
+    "siblings",
+    "spread",
+    "write_seed_files",
+]
 
 _ENGINE: Final = EngineConfig(chat=True)
 _SHARD: Final = 256
@@ -42,6 +53,10 @@ Key: TypeAlias = tuple[str, int]
 
 class ReviewsConfig(Config):
     """Which verdicts become judging examples."""
+
+    words: Literal["own", "ranks"] = "own"
+    """own: the baseline's verdicts that agree with people, reasons and all, as in the paper. ranks: the
+    score alone, the best response with the highest and the worst with the lowest of the scale."""
 
     agreement: float = Field(default=1.0, gt=0, le=1)
     """Least share of a prompt's pairs of responses that the verdicts must order as people did, by
@@ -93,9 +108,46 @@ def agreeing_reviews(  # noqa: PLR0913  rankings, what was said of them, and wha
     drops = tuple(Drop(w, n) for w, n in dropped.most_common())
     agreeing = Funnel("rankings that the baseline agrees with", len(ranked),
                       len(ranked) - dropped.total(), drops)  # fmt: skip
-    common = (Drop("of the commonest score", len(kept) - len(balanced)),)
     rows = [*given, *(example for _, example in balanced)]
-    return Filtered(rows, (agreeing, Funnel("judging examples", len(kept), len(balanced), common)))
+    return Filtered(rows, (agreeing, _examples(kept, balanced)))
+
+
+def reviews_by_rank(
+    ranked: Sequence[Ranked],
+    given: Sequence[Demonstration],
+    prompt: str,
+    config: ReviewsConfig,
+    seed: int,
+) -> Filtered[Demonstration]:
+    """Return `given` and an example for each ranked response: the score that its rank gives it."""
+    asked = judge_prompt(prompt)
+    told: list[tuple[float, Demonstration]] = []
+    for row in ranked:
+        for rank, response in enumerate(row.responses):
+            key = f"{row.id}#{rank}"
+            points = spread(rank, len(row.responses), asked.lowest, asked.highest)
+            filled = asked.filled(key, row.prompt, response)
+            told.append(
+                (points, Demonstration(f"eft-{key}", row.source, filled, f"Score: {points}"))
+            )
+    kept = _balanced(told, seed) if config.balance else told
+    return Filtered([*given, *(example for _, example in kept)], (_examples(told, kept),))
+
+
+def spread(rank: int, of: int, lowest: int, highest: int) -> int:
+    """Return the points of a rank, 0 the best of `of`, spread evenly over the scale.
+
+    >>> [spread(rank, 4, 0, 5) for rank in range(4)]
+    [5, 3, 2, 0]
+    """
+    return round(highest - rank * (highest - lowest) / (of - 1))
+
+
+def _examples(
+    given: Sequence[tuple[float, Demonstration]], kept: Sequence[tuple[float, Demonstration]]
+) -> Funnel:
+    common = (Drop("of the commonest score", len(given) - len(kept)),)
+    return Funnel("judging examples", len(given), len(kept), common)
 
 
 def _why_dropped(
@@ -178,7 +230,7 @@ class SeedFilesConfig(Config):
 def write_seed_files(
     source: Source, out: Path, model: str | None, config: SeedFilesConfig, seed: int
 ) -> tuple[Funnel, ...]:
-    """Write ift.jsonl, and eft.jsonl where a model is named that judges; return every funnel.
+    """Write ift.jsonl, and eft.jsonl where a model judges or ranks are enough; return every funnel.
 
     No prompt is in both files.
 
@@ -187,7 +239,7 @@ def write_seed_files(
         JudgeError: the model gives no verdicts that can be read.
     """
     ift = read_demonstrations((source,), seed)
-    if model is None:
+    if model is None and config.reviews.words == "own":
         _write(out / "ift.jsonl", ift.rows)
         return ift.funnels
     read = read_ranked((source,))
@@ -195,7 +247,20 @@ def write_seed_files(
                          config.eft_share, seed)  # fmt: skip
     answered, ranked = ift_alone(ift.rows, shared), ranked_alone(read.rows, shared)
     _write(out / "ift.jsonl", answered.rows)
-    shown = siblings(ranked.rows)
+    if model is None or config.reviews.words == "ranks":
+        eft = reviews_by_rank(ranked.rows, (), config.judge.prompt, config.reviews, seed)
+    else:
+        eft = _judged(ranked.rows, model, config, seed)
+    _write(out / "eft.jsonl", eft.rows)
+    read_first = (*ift.funnels, *read.funnels)
+    return (*read_first, *answered.funnels, *ranked.funnels, *eft.funnels)
+
+
+def _judged(
+    ranked: Sequence[Ranked], model: str, config: SeedFilesConfig, seed: int
+) -> Filtered[Demonstration]:
+    """Let the model judge the ranked responses, and return the verdicts that agree with people."""
+    shown = siblings(ranked)
     chunks = [shown[i : i + _SHARD] for i in range(0, len(shown), _SHARD)]
     by = judging_model(config.judge, locate(model))
     said = [
@@ -203,10 +268,7 @@ def write_seed_files(
         for batch in judge(chunks, by, config.judge, config.engine, seed)
         for verdict in batch.rows
     ]
-    eft = agreeing_reviews(ranked.rows, shown, said, (), config.judge.prompt, config.reviews, seed)
-    _write(out / "eft.jsonl", eft.rows)
-    read_first = (*ift.funnels, *read.funnels)
-    return (*read_first, *answered.funnels, *ranked.funnels, *eft.funnels)
+    return agreeing_reviews(ranked, shown, said, (), config.judge.prompt, config.reviews, seed)
 
 
 def _write(path: Path, rows: Sequence[Demonstration]) -> None:

@@ -37,7 +37,7 @@ from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Prompt
 
-__all__ = ["WarmStartConfig", "config_of_words", "warm_start"]
+__all__ = ["WarmStartConfig", "config_of_words", "put_on_top", "refuse_other_model", "warm_start"]
 
 _AT_ONCE = 64  # rows whose loss is taken in one call
 
@@ -95,7 +95,7 @@ def warm_start(
     Raises:
         SelfImproveError: with what happened, where, and what to do; nothing that is done is lost.
     """
-    _refuse_other_model(out)
+    refuse_other_model(out)
     base = locate(config.model)
     run = Run(out, announce)
     try:
@@ -109,13 +109,18 @@ def warm_start(
             after = run.rows("loss-after", held_out_loss, model, held, config.shown)
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
         run.write("sft.json", told)
-        _put_on_top(Path(model.path), out)
+        put_on_top(Path(model.path), out)
     finally:
         run.close()
     return told
 
 
-def _refuse_other_model(out: Path) -> None:
+def refuse_other_model(out: Path) -> None:
+    """Refuse a folder with a model that no command of this kind made.
+
+    Raises:
+        StoreError: it is one.
+    """
     if (out / "config.json").exists() and not (out / "training").is_dir():
         raise StoreError(f"{out} holds a model that this command did not make: give another --out")
 
@@ -216,7 +221,7 @@ def _told(config: WarmStartConfig, out: Path, rows: int) -> dict[str, Any]:
     return {"config": config.model_dump(mode="json"), "rows": rows, "training": trained}
 
 
-def _put_on_top(model: Path, out: Path) -> None:
+def put_on_top(model: Path, out: Path) -> None:
     """Give the model's files a second name in `out`; config.json, which makes it a model, last."""
     with writing_to(out):
         files = sorted(model.iterdir(), key=lambda file: (file.name == "config.json", file.name))
