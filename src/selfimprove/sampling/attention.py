@@ -7,19 +7,21 @@ Ye et al. 2024, Cascade Inference). The softmaxes are joined exactly, by their l
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "NAME",
+    "KeptKeys",
     "KeysValues",
     "Partial",
     "attend",
     "attend_by_products",
     "cascade_attention",
     "merge",
+    "over_all_parts",
 ]
 
 NAME = "selfimprove_cascade"
@@ -45,6 +47,35 @@ class Partial(NamedTuple):
     """[rows, heads, queries, head size]"""
     lse: Tensor
     """[rows, heads, queries], float32"""
+
+
+class KeptPrompts(Protocol):
+    """Keys and values of prompts, each read by some of the rows."""
+
+    def attend(self, packed: Tensor, layer: int, scale: float) -> Partial:
+        """Attend to each row's own prompt with its queries, [rows, key heads, queries, size]."""
+        ...
+
+
+class KeptKeys(Protocol):
+    """Where a pass finds the keys and values of earlier ones, and leaves its own."""
+
+    def update(self, key: Tensor, value: Tensor, layer: int) -> KeysValues:
+        """Store new keys and values of a layer; return all own ones that queries attend to."""
+        ...
+
+    @property
+    def prompts(self) -> KeptPrompts | None:
+        """Return the prompts that rows read, or None while prefix or prompts are read themselves."""
+        ...
+
+    def prefix(self, layer: int) -> KeysValues | None:
+        """Return the shared keys and values of a layer, or None when there are none (yet)."""
+        ...
+
+    def bias(self, queries: int) -> Tensor | None:
+        """Return what hides padding and the future from `queries` packed queries a key head."""
+        ...
 
 
 def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -> Partial:
@@ -102,17 +133,24 @@ def cascade_attention(
     asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
     if asked or scaling is None or attention_mask is not None:
         raise NotImplementedError(f"cascade attention knows no {', '.join(asked) or 'masks'}")
-    lanes = kwargs["lanes"]
-    rows, heads, queries, size = query.shape
-    groups = key.shape[1]
+    lanes: KeptKeys = kwargs["lanes"]
+    own = KeysValues(key, value)
+    return over_all_parts(lanes, module.layer_idx, query, own, scaling), None
+
+
+def over_all_parts(
+    lanes: KeptKeys, layer: int, query: Tensor, own: KeysValues, scale: float
+) -> Tensor:
+    """Return the attention of `query` [rows, heads, length, size], as [rows, length, heads, size]."""
+    rows, heads, length, size = query.shape
     # Query heads that share a key-value head become queries of that one head.
-    packed = query.reshape(rows, groups, -1, size)
-    found = attend(packed, KeysValues(key, value), lanes.bias(packed.shape[2]), scaling)
+    packed = query.reshape(rows, own.keys.shape[1], -1, size)
+    found = attend(packed, own, lanes.bias(packed.shape[2]), scale)
     if (prompts := lanes.prompts) is not None:
-        found = merge(prompts.attend(packed, module.layer_idx, scaling), found)
-    if (prefix := lanes.prefix(module.layer_idx)) is not None:
-        found = merge(_over_prefix(packed, prefix, scaling), found)
-    return found.out.reshape(rows, heads, queries, size).transpose(1, 2), None
+        found = merge(prompts.attend(packed, layer, scale), found)
+    if (prefix := lanes.prefix(layer)) is not None:
+        found = merge(_over_prefix(packed, prefix, scale), found)
+    return found.out.reshape(rows, heads, length, size).transpose(1, 2)
 
 
 def _over_prefix(packed: Tensor, prefix: KeysValues, scale: float) -> Partial:

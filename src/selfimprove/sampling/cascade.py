@@ -7,16 +7,14 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
-from selfimprove.sampling.attention import NAME, KeysValues, cascade_attention
+from selfimprove.sampling.attention import KeysValues
+from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.lanes import left_padded
 from selfimprove.sampling.prompt_cache import PromptCache
 from selfimprove.sampling.prompts import Encoded
 
 __all__ = ["CascadeLanes"]
-
-AttentionInterface.register(NAME, cascade_attention)
 
 # The prefix is read in pieces of this many tokens: the mask of a piece is its square.
 _PIECE = 1024
@@ -26,7 +24,7 @@ _PIECE = 1024
 class CascadeLanes:
     """Lanes over preallocated buffers; transformers' models take them for their cache.
 
-    A model calls `update` in every layer. What that does depends on the pass under way: a reading
+    A pass calls `update` in every layer. What that does depends on the pass under way: a reading
     of prefix or prompts keeps what comes, one entry a layer; a step writes into the buffers.
     """
 
@@ -35,6 +33,7 @@ class CascadeLanes:
     def __init__(
         self,
         model: Any,  # noqa: ANN401
+        forward: Forward,
         shared: Sequence[int],
         room: int,
         longest: int,
@@ -43,13 +42,15 @@ class CascadeLanes:
         """Make lanes for `room` rows.
 
         Args:
-            model: takes these lanes for its cache.
+            model: whose keys and values are kept.
+            forward: runs it.
             shared: what all prompts begin with.
             room: rows at once.
             longest: tokens of the longest prompt behind the shared ones.
             new: tokens sampled at most for a row.
         """
-        self._model = model
+        self._forward = forward
+        self._dtype: torch.dtype = model.dtype
         self._device: torch.device = model.device
         self._room, self._longest = room, new
         self._prompts = PromptCache(longest, self._device)
@@ -109,7 +110,7 @@ class CascadeLanes:
         self._lengths = [length + 1 for length in self._lengths]
         self._used = max(self._lengths)
         self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
-        logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1))
+        logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1), self)
         lengths += 1
         return logits
 
@@ -133,20 +134,20 @@ class CascadeLanes:
 
     def update(
         self, key: Tensor, value: Tensor, layer: int, *_: object, **__: object
-    ) -> tuple[Tensor, Tensor]:
+    ) -> KeysValues:
         """Store new keys and values of a layer; return all own ones that queries attend to."""
         # Under autocast keys are rotated in float32: they are kept like the values.
         key = key.to(value.dtype)
         if self._reading is not None:
             self._reading.append(KeysValues(key, value))
-            return key, value
+            return KeysValues(key, value)
         rows, longest = len(self._lengths), self._used
         kept = []
         for buffer, new in zip(self._buffers[layer], (key, value), strict=True):
             size = buffer.shape[-1]
             buffer.view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
             kept.append(buffer[:rows, :, :longest])
-        return kept[0], kept[1]
+        return KeysValues(*kept)
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Return 0: positions are always given; models ask only to guess them."""
@@ -167,24 +168,6 @@ class CascadeLanes:
             self._bias = self._bias.repeat(1, 1, queries // self._bias.shape[2], 1)
         return self._bias
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        config = self._model.config
-        usual, config._attn_implementation = config._attn_implementation, NAME
-        try:
-            out = self._model(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                position_ids=positions,
-                past_key_values=self,
-                use_cache=True,
-                logits_to_keep=1,
-                lanes=self,
-            )
-        finally:
-            config._attn_implementation = usual
-        logits: Tensor = out.logits[:, -1]
-        return logits
-
     def _read(
         self, ids: Tensor, mask: Tensor, positions: Tensor
     ) -> tuple[Tensor, list[KeysValues]]:
@@ -198,7 +181,7 @@ class CascadeLanes:
         read: list[KeysValues] = []
         self._reading = read
         try:
-            return self._forward(ids, positions), read
+            return self._forward(ids, positions, self), read
         finally:
             self._reading = None
 
@@ -219,7 +202,7 @@ class CascadeLanes:
         return self._hide(columns > lengths[:, None, None, None])
 
     def _hide(self, hidden: Tensor) -> Tensor:
-        nothing = torch.zeros(hidden.shape, dtype=self._model.dtype, device=self._device)
+        nothing = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
         return nothing.masked_fill_(hidden, -torch.inf)
 
     def _allocate(self, like: KeysValues) -> KeysValues:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.cascade import CascadeLanes
+from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.prompts import Encoded
 
 __all__ = ["cascade_reach"]
@@ -21,8 +22,8 @@ _PREFIX, _SHORT, _LONG, _STEPS = 20, 5, 9, 2
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
-def cascade_reach(model: Any, limit: int | None) -> int:  # noqa: ANN401
-    """Return up to how many tokens a row may have in the fast lanes: 0 is never.
+def cascade_reach(model: Any, forward: Forward, limit: int | None) -> int:  # noqa: ANN401
+    """Return up to how many tokens a row may have in the fast lanes, run by `forward`: 0 is never.
 
     Within its window, sliding attention is full attention; other kinds of layers, and models
     whose logits come out different, are left to transformers' own cache.
@@ -31,7 +32,7 @@ def cascade_reach(model: Any, limit: int | None) -> int:  # noqa: ANN401
     if reach < _PREFIX + _LONG + _STEPS or not model._supports_attention_backend:
         return 0
     try:
-        error = _probe(model)
+        error = _probe(model, forward)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         _log.info("%s: no shared-prefix attention: %s", type(model).__name__, problem)
         return 0
@@ -53,7 +54,7 @@ def _reach(config: Any, limit: int | None) -> int:  # noqa: ANN401
 
 
 @torch.inference_mode()
-def _probe(model: Any) -> float:  # noqa: ANN401
+def _probe(model: Any, forward: Forward) -> float:  # noqa: ANN401
     """Return how far logits in the fast lanes are from those of a plain pass, as a share."""
     numbers = torch.Generator().manual_seed(0)
     tokens = torch.randint(
@@ -62,7 +63,7 @@ def _probe(model: Any) -> float:  # noqa: ANN401
     prefix, rest = tokens[:_PREFIX].tolist(), tokens[_PREFIX:].tolist()
     tails = [rest[:_SHORT], rest[_SHORT : _SHORT + _LONG]]
     following = rest[-_STEPS:]
-    lanes = CascadeLanes(model, prefix, room=2, longest=_LONG, new=_STEPS)
+    lanes = CascadeLanes(model, forward, prefix, room=2, longest=_LONG, new=_STEPS)
     lanes.prefill([Encoded(str(i), (*prefix, *tail)) for i, tail in enumerate(tails)])
     found = [lanes.fork([0, 1], [0, 1])]
     found += [lanes.step(torch.tensor([t, t], device=model.device)) for t in following]

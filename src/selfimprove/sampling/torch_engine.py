@@ -16,6 +16,7 @@ from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.encoder import encoder_of
 from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig, SamplingConfig
+from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     check_folder,
@@ -63,7 +64,9 @@ class TorchEngine:
         check_folder(folder)
         use = arithmetic_of(config.dtype, device, width_of(folder))
         model = load_model(folder, use.torch_dtype, device)
-        self._set_up(model, load_tokenizer(folder), config, weights_digest(folder))
+        self._set_up(
+            model, lean_forward(model), load_tokenizer(folder), config, weights_digest(folder)
+        )
         self._identity["dtype_because"] = use.why
 
     @classmethod
@@ -73,16 +76,24 @@ class TorchEngine:
         Every call of `draw` sees the weights as they then are.
         """
         engine = cls.__new__(cls)
-        engine._set_up(model, tokenizer, config, "in training")
+        engine._set_up(model, None, tokenizer, config, "in training")
         return engine
 
-    def _set_up(self, model: Any, tokenizer: Any, config: EngineConfig, weights: str) -> None:  # noqa: ANN401
+    def _set_up(
+        self,
+        model: Any,  # noqa: ANN401
+        lean: Forward | None,
+        tokenizer: Any,  # noqa: ANN401
+        config: EngineConfig,
+        weights: str,
+    ) -> None:
         self._model = model
+        self._forward = lean or TransformersForward(model)
         self._tokenizer = tokenizer
         self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._budget = config.max_batch_tokens
-        self._reach = cascade_reach(self._model, context_length(self._model))
+        self._reach = cascade_reach(self._model, self._forward, context_length(self._model))
         self._identity = {
             "engine": "torch",
             **made_by(model, weights),
@@ -168,7 +179,10 @@ class TorchEngine:
             return PaddedLanes(self._model)
         longest = group.prompts[0].ids
         own = len(longest) - group.shared
-        return CascadeLanes(self._model, longest[: group.shared], plan.room, own, plan.length - own)
+        return CascadeLanes(
+            self._model, self._forward, longest[: group.shared],
+            room=plan.room, longest=own, new=plan.length - own,
+        )  # fmt: skip
 
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Return, for each (prompt, continuation), the log-probability of each of its tokens.
@@ -192,7 +206,7 @@ class TorchEngine:
 
     def close(self) -> None:
         """Give the model's memory back."""
-        self._model = None
+        self._model = self._forward = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -1,0 +1,105 @@
+"""The lean pass of the Llama family computes what transformers' own code computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from selfimprove.sampling.cascade import CascadeLanes
+from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
+from selfimprove.sampling.prompts import Encoded
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}  # fmt: skip
+_FAMILY: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_SIZES)),
+    "llama, every bias, other rotations": lambda: LlamaForCausalLM(LlamaConfig(
+        **_SIZES, attention_bias=True, mlp_bias=True, hidden_act="gelu",
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0})),
+    "mistral, heads wider than its width": lambda: MistralForCausalLM(
+        MistralConfig(**_SIZES, head_dim=16, sliding_window=None)),
+    "qwen2, tied": lambda: Qwen2ForCausalLM(Qwen2Config(**_SIZES, tie_word_embeddings=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=8)),
+}  # fmt: skip
+
+_PREFIX, _TAILS, _NEXT = (7, 3, 9), ((4, 8), (11, 2, 5)), (6, 1)
+
+
+def _model(kind: str) -> Any:
+    torch.manual_seed(0)
+    model = _FAMILY[kind]().eval()
+    with torch.no_grad():  # ones and zeros would hide a norm or a bias left out
+        for weight in model.parameters():
+            if weight.ndim == 1:
+                weight.add_(torch.randn_like(weight), alpha=0.3)
+    return model
+
+
+@torch.inference_mode()
+def _in_lanes(model: Any, forward: Forward) -> torch.Tensor:
+    """Logits [prompts, steps, vocabulary] behind both prompts and the two tokens after them."""
+    lanes = CascadeLanes(model, forward, _PREFIX, room=2, longest=3, new=2)
+    lanes.prefill([Encoded(str(i), (*_PREFIX, *tail)) for i, tail in enumerate(_TAILS)])
+    found = [lanes.fork([0, 1], [0, 1])]
+    found += [lanes.step(torch.tensor([token, token])) for token in _NEXT]
+    return torch.stack(found, 1)
+
+
+@torch.inference_mode()
+def _plain(model: Any) -> torch.Tensor:
+    rows = [torch.tensor([[*_PREFIX, *tail, *_NEXT]]) for tail in _TAILS]
+    return torch.stack([model(ids).logits[0, -3:] for ids in rows])
+
+
+@pytest.mark.parametrize("kind", _FAMILY)
+def test_logits_in_the_lanes_are_those_of_a_plain_pass(kind: str) -> None:
+    model = _model(kind)
+    wanted = _plain(model)
+    lean = lean_forward(model)
+    assert lean is not None
+    assert wanted.std() > 0.5  # so that equality says something
+    torch.testing.assert_close(_in_lanes(model, lean), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        _in_lanes(model, TransformersForward(model)), wanted, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_the_lean_pass_holds_no_second_copy_of_joined_weights_and_spoils_none() -> None:
+    model = _model("llama, every bias, other rotations")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    lean_forward(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    attention = model.model.layers[1].self_attn
+    whole = attention.q_proj.weight.untyped_storage()
+    assert whole.nbytes() == (32 + 16 + 16) * 32 * 4
+    assert attention.v_proj.weight.untyped_storage().data_ptr() == whole.data_ptr()
+
+
+def test_other_models_and_adapted_ones_run_by_their_own_code() -> None:
+    class Adapted(nn.Linear):
+        """As an adapter or a quantised layer is: another forward than a plain product."""
+
+    assert lean_forward(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2))) is None
+    model = _model("llama")
+    model.model.layers[1].mlp.up_proj = Adapted(32, 48, bias=False)
+    assert lean_forward(model) is None
