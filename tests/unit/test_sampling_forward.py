@@ -21,8 +21,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from selfimprove.sampling.arithmetic import cpu_bfloat16
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
+from selfimprove.sampling.packed import PackedLinear
 from selfimprove.sampling.prompts import Encoded
 
 _SIZES: dict[str, Any] = {
@@ -81,6 +83,33 @@ def test_logits_in_the_lanes_are_those_of_a_plain_pass(kind: str) -> None:
     torch.testing.assert_close(
         _in_lanes(model, TransformersForward(model)), wanted, atol=1e-4, rtol=1e-4
     )
+
+
+_NEEDS_AMX = pytest.mark.skipif(cpu_bfloat16() != "AMX", reason="this CPU has no AMX")
+
+
+@_NEEDS_AMX
+@pytest.mark.parametrize("kind", _FAMILY)
+def test_weights_packed_for_amx_give_the_same_logits_by_either_code(kind: str) -> None:
+    model = _model(kind).to(torch.bfloat16)
+    wanted = _plain(model)
+    lean = lean_forward(model)
+    assert lean is not None
+    assert type(model.model.layers[1].mlp.down_proj) is PackedLinear
+    # Eight bits of every number: logits of some units differ by hundredths.
+    torch.testing.assert_close(_plain(model), wanted, atol=0.1, rtol=0.02)
+    torch.testing.assert_close(_in_lanes(model, lean), wanted, atol=0.2, rtol=0.05)
+
+
+@_NEEDS_AMX
+def test_a_packed_linear_map_is_the_plain_one_with_what_follows() -> None:
+    weight, bias = torch.tensor([[1.0, 2.0], [3.0, -4.0]]), torch.tensor([1.0, 0.0])
+    packed = PackedLinear(weight.bfloat16(), bias.bfloat16())
+    x, other = torch.tensor([[1.0, 1.0]]).bfloat16(), torch.tensor([[10.0, 100.0]]).bfloat16()
+    assert packed(x).tolist() == [[4.0, -1.0]]  # 1 + 2 + 1, 3 - 4
+    assert packed.times(x, other).tolist() == [[40.0, -100.0]]
+    assert packed.plus(x, other).tolist() == [[14.0, 99.0]]
+    assert packed.activated(x)[0].float().tolist() == pytest.approx([3.928, -0.2689], rel=0.01)
 
 
 def test_the_lean_pass_holds_no_second_copy_of_joined_weights_and_spoils_none() -> None:

@@ -8,7 +8,7 @@ to it up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.functional import linear, rms_norm
 from transformers import AttentionInterface
 
 from selfimprove.sampling.attention import NAME, KeptKeys, cascade_attention, over_all_parts
+from selfimprove.sampling.packed import PackedLinear, can_pack
 
 __all__ = ["Forward", "LlamaForward", "TransformersForward", "lean_forward"]
 
@@ -65,7 +66,8 @@ class TransformersForward:
 def lean_forward(model: Any) -> LlamaForward | None:  # noqa: ANN401
     """Return the lean pass of a model of the Llama family with plain weights, else None.
 
-    The model's weights must not be replaced afterwards.
+    It rearranges the model's weights, which must not be trained afterwards; the model's own code
+    still runs on them.
     """
     if type(model).__name__ not in _FAMILY:
         return None
@@ -82,9 +84,15 @@ class LlamaForward:
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401
         inner = model.model
+        if packs := can_pack(model.lm_head.weight):
+            _packed(model, "lm_head")
         self._embed, self._norm, self._head = inner.embed_tokens, inner.norm, model.lm_head
         self._rotary = inner.rotary_emb
-        self._layers = [_Layer(layer, place) for place, layer in enumerate(inner.layers)]
+        feed_forward = _PackedFeedForward if packs else _FeedForward
+        self._layers = [
+            (_Attention(layer, place), feed_forward(layer))
+            for place, layer in enumerate(inner.layers)
+        ]
 
     def __call__(self, ids: Tensor, positions: Tensor, lanes: KeptKeys) -> Tensor:
         """Return the logits [rows, vocabulary] behind the last of the tokens [rows, length]."""
@@ -92,47 +100,38 @@ class LlamaForward:
         cos, sin = (angles.unsqueeze(2) for angles in self._rotary(hidden, positions))
         half = sin.shape[-1] // 2
         turn = (cos, torch.cat([-sin[..., :half], sin[..., half:]], -1))
-        for layer in self._layers:
-            hidden = layer.attention(hidden, turn, lanes)
-            hidden = layer.feed_forward(hidden)
+        for attention, feed_forward in self._layers:
+            hidden = attention(hidden, turn, lanes)
+            hidden = feed_forward(hidden)
         logits: Tensor = self._head(_normed(hidden[:, -1], self._norm))
         return logits
 
 
 @final
-class _Layer:
-    """One layer; its two halves each add to `hidden` [rows, length, width]."""
+class _Attention:
+    """A layer's first half: adds to `hidden` [rows, length, width] what earlier positions say."""
 
     def __init__(self, layer: Any, place: int) -> None:  # noqa: ANN401
-        attention, mlp = layer.self_attn, layer.mlp
+        attention, self._norm = layer.self_attn, layer.input_layernorm
         self._place, self._scale, self._size = place, attention.scaling, attention.head_dim
-        self._norms = layer.input_layernorm, layer.post_attention_layernorm
-        self._query_key_value = _Joined([attention.q_proj, attention.k_proj, attention.v_proj])
-        self._heads = [width // self._size for width in self._query_key_value.widths]
+        projections = [attention.q_proj, attention.k_proj, attention.v_proj]
+        self._heads = [part.out_features // self._size for part in projections]
+        self._joined = _joined(projections)
         self._head_norms = [
             part for name, part in attention.named_children() if name in ("q_norm", "k_norm")
         ]
-        self._out = attention.o_proj
-        self._gate_up = _Joined([mlp.gate_proj, mlp.up_proj])
-        self._activation, self._down = mlp.act_fn, mlp.down_proj
+        self._add_out = _adding(attention, "o_proj")
 
-    def attention(self, hidden: Tensor, turn: tuple[Tensor, Tensor], lanes: KeptKeys) -> Tensor:
-        """Let every position read its own and earlier ones."""
+    def __call__(self, hidden: Tensor, turn: tuple[Tensor, Tensor], lanes: KeptKeys) -> Tensor:
         rows, length, _ = hidden.shape
-        mixed = self._query_key_value(_normed(hidden, self._norms[0]))
-        mixed = mixed.view(rows, length, -1, self._size)
+        mixed = self._joined(_normed(hidden, self._norm)).view(rows, length, -1, self._size)
         queries, keys, _ = self._heads
         turned = _turned(self._head_normed(mixed[:, :, : queries + keys]), turn)
         query, key = turned.transpose(1, 2).split([queries, keys], 1)
         value = mixed[:, :, queries + keys :].transpose(1, 2)
         kept = lanes.update(key, value, self._place)
         found = over_all_parts(lanes, self._place, query, kept, self._scale)
-        return hidden + self._out(found.reshape(rows, length, -1))
-
-    def feed_forward(self, hidden: Tensor) -> Tensor:
-        """Transform every position by itself."""
-        gate, up = self._gate_up(_normed(hidden, self._norms[1])).chunk(2, -1)
-        return hidden + self._down(self._activation(gate).mul_(up))
+        return self._add_out(found.reshape(rows, length, -1), hidden)
 
     def _head_normed(self, mixed: Tensor) -> Tensor:
         if not self._head_norms:
@@ -142,20 +141,64 @@ class _Layer:
 
 
 @final
-class _Joined:
-    """Several linear maps of one input in one product; they become views of its weights.
+class _FeedForward:
+    """A layer's second half: adds to `hidden` what each position makes of itself."""
 
-    So the weights are held once, and the model's own code still runs on them.
-    """
-
-    def __init__(self, parts: Sequence[nn.Linear]) -> None:
-        self.widths = [part.out_features for part in parts]
-        self._weight = _one_storage([part.weight for part in parts], self.widths)
-        biases = [part.bias for part in parts if part.bias is not None]
-        self._bias = _one_storage(biases, self.widths) if biases else None
+    def __init__(self, layer: Any) -> None:  # noqa: ANN401
+        mlp, self._norm = layer.mlp, layer.post_attention_layernorm
+        self._gate_up = _joined([mlp.gate_proj, mlp.up_proj])
+        self._activation, self._down = mlp.act_fn, mlp.down_proj
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        return linear(hidden, self._weight, self._bias)
+        gate, up = self._gate_up(_normed(hidden, self._norm)).chunk(2, -1)
+        return hidden + self._down(self._activation(gate).mul_(up))
+
+
+@final
+class _PackedFeedForward:
+    """The same where weights are packed: each step is part of a product."""
+
+    def __init__(self, layer: Any) -> None:  # noqa: ANN401
+        mlp, self._norm = layer.mlp, layer.post_attention_layernorm
+        gate, up = _packed(mlp, "gate_proj"), _packed(mlp, "up_proj")
+        activation = mlp.act_fn
+        by_product = mlp.config.hidden_act == "silu"
+        self._gate = gate.activated if by_product else lambda read: activation(gate(read))
+        self._times_up, self._add_down = up.times, _packed(mlp, "down_proj").plus
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        read = _normed(hidden, self._norm)
+        return self._add_down(self._times_up(read, self._gate(read)), hidden)
+
+
+def _packed(parent: nn.Module, name: str) -> PackedLinear:
+    """Put a packed linear map in the place of a plain one."""
+    plain: Any = parent.get_submodule(name)
+    packed = PackedLinear(plain.weight, plain.bias)
+    parent.set_submodule(name, packed)
+    return packed
+
+
+def _adding(parent: nn.Module, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the sum of a linear map of its first argument and its second, packed where that is fast."""
+    plain: Any = parent.get_submodule(name)
+    if can_pack(plain.weight):
+        return _packed(parent, name).plus
+    return lambda read, hidden: hidden + plain(read)
+
+
+def _joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor], Tensor]:
+    """Join linear maps of one input into one product; they become views of its weights.
+
+    So the weights are held once (packed, twice), and the model's own code still runs on them.
+    """
+    widths = [part.out_features for part in parts]
+    weight = _one_storage([part.weight for part in parts], widths)
+    biases = [part.bias for part in parts if part.bias is not None]
+    bias = _one_storage(biases, widths) if biases else None
+    if can_pack(weight):
+        return PackedLinear(weight, bias)
+    return lambda hidden: linear(hidden, weight, bias)
 
 
 def _one_storage(parts: Sequence[nn.Parameter], widths: Sequence[int]) -> Tensor:
