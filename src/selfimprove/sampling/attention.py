@@ -134,8 +134,8 @@ def cascade_attention(
     if asked or scaling is None or attention_mask is not None:
         raise NotImplementedError(f"cascade attention knows no {', '.join(asked) or 'masks'}")
     lanes: KeptKeys = kwargs["lanes"]
-    own = KeysValues(key, value)
-    return over_all_parts(lanes, module.layer_idx, query, own, scaling), None
+    layer: Any = module.layer_idx
+    return over_all_parts(lanes, layer, query, KeysValues(key, value), scaling), None
 
 
 def over_all_parts(

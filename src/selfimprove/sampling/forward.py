@@ -147,11 +147,11 @@ class _FeedForward:
     def __init__(self, layer: Any) -> None:  # noqa: ANN401
         mlp, self._norm = layer.mlp, layer.post_attention_layernorm
         self._gate_up = _joined([mlp.gate_proj, mlp.up_proj])
-        self._activation, self._down = mlp.act_fn, mlp.down_proj
+        self._activation, self._add_down = mlp.act_fn, _adding(mlp, "down_proj")
 
     def __call__(self, hidden: Tensor) -> Tensor:
         gate, up = self._gate_up(_normed(hidden, self._norm)).chunk(2, -1)
-        return hidden + self._down(self._activation(gate).mul_(up))
+        return self._add_down(self._activation(gate).mul_(up), hidden)
 
 
 @final
@@ -184,7 +184,7 @@ def _adding(parent: nn.Module, name: str) -> Callable[[Tensor, Tensor], Tensor]:
     plain: Any = parent.get_submodule(name)
     if can_pack(plain.weight):
         return _packed(parent, name).plus
-    return lambda read, hidden: hidden + plain(read)
+    return lambda read, hidden: hidden.add(plain(read))
 
 
 def _joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor], Tensor]:
@@ -194,14 +194,13 @@ def _joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor], Tensor]:
     """
     widths = [part.out_features for part in parts]
     weight = _one_storage([part.weight for part in parts], widths)
-    biases = [part.bias for part in parts if part.bias is not None]
-    bias = _one_storage(biases, widths) if biases else None
+    bias = None if parts[0].bias is None else _one_storage([part.bias for part in parts], widths)
     if can_pack(weight):
         return PackedLinear(weight, bias)
     return lambda hidden: linear(hidden, weight, bias)
 
 
-def _one_storage(parts: Sequence[nn.Parameter], widths: Sequence[int]) -> Tensor:
+def _one_storage(parts: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
     whole = torch.cat([part.data for part in parts])
     for part, view in zip(parts, whole.split(list(widths)), strict=True):
         part.data = view

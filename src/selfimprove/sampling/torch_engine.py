@@ -206,7 +206,8 @@ class TorchEngine:
 
     def close(self) -> None:
         """Give the model's memory back."""
-        self._model = self._forward = None
+        self._model = None
+        self._forward = TransformersForward(None)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
