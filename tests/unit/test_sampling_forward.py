@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from selfimprove.sampling.arithmetic import cpu_bfloat16
+from selfimprove.sampling.attention import whole_vectors
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
 from selfimprove.sampling.packed import PackedLinear
@@ -132,3 +133,7 @@ def test_other_models_and_adapted_ones_run_by_their_own_code() -> None:
     model = _model("llama")
     model.model.layers[1].mlp.up_proj = Adapted(32, 48, bias=False)
     assert lean_forward(model) is None
+
+
+def test_keys_are_padded_to_whole_vectors_of_sixteen() -> None:
+    assert [whole_vectors(length) for length in (0, 1, 16, 17, 395)] == [0, 16, 16, 32, 400]

@@ -20,14 +20,18 @@ __all__ = [
     "attend",
     "attend_by_products",
     "cascade_attention",
+    "hiding",
     "merge",
     "over_all_parts",
+    "whole_vectors",
 ]
 
 NAME = "selfimprove_cascade"
 """Under this name transformers' models find `cascade_attention`."""
 
 _CPU_KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
+
+_VECTOR = 16
 
 # Arguments by which a model asks for another attention than softmax(query key / scale) value.
 _UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
@@ -47,6 +51,20 @@ class Partial(NamedTuple):
     """[rows, heads, queries, head size]"""
     lse: Tensor
     """[rows, heads, queries], float32"""
+
+
+def whole_vectors(length: int) -> int:
+    """Return the next length that is a whole number of a CPU's widest vectors of float32.
+
+    What is over a whole number, the kernel does one by one: 395 keys take longer than 448.
+    """
+    return -(-length // _VECTOR) * _VECTOR
+
+
+def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the bias that hides the keys marked in `hidden`."""
+    nothing = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return nothing.masked_fill_(hidden, -torch.inf)
 
 
 class KeptPrompts(Protocol):
@@ -71,6 +89,11 @@ class KeptKeys(Protocol):
 
     def prefix(self, layer: int) -> KeysValues | None:
         """Return the shared keys and values of a layer, or None when there are none (yet)."""
+        ...
+
+    @property
+    def prefix_bias(self) -> Tensor | None:
+        """Return what hides padding of the prefix, [1, 1, 1, its length]."""
         ...
 
     def bias(self, queries: int) -> Tensor | None:
@@ -149,15 +172,16 @@ def over_all_parts(
     if (prompts := lanes.prompts) is not None:
         found = merge(prompts.attend(packed, layer, scale), found)
     if (prefix := lanes.prefix(layer)) is not None:
-        found = merge(_over_prefix(packed, prefix, scale), found)
+        found = merge(_over_prefix(packed, prefix, lanes.prefix_bias, scale), found)
     return found.out.reshape(rows, heads, length, size).transpose(1, 2)
 
 
-def _over_prefix(packed: Tensor, prefix: KeysValues, scale: float) -> Partial:
+def _over_prefix(packed: Tensor, prefix: KeysValues, bias: Tensor | None, scale: float) -> Partial:
     """Attend with the queries of all rows at once: [1, groups, rows * queries, size]."""
     rows, groups, queries, size = packed.shape
     together = packed.transpose(0, 1).reshape(1, groups, rows * queries, size)
-    found = attend(together, prefix, None, scale)
+    bias = None if bias is None else bias.expand(-1, -1, together.shape[2], -1)
+    found = attend(together, prefix, bias, scale)
     return Partial(
         found.out.reshape(groups, rows, queries, size).transpose(0, 1),
         found.lse.reshape(groups, rows, queries).transpose(0, 1),

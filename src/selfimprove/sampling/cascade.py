@@ -7,8 +7,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from selfimprove.sampling.attention import KeysValues
+from selfimprove.sampling.attention import KeysValues, hiding, whole_vectors
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.lanes import left_padded
 from selfimprove.sampling.prompt_cache import PromptCache
@@ -52,10 +53,11 @@ class CascadeLanes:
         self._forward = forward
         self._dtype: torch.dtype = model.dtype
         self._device: torch.device = model.device
-        self._room, self._longest = room, new
+        self._room, self._longest = room, whole_vectors(new)
         self._prompts = PromptCache(longest, self._device)
         self._shared = len(shared)
         self._prefix: list[KeysValues] = []
+        self._prefix_bias: Tensor | None = None
         self._pool: list[KeysValues] = []
         self._pool_lengths: list[int] = []
         self._pool_logits = torch.empty(0)
@@ -70,6 +72,7 @@ class CascadeLanes:
         self._reading: list[KeysValues] | None = None
         for start in range(0, len(shared), _PIECE):
             self._read_prefix(shared[start : start + _PIECE], start)
+        self._prefix_bias = self._pad_prefix()
 
     def prefill(self, prompts: Sequence[Encoded]) -> None:
         """Read what prompts have behind the shared prefix; keep it left-aligned."""
@@ -108,7 +111,7 @@ class CascadeLanes:
         lanes = torch.arange(rows * groups, device=self._device).view(rows, groups)
         self._places = (lanes * self._longest + lengths.unsqueeze(1)).view(-1)
         self._lengths = [length + 1 for length in self._lengths]
-        self._used = max(self._lengths)
+        self._used = whole_vectors(max(self._lengths))
         self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
         logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1), self)
         lengths += 1
@@ -162,6 +165,11 @@ class CascadeLanes:
         """Return the shared keys and values of a layer, or None when there are none (yet)."""
         return self._prefix[layer] if self._prefix else None
 
+    @property
+    def prefix_bias(self) -> Tensor | None:
+        """Return what hides padding of the prefix, [1, 1, 1, its length]."""
+        return self._prefix_bias
+
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides padding and the future from `queries` packed queries a key head."""
         if self._bias is not None and self._bias.shape[2] != queries:
@@ -177,7 +185,7 @@ class CascadeLanes:
         itself = torch.eye(length, dtype=torch.bool, device=self._device)
         # Padding attends to itself alone: a softmax over nothing would be NaN.
         seen = (past & mask.bool()[:, None, None, :]) | itself
-        self._bias = self._hide(~seen)
+        self._bias = hiding(~seen, self._dtype)
         read: list[KeysValues] = []
         self._reading = read
         try:
@@ -196,14 +204,20 @@ class CascadeLanes:
             for a, b in zip(before, read, strict=True)
         ]
 
+    def _pad_prefix(self) -> Tensor | None:
+        """Pad the prefix to whole vectors, and return what hides the padding."""
+        length = whole_vectors(self._shared)
+        if length == self._shared:
+            return None
+        more = (0, 0, 0, length - self._shared)
+        self._prefix = [KeysValues(pad(k, more), pad(v, more)) for k, v in self._prefix]
+        hidden = torch.arange(length, device=self._device) >= self._shared
+        return hiding(hidden[None, None, None], self._dtype)
+
     def _padding(self, lengths: Tensor) -> Tensor:
         """Hide what lies behind the row's newest token, which is at its length before the step."""
         columns = torch.arange(self._used, device=self._device)
-        return self._hide(columns > lengths[:, None, None, None])
-
-    def _hide(self, hidden: Tensor) -> Tensor:
-        nothing = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
-        return nothing.masked_fill_(hidden, -torch.inf)
+        return hiding(columns > lengths[:, None, None, None], self._dtype)
 
     def _allocate(self, like: KeysValues) -> KeysValues:
         """Make one layer's buffers; zeros, since what is hidden must still be a number."""

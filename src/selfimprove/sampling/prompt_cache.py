@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.attention import KeysValues, Partial, attend
+from selfimprove.sampling.attention import KeysValues, Partial, attend, hiding, whole_vectors
 
 __all__ = ["PromptCache"]
 
@@ -23,7 +23,7 @@ class PromptCache:
 
     def __init__(self, longest: int, device: torch.device) -> None:
         """Make slots for prompts of at most `longest` tokens behind the shared prefix."""
-        self._longest, self._device = longest, device
+        self._longest, self._device = whole_vectors(longest), device
         self._layers: list[KeysValues] = []
         self._lengths: list[int] = []
         self._parents: list[int | None] = []
@@ -69,7 +69,7 @@ class PromptCache:
     def lay_out(self) -> None:
         """Put the rows of each slot side by side; slots that no row reads are given up."""
         self._close_gaps()
-        self._used = max(self._lengths)
+        self._used = whole_vectors(max(self._lengths))
         members: list[list[int]] = [[] for _ in self._lengths]
         for row, slot in enumerate(self._slots):
             members[slot].append(row)
@@ -143,8 +143,7 @@ class PromptCache:
             return None
         columns = torch.arange(self._used, device=self._device)
         hidden = columns >= self._index(self._lengths)[:, None, None, None]
-        nothing = self._layers[0].keys.new_zeros(hidden.shape)
-        return nothing.masked_fill_(hidden, -torch.inf)
+        return hiding(hidden, self._layers[0].keys.dtype)
 
     def _index(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._device)
