@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfimprove.judges.answers import extract, read_draw, through_answer
+from selfimprove.judges.answers import extract, read_draw, read_through
 from selfimprove.types import Draw, FinishReason, Question
 
 NUMBER = Question("q", "gsm8k", "How many?", "number")
@@ -105,7 +105,7 @@ def test_a_path_ends_with_the_sentence_of_its_answer(behind: str) -> None:
     ],
 )
 def test_the_sentence_of_an_answer_in_other_forms(path: str, behind: str) -> None:
-    assert through_answer(path + behind, NUMBER, lenient=True) == path
+    assert read_through(path + behind, NUMBER, lenient=True).text == path
     assert extract(path + behind, NUMBER, lenient=True) == "18"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfimprove.judges.equality import matches, same
-from selfimprove.judges.extract import extract, reasoning_before_answer, through_answer
+from selfimprove.judges.extract import extract, read_through, reasoning_before_answer
 from selfimprove.judges.maths import MathChecker
 from selfimprove.judges.readings import AnsweredText, Reading, read_draw
 from selfimprove.judges.vote import AnswerVotes, Vote, vote
@@ -17,8 +17,8 @@ __all__ = [
     "extract",
     "matches",
     "read_draw",
+    "read_through",
     "reasoning_before_answer",
     "same",
-    "through_answer",
     "vote",
 ]

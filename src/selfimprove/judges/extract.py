@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import NamedTuple
 
 from selfimprove.data.row import options
 from selfimprove.judges.flexible import last_line, last_number_seen, last_option, last_word
@@ -23,7 +24,7 @@ from selfimprove.judges.yes_no import CANNOT_TELL, read_nli, read_yes_no
 from selfimprove.sampling.own_words import parted
 from selfimprove.types import AnswerType, Question
 
-__all__ = ["extract", "reasoning_before_answer", "through_answer"]
+__all__ = ["extract", "read_through", "reasoning_before_answer"]
 
 
 _STATES_NOTHING = re.compile(
@@ -72,31 +73,33 @@ def extract(
     >>> extract("(A) is a trap. The answer is not (A) but (C).", "choice", ("A", "B", "C"))
     'C'
     """
-    if isinstance(asked, Question):
-        kind, letters, named = asked.answer_type, asked.choices, options(asked.text)
-    else:
-        kind, letters, named = asked, tuple(choices), {}
-    if kind == "choice" and not letters:
-        letters = tuple(ascii_uppercase)
-    reader = _Reader(kind, letters, named)
-    return _read(own_answer(parted(text).response), reader, lenient=lenient).answer
+    own = own_answer(parted(text).response)
+    return _read(own, _Reader.of(asked, choices), lenient=lenient).answer
 
 
-def through_answer(text: str, asked: Question, *, lenient: bool = False) -> str:
-    r"""Return a text up to the end of the sentence that gives its answer.
+class ReadText(NamedTuple):
+    """What a text answers, and the text that leads there."""
+
+    answer: str | None
+    text: str
+    """Up to the end of the sentence that gives the answer."""
+
+
+def read_through(text: str, asked: Question, *, lenient: bool = False) -> ReadText:
+    r"""Return the answer that `extract` finds, and the text up to the end of its sentence.
 
     What a model invents behind it, such as the next question, is no part of the reasoning. A text
     without any answer is only cut where a next question or turn is announced.
 
     >>> question = Question("q", "gsm8k", "What is 1 + 1?", "number")
-    >>> through_answer("1 + 1 = 2. The answer is 2.\n\nTom has 3 cats. How many?", question)
-    '1 + 1 = 2. The answer is 2.'
+    >>> read_through("1 + 1 = 2. The answer is 2.\n\nTom has 3 cats. How many?", question)
+    ReadText(answer='2', text='1 + 1 = 2. The answer is 2.')
     """
     text = parted(text).response
     own = own_answer(text)
-    reader = _Reader(asked.answer_type, asked.choices, options(asked.text))
-    read = _read(own, reader, lenient=lenient)
-    return text[: raw_end(text, own, len(own) if read.answer is None else read.end)].rstrip()
+    read = _read(own, _Reader.of(asked), lenient=lenient)
+    end = raw_end(text, own, len(own) if read.answer is None else read.end)
+    return ReadText(read.answer, text[:end].rstrip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,17 @@ class _Reader:
         self.kind = kind
         self.letters = letters
         self.named = {letter: named[letter] for letter in letters if letter in named}
+
+    @classmethod
+    def of(cls, asked: Question | AnswerType, choices: Sequence[str] = ()) -> _Reader:
+        """Return the reader of a question's answers, or of a type's; any letter may be a choice."""
+        if isinstance(asked, Question):
+            kind, letters, named = asked.answer_type, asked.choices, options(asked.text)
+        else:
+            kind, letters, named = asked, tuple(choices), {}
+        if kind == "choice" and not letters:
+            letters = tuple(ascii_uppercase)
+        return cls(kind, letters, named)
 
     def __call__(self, said: str, *, in_figures: bool = False) -> str | None:
         if self.kind == "number":

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from selfimprove.judges.extract import extract, through_answer
+from selfimprove.judges.extract import read_through
 from selfimprove.types import Draw, FinishReason, Question
 
 __all__ = ["AnsweredText", "Reading", "read_draw"]
@@ -42,9 +42,8 @@ def read_draw(draw: Draw, question: Question, reading: Reading) -> AnsweredText:
     """
     whole = draw.text if draw.is_finished else _LAST_WORD.sub("", draw.text)
     lenient = reading == "flexible" and draw.is_finished
-    answer = extract(whole, question, lenient=lenient)
+    answer, kept = read_through(whole, question, lenient=lenient)
     if answer is None:
         return AnsweredText(draw.text.rstrip(), None, draw.finish)
-    kept = through_answer(whole, question, lenient=lenient).rstrip()
     ended = kept.endswith(_SENTENCE_ENDS) or whole[len(kept) :].strip()
     return AnsweredText(kept, answer, "stop" if ended else draw.finish)
