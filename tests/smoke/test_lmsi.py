@@ -164,6 +164,17 @@ def test_without_dev_the_gate_holds_training_questions_back(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_control_arm_is_added_to_a_finished_run_and_nothing_is_made_anew(tmp_path: Path) -> None:
+    small = ["data.ood=[]", "evaluation.modes=[cot]"]
+    root = launch(_SMALL, [*small, "controls=[]"], tmp_path / "run", _silent).root
+    before = {p: p.read_bytes() for p in root.glob("*/done.json")}
+    assert not launch(_SMALL, [*small, "controls=[unfiltered]"], root, _silent).was_finished
+    assert before == {p: p.read_bytes() for p in before}
+    arms = json.loads((root / "summary.json").read_text())["arms"]
+    assert [arm["name"] for arm in arms] == ["base", "round-1", "unfiltered"]
+
+
+@pytest.mark.slow
 def test_the_run_can_be_started_from_a_shell(tmp_path: Path) -> None:
     small = ["controls=[]", "data.ood=[]", "evaluation.modes=[cot]"]
     assert run_whole(_SMALL, tmp_path / "run", small) > 0
