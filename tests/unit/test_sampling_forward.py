@@ -135,5 +135,23 @@ def test_other_models_and_adapted_ones_run_by_their_own_code() -> None:
     assert lean_forward(model) is None
 
 
+@torch.inference_mode()
+def test_rows_that_moved_or_began_later_read_their_own_tokens_alone() -> None:
+    model = _model("llama")
+    lanes = CascadeLanes(model, TransformersForward(model), _PREFIX, room=6, longest=3, new=3)
+    lanes.prefill([Encoded(str(i), (*_PREFIX, *tail)) for i, tail in enumerate(_TAILS)])
+    lanes.fork([0, 1, 0, 1, 0], [0, 1, 2, 3, 4])
+    lanes.step(torch.arange(20, 25))
+    lanes.retire([4], [1], 4)
+    lanes.fork([1], [4])
+    found = lanes.step(torch.arange(30, 35))
+    lanes.retire([], [], 1)
+    found = torch.cat([lanes.step(torch.tensor([40])), found[1:]])
+    texts = [(0, 20, 30, 40), (0, 24, 31), (0, 22, 32), (1, 23, 33), (1, 34)]
+    for row, (prompt, *own) in enumerate(texts):
+        wanted = model(torch.tensor([[*_PREFIX, *_TAILS[prompt], *own]])).logits[0, -1]
+        torch.testing.assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_keys_are_padded_to_whole_vectors_of_sixteen() -> None:
     assert [whole_vectors(length) for length in (0, 1, 16, 17, 395)] == [0, 16, 16, 32, 400]
