@@ -115,6 +115,15 @@ def test_own_questions_are_new_and_are_questions() -> None:
     }
 
 
+def test_own_questions_may_end_as_the_questions_do_that_they_follow() -> None:
+    seed = Question("s", "bbh", "not ( True ) is", "yes_no")
+    texts = ["not ( False ) is", "True and False", "Is it so?", "This"]
+    written = [Written(f"own-{n}", text, "bbh", "yes_no") for n, text in enumerate(texts)]
+    made = new_questions(written, (seed,)).rows
+    assert [q.text for q in made] == ["not ( False ) is", "Is it so?"]
+    assert seed_questions([seed], 1, 0).rows == [seed]
+
+
 _KINDS: tuple[tuple[str, AnswerType], ...] = (
     ("gsm8k", "number"), ("drop", "number"), ("drop", "span"), ("arc", "choice"),
 )  # fmt: skip

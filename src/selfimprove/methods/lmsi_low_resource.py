@@ -61,7 +61,7 @@ class ExemplarsConfig(Config):
     """Longest path."""
 
 
-_OPEN_ENDED = ("number", "span")
+_OPEN_ENDED = ("number", "span", "yes_no")
 
 Kind: TypeAlias = tuple[str, AnswerType]
 """A dataset, and how answers to its questions are read."""
@@ -182,15 +182,20 @@ def _list_of(seeds: Sequence[Question], config: QuestionsConfig, seed: int, numb
 
 
 def new_questions(written: Sequence[Written], seeds: Sequence[Question]) -> Filtered[Question]:
-    """Keep what is a question and was not asked before, upper and lower case taken as equal."""
+    """Keep what ends as a question does and was not asked before, upper and lower case taken as equal.
+
+    Questions end with a question mark, or with the words that a seed without one ends with:
+    `not ( True ) and False is`, `(3 + 4) =`.
+    """
     seen = {q.text.casefold() for q in seeds}
+    ends = ("?", *{f" {q.text.split()[-1]}" for q in seeds if not q.text.endswith("?")})
     kept: list[Question] = []
     dropped: Counter[str] = Counter()
     for row in written:
         text = row.text.strip()
         if row.finish != "stop":
             dropped["cut off by max_tokens"] += 1
-        elif not text.endswith("?"):
+        elif not text.endswith(ends):
             dropped["not a question"] += 1
         elif text.casefold() in seen:
             dropped["asked before"] += 1
