@@ -16,6 +16,7 @@ from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation import promotion, response_board
 from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.promotion import Gate
+from selfimprove.evaluation.response_board import Arm
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.evaluation.win_rates import mirrored
 from selfimprove.judges import pairwise
@@ -26,7 +27,7 @@ from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.store import Run
 from selfimprove.terminal import show_outcome
-from selfimprove.types import Draw, ModelRef, Outcome, Prompt, Response, UserPrompt
+from selfimprove.types import Draw, ModelRef, Outcome, Prompt, Response, UserPrompt, Verdict
 
 PROMPTS = 6
 ENGINE = EngineConfig(chat=True)
@@ -257,3 +258,29 @@ def test_half_reported_validation_prompts_leave_the_other_half(tmp_path: Path, r
     SelfRewardingBoard(run, more, ENGINE, as_it_is, 0).prepare()
     funnels = json.loads((tmp_path / "run" / "validation-prompts" / "done.json").read_text())
     assert (funnels["funnels"][0]["given"], funnels["funnels"][0]["kept"]) == (12, 6)
+
+
+@pytest.mark.parametrize(
+    ("judge", "highest"),
+    [
+        ({"kind": "reward_model", "model": "folder"}, None),
+        ({"kind": "rubric", "model": "folder", "prompt": "multiple_choice"}, 5),
+    ],
+)
+def test_a_headline_speaks_of_a_scale_only_where_there_is_one(
+    tmp_path: Path, judge: dict[str, str], highest: int | None
+) -> None:
+    config = ResponsesConfig.model_validate({"prompts": "prompts.jsonl", "judge": judge})
+    run = Run(tmp_path / "run", lambda _line: None)
+    board = SelfRewardingBoard(run, config, EngineConfig(), lambda _, model: model, 0)
+    asked = run.rows("asked", _one_response)
+    truth = (Verdict("p", 0, 0, 2.0, None, ""),)
+    model = ModelRef("m", "m", "")
+    arm = Arm("m1", "base", 0, model, model, None, None, asked, truth)
+    board.arms.append(arm)
+    assert board._headline(arm, arm)["highest"] == highest
+    run.close()
+
+
+def _one_response() -> list[Response]:
+    return [Response("p", "Why?", 0, "So.", "stop", 2)]

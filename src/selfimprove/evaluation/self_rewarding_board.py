@@ -16,6 +16,7 @@ from selfimprove.evaluation.promotion import Decision
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.win_rates import headline_of_wins
 from selfimprove.judges.judge import mean_scores
+from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.rows import Rows
 from selfimprove.types import Demonstration, Response, UserPrompt, Verdict
 
@@ -167,8 +168,15 @@ class SelfRewardingBoard(ResponseBoard):
             "interval": told["interval"],
             "n": before["n"],
             "unit": "points",
-            "highest": 5,
+            "highest": self._highest(),
         }
+
+    def _highest(self) -> int | None:
+        """Return the best score there is; None: the judge's scale has no end."""
+        judge = self.config.judge
+        if judge is None:
+            return 5
+        return judge_prompt(judge.prompt).highest if judge.kind == "rubric" else None
 
     def _figures(self, arm: Arm, base: Arm) -> dict[str, Any]:
         return {
