@@ -11,8 +11,9 @@ from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from selfimprove.training.causal_products import may_be_used_in, use_in
+from selfimprove.training import causal_products, norms
 from selfimprove.training.half_copy import HalfCopy
+from selfimprove.training.likelihood import log_likelihood
 from selfimprove.training.processes import mean_of_everyone, processes
 
 __all__ = ["CompletionTrainer", "by_row", "may_pack", "may_share_prefixes"]
@@ -34,7 +35,7 @@ def may_pack(model: Any) -> bool:  # noqa: ANN401
     """Whether rows may lie end to end: attention that knows where each begins, and positions anew."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     counts_anew = "position_ids" in inspect.signature(inner.forward).parameters
-    return may_be_used_in(model) and may_share_prefixes(model) and counts_anew
+    return causal_products.may_be_used_in(model) and may_share_prefixes(model) and counts_anew
 
 
 def by_row(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -63,13 +64,16 @@ class CompletionTrainer(SFTTrainer):
         self._half = HalfCopy(model.to(args.device)) if halves else None
         super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
+        self._rounded_at = -1
         self.lighten(model)
         if self._half is not None:
             self.lighten(self._half.model)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
-        """Let a model compute what is scored alone, and attend by plain products where they pay."""
-        use_in(model)
+        """Let a model compute what is scored alone, and attend and scale as it pays on a CPU."""
+        causal_products.use_in(model)
+        if model.device.type == "cpu":
+            norms.use_in(model)
         model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
     def _keep_scored(
@@ -97,8 +101,14 @@ class CompletionTrainer(SFTTrainer):
         return self._half is not None
 
     def computing(self, model: Any) -> Any:  # noqa: ANN401
-        """Return what computes for the model: its rounded copy, as its weights now are, or itself."""
-        return model if self._half is None else self._half.refresh()
+        """Return what computes for the model: its rounded copy, as its weights now are, or itself.
+
+        Nothing but a step changes them, or a checkpoint, which comes with its own number of steps.
+        """
+        if self._half is None:
+            return model
+        before, self._rounded_at = self._rounded_at, self.state.global_step
+        return self._half.refresh(changed=before != self._rounded_at)
 
     def training_step(
         self,
@@ -135,7 +145,7 @@ class CompletionTrainer(SFTTrainer):
         logits = model(input_ids=piece["input_ids"], **context).logits[0]
         targets = piece["labels"][self._scored]
         self._scored = None
-        return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        return log_likelihood(logits, targets)
 
     def row_log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the log-probability of each row's whole completion, (rows,), in nats."""

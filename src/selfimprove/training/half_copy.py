@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 
 __all__ = ["HalfCopy"]
+
+_AT_ONCE: Final = 1 << 16
+"""Weights."""
 
 
 @final
@@ -36,11 +39,16 @@ class HalfCopy:
             there.register_post_accumulate_grad_hook(_handing_to(own))
 
     @torch.no_grad()
-    def refresh(self) -> Any:  # noqa: ANN401
-        """Round the weights as they now are, and return the copy, in the mode of the model."""
-        torch._foreach_copy_(
-            [there for _, there in self._learning], [own for own, _ in self._learning]
-        )
+    def refresh(self, *, changed: bool = True) -> Any:  # noqa: ANN401
+        """Round the weights as they now are, and return the copy, in the mode of the model.
+
+        Args:
+            changed: whether the weights may differ from those that were rounded last.
+        """
+        if changed:
+            torch._foreach_copy_(
+                [there for _, there in self._learning], [own for own, _ in self._learning]
+            )
         for own, there in zip(self._of.modules(), self.model.modules(), strict=True):
             there.training = own.training
         return self.model
@@ -55,7 +63,11 @@ def _handing_to(own: torch.nn.Parameter) -> Callable[[torch.Tensor], None]:
         if own.grad is None:
             own.grad = there.grad.to(own.dtype)
         else:
-            own.grad.add_(there.grad)
+            # By parts, which stay in the cache while they are widened.
+            rows = max(_AT_ONCE * len(torch.atleast_1d(own)) // own.numel(), 1)
+            parts = (torch.atleast_1d(grad).split(rows) for grad in (own.grad, there.grad))
+            for known, new in zip(*parts, strict=True):
+                known.add_(new.to(own.dtype))
         there.grad = None
 
     return hand

@@ -23,8 +23,10 @@ Span: TypeAlias = tuple[int, int]
 MOST_TOKENS: Final = 1_024
 """Of a row and its prefix: the probabilities of longer ones would fill the memory."""
 
-# Rows attend together where padding them to the longest adds at most this share of pairs.
+# Rows attend together where padding them to the longest adds at most this share of pairs of a query
+# and a key, or so few that a batch of their own would cost more.
 _MOST_PADDING: Final = 1.25
+_FREE_PAIRS: Final = 1 << 13
 
 
 def table_of(rows: Sequence[tuple[Span, Span]]) -> Tensor:
@@ -85,7 +87,8 @@ class _Batch:
     def pays(self) -> bool:
         """Whether padding to the longest costs little."""
         pairs = sum((last - first) * (self.shared + last - first) for first, last in self.rows)
-        return len(self.rows) * self.width * self.keys <= _MOST_PADDING * pairs
+        padded = len(self.rows) * self.width * self.keys
+        return padded <= _MOST_PADDING * pairs + _FREE_PAIRS
 
     def places(self, device: torch.device) -> Tensor | None:
         """Return where each token of the padded rows stands within the span; None: as they lie."""

@@ -1,0 +1,91 @@
+"""What a training step computes in its own way: outputs and gradients are those of the plain formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from selfimprove.training import norms
+from selfimprove.training.likelihood import log_likelihood
+
+_SIZES: Any = {
+    "vocab_size": 20, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+}  # fmt: skip
+
+
+def _learned(compute: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Return what comes out, and the gradients of its weighted sum."""
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    out = compute(*leaves)
+    weights = torch.arange(out.numel(), dtype=torch.float32).view(out.shape).sin()
+    (out.float() * weights).sum().backward()
+    return [out.detach(), *(x.grad for x in leaves if x.grad is not None)]
+
+
+@pytest.mark.parametrize("rows", [3, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_and_its_gradient_are_transformers_own(rows, dtype):
+    torch.manual_seed(0)
+    states, weight = torch.randn(2, rows, 8), torch.randn(8)
+    theirs = LlamaRMSNorm(8).to(dtype)
+    ours = norms.RootMeanSquare(theirs)
+
+    def through(norm: Any) -> Any:
+        return lambda x, w: torch.func.functional_call(norm, {"weight": w}, (x,))
+
+    inputs = states.to(dtype), weight.to(dtype)
+    exact = _learned(through(LlamaRMSNorm(8)), *(x.float() for x in inputs))
+    found = _learned(through(ours), *inputs)
+    usual = _learned(through(theirs), *inputs)
+    for one, other, truth in zip(found, usual, exact, strict=True):
+        assert one.dtype == dtype
+        # No further from the truth than what transformers computes in the same precision.
+        off, allowed = ((x.float() - truth).abs().max() for x in (one, other))
+        assert off <= 1.5 * allowed + 1e-5 * truth.abs().max()
+
+
+def test_states_are_left_as_they_were():
+    states = torch.randn(4, 8)
+    before = states.clone()
+    norms.RootMeanSquare(LlamaRMSNorm(8))(states)
+    assert torch.equal(states, before)
+
+
+def test_the_norms_of_a_model_are_replaced_with_weights_and_names_as_they_were():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**_SIZES))
+    ids = torch.tensor([[1, 2, 3]])
+    before, names = model(ids).logits, list(model.state_dict())
+    norms.use_in(model)
+    assert sum(isinstance(m, norms.RootMeanSquare) for m in model.modules()) == 5
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(ids).logits, before)
+
+
+def test_a_norm_of_another_formula_stays():
+    model = GemmaForCausalLM(GemmaConfig(**_SIZES))  # its scale is 1 + weight
+    norms.use_in(model)
+    assert not any(isinstance(m, norms.RootMeanSquare) for m in model.modules())
+
+
+@pytest.mark.parametrize(("tokens", "words"), [(5, 7), (3, 300_000), (700, 500)])
+def test_log_likelihood_and_its_gradient_are_those_of_cross_entropy(tokens, words):
+    torch.manual_seed(0)
+    logits, targets = 3 * torch.randn(tokens, words), torch.randint(0, words, (tokens,))
+    ours = _learned(lambda x: log_likelihood(x, targets), logits)
+    theirs = _learned(lambda x: -cross_entropy(x, targets, reduction="none"), logits)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_log_likelihood_of_rounded_logits_is_computed_in_float32():
+    logits = torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.bfloat16)
+    said = log_likelihood(logits, torch.tensor([1]))
+    assert said.dtype == torch.float32
+    assert said.item() == pytest.approx(2 - 4.169846, abs=1e-6)  # ln(e + e^2 + e^4)
