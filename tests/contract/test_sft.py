@@ -21,6 +21,7 @@ from transformers import (
 
 from selfimprove.errors import TrainingError
 from selfimprove.seeds import rng
+from selfimprove.training import supervised
 from selfimprove.training.pieces import Collator, Limits, groups_of
 from selfimprove.training.sft import LoraConfig, SftConfig, Trained, train_sft
 from selfimprove.training.tokens import TokenisedExample, tokenise
@@ -98,6 +99,13 @@ def _loss_by_hand(base: Path, examples: Sequence[Example]) -> float:
     return sum(losses) / len(losses)
 
 
+@pytest.fixture(params=[0, 256], ids=["packed", "padded"])
+def _laid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lay the rows of the small model as those of a wide one, or as its own."""
+    monkeypatch.setattr(supervised, "_PACKED_FROM", request.param)
+
+
+@pytest.mark.usefixtures("_laid")
 @pytest.mark.parametrize("piece_tokens", [64, 100_000])
 def test_first_loss_is_the_mean_over_completion_and_stop_tokens(
     base: Path, tmp_path: Path, piece_tokens: int
@@ -108,6 +116,7 @@ def test_first_loss_is_the_mean_over_completion_and_stop_tokens(
     assert done.steps == 1
 
 
+@pytest.mark.usefixtures("_laid")
 def test_pieces_and_shared_prefixes_teach_what_one_row_at_a_time_teaches(
     base: Path, tmp_path: Path
 ) -> None:

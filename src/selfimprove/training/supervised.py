@@ -27,6 +27,7 @@ __all__ = ["piece_limits", "prepare"]
 
 _LOG_EVERY = 10  # steps; short trainings log ten times
 _CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
+_PACKED_FROM = 256  # hidden size; below, an attention row by row costs more than the padding
 
 
 T = TypeVar("T", bound=CompletionTrainer)
@@ -67,13 +68,14 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
 
 
 def piece_limits(model: Any, config: SftConfig) -> Limits:  # noqa: ANN401
-    """Return what a piece may hold, and how its rows lie: on a CPU without padding.
+    """Return what a piece may hold, and how its rows lie: on a CPU without padding, if wide enough.
 
     Between padded rows a prefix is read in a pass of its own; several processes add up gradients once
     a pass.
     """
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    pack = here == "cpu" and may_pack(model)
+    wide = model.config.get_text_config().hidden_size >= _PACKED_FROM
+    pack = here == "cpu" and wide and may_pack(model)
     one_pass = pack or (processes() == 1 and not config.gradient_checkpointing)
     share = one_pass and may_share_prefixes(model)
     return Limits(config.piece_tokens or PIECE_TOKENS[here], share=share, pack=pack)
