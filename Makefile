@@ -15,10 +15,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: setup
+demo: setup  ## the first page after LMSI itself; its control arm is trained at the end
+	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi controls=[]
+	$(BIN)/selfimprove report runs/demo/lmsi
+	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding controls=[random_judge]
+	$(BIN)/selfimprove run recipes/pit-tiny.yaml --out runs/demo/pit ablations=[] baselines.self_refine=null evaluation.temperatures=[]
 	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi controls=[unfiltered]
-	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding
-	$(BIN)/selfimprove run recipes/pit-tiny.yaml --out runs/demo/pit ablations=[] evaluation.temperatures=[]
 	$(BIN)/selfimprove report runs/demo/lmsi runs/demo/self-rewarding runs/demo/pit --out runs/demo/report.html
 	@echo "open runs/demo/report.html in a browser"
 
