@@ -41,7 +41,16 @@ _TEMPLATE = (
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of 100 words whose padding token is its stop token: the known trap."""
-    folder = tmp_path_factory.mktemp("base")
+    return _llama(tmp_path_factory.mktemp("base"), hidden=32)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, as wide as models are whose rows lie end to end in training on a CPU."""
+    return _llama(tmp_path_factory.mktemp("wide"), hidden=256)
+
+
+def _llama(folder: Path, hidden: int) -> Path:
     names = ["<unk>", "<eos>", "<user>", "<assistant>", *(f"w{i}" for i in range(96))]
     tokenizer = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -52,7 +61,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        vocab_size=100, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=256,
         bos_token_id=None, eos_token_id=_EOS, pad_token_id=_EOS, initializer_range=0.3,
     )  # fmt: skip
@@ -223,9 +232,15 @@ def _interrupted(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("which", ["base", "wide"])
 def test_a_resumed_training_ends_with_the_same_bits_even_past_a_broken_checkpoint(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    which: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    base = request.getfixturevalue(which)
     straight = _train(base, _examples(64), tmp_path / "straight", save_every=2)
     _interrupted(base, tmp_path / "resumed", monkeypatch)
     shutil.copytree(tmp_path / "resumed", tmp_path / "broken")
