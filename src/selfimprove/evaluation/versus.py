@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import model_validator
-
-from selfimprove.config import Config, apply_override, load
+from selfimprove.config import apply_override, load
 from selfimprove.data.alpaca_eval import (
     ModelOutput,
     read_outputs,
@@ -22,10 +20,10 @@ from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import head_to_head
 from selfimprove.files import make_folder
 from selfimprove.judges.judge import JudgeConfig, compare, judging_model
-from selfimprove.judges.own_engine import judges_beside_engine
+from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate
 from selfimprove.progress import track
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.own_words import parted
 from selfimprove.sampling.responses import respond
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt
@@ -33,24 +31,16 @@ from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt
 __all__ = ["compare_systems", "recount"]
 
 _CHUNK = 64
-_ENGINE: Final = EngineConfig(chat=True)
 _RANDOM = "random"
 
 
-class _Versus(Config):
+class _Versus(ChatsAndJudges):
     """What may be overridden on the command line."""
 
     judge: JudgeConfig = JudgeConfig()
     """Who decides; `judge.model` is what --judge names."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.9, max_tokens=512)
     """How models answer, where the systems are models and not files."""
-    engine: EngineConfig = _ENGINE
-    """The engine that answers, and judges unless `judge.engine` names another."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _judge_shares_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
-        return judges_beside_engine(tree, _ENGINE)
 
 
 def recount(preferences: Path) -> dict[str, Any]:

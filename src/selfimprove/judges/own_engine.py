@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from selfimprove.config import over
+from pydantic import model_validator
+
+from selfimprove.config import Config, over
 from selfimprove.sampling.engine import EngineConfig
 
-__all__ = ["beside_engine", "judges_beside_engine"]
+__all__ = ["ChatsAndJudges", "beside_engine"]
 
 _ITS_OWN: Final = frozenset({"kind", "server"})
 
 
-def judges_beside_engine(tree: Any, default: EngineConfig) -> Any:  # noqa: ANN401  raw YAML
-    """Lay the engines of a recipe's judges over the run's own, before the recipe is checked.
+class ChatsAndJudges(Config):
+    """The part of a recipe that says by which engine its model chats and its judges judge."""
 
-    Args:
-        tree: the recipe; its blocks `judge` and `evaluation.judge` are looked at.
-        default: the engine of the method.
-    """
+    engine: EngineConfig = EngineConfig(chat=True)
+    """Sampling engine, and how prompts are laid out in every stage; a judge's own block goes over it. A model
+    in training is sampled by the built-in engine, which sees its newest weights, unless `server.adapters` says otherwise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judges_share_the_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
+        return _judges_beside_engine(tree, cls.model_fields["engine"].default)
+
+
+def _judges_beside_engine(tree: Any, default: EngineConfig) -> Any:  # noqa: ANN401  raw YAML
+    """Lay the engines of `judge` and `evaluation.judge` over the run's own, before the recipe is checked."""
     if not isinstance(tree, Mapping):
         return tree
     filled = {**tree, **_beside(tree, tree.get("engine"), default)}

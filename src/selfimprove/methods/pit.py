@@ -26,17 +26,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from selfimprove.config import Config
 from selfimprove.data.improvement_prompts import improvement_template, rendered, unrendered
 from selfimprove.data.preferences import Preference, of_fold, read_preferences, three_folds
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.pit_board import ImprovementsConfig
 from selfimprove.judges.gap import GapScorer, RewardScorer, reads_gaps
-from selfimprove.judges.own_engine import judges_beside_engine
+from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods import pit_baselines, pit_tasks
 from selfimprove.methods.pit_held_out import learned_preferences
 from selfimprove.methods.pit_inference import ImproveConfig
@@ -64,10 +63,8 @@ from selfimprove.types import Example, ModelRef, Prompt
 
 __all__ = ["PitConfig", "run"]
 
-_ENGINE: Final = EngineConfig(chat=True)
 
-
-class PitConfig(Config):
+class PitConfig(ChatsAndJudges):
     """A PIT run."""
 
     method: Literal["pit"]
@@ -115,16 +112,8 @@ class PitConfig(Config):
     """Other ways to a better response, from the same M_P."""
     evaluation: ImprovementsConfig
     """Measuring."""
-    engine: EngineConfig = _ENGINE
-    """Sampling engine, and how prompts are laid out in every stage. A model in training is sampled by
-    the built-in engine, which sees its newest weights, unless `server.adapters` says otherwise."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run, reward models too."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _judges_share_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
-        return judges_beside_engine(tree, _ENGINE)
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

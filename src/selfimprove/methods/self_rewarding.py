@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.judges.judge import RANDOM, JudgeConfig, judge, judging_model
 from selfimprove.judges.judge_prompts import judge_prompt
-from selfimprove.judges.own_engine import judges_beside_engine
+from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods import self_rewarding_prompts as own_prompts
 from selfimprove.methods.self_rewarding_held_out import decontamination, seed_data
 from selfimprove.methods.self_rewarding_pairs import (
@@ -56,7 +56,7 @@ from selfimprove.methods.self_rewarding_seeds import (
 )
 from selfimprove.models import locate
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig
+from selfimprove.sampling.engine import PromptLayout, SamplingConfig
 from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
@@ -76,8 +76,6 @@ from selfimprove.types import (
 from selfimprove.weights import weights_digest
 
 __all__ = ["SelfRewardingConfig", "run"]
-
-_ENGINE: Final = EngineConfig(chat=True)
 
 
 class SeedsConfig(Config):
@@ -112,7 +110,7 @@ class CandidatesConfig(Config):
     """Prompts a shard; a kill loses at most one shard."""
 
 
-class SelfRewardingConfig(Config):
+class SelfRewardingConfig(ChatsAndJudges):
     """A Self-Rewarding run."""
 
     method: Literal["self_rewarding"]
@@ -148,15 +146,8 @@ class SelfRewardingConfig(Config):
     controls: tuple[Literal["random_judge", "no_eft"], ...] = ()
     """Control arms of one round. random_judge: pairs by random scores; no_eft: from the SFT
     baseline, which never learned to judge."""
-    engine: EngineConfig = _ENGINE
-    """Sampling engine."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _judges_share_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
-        return judges_beside_engine(tree, _ENGINE)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

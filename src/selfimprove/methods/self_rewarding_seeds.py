@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -27,10 +27,9 @@ from selfimprove.data.sources import Source
 from selfimprove.files import make_folder, write_replacing
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.judges.judge_prompts import judge_prompt
-from selfimprove.judges.own_engine import judges_beside_engine
+from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate
 from selfimprove.rows import Drop, Filtered, Funnel
-from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
 from selfimprove.types import Demonstration, Ranked, Response, Verdict
 
@@ -44,7 +43,6 @@ __all__ = [
     "write_seed_files",
 ]
 
-_ENGINE: Final = EngineConfig(chat=True)
 _SHARD: Final = 256
 
 Key: TypeAlias = tuple[str, int]
@@ -200,7 +198,7 @@ def _balanced(
     return [row for i, row in enumerate(rows) if i not in left_out]
 
 
-class SeedFilesConfig(Config):
+class SeedFilesConfig(ChatsAndJudges):
     """What `selfimprove data seeds` does beyond reading."""
 
     judge: JudgeConfig = JudgeConfig()
@@ -209,13 +207,6 @@ class SeedFilesConfig(Config):
     """Which verdicts are kept."""
     eft_share: float = Field(default=LEAST, gt=0, lt=1)
     """Share of the prompts with ranked responses that is judged, and not in ift.jsonl."""
-    engine: EngineConfig = _ENGINE
-    """The engine that judges."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _judge_shares_its_engine(cls, tree: Any) -> Any:  # noqa: ANN401  raw YAML
-        return judges_beside_engine(tree, _ENGINE)
 
     @model_validator(mode="after")
     def _reviews_by_a_rubric(self) -> Self:
