@@ -111,9 +111,10 @@ def sft(
 ) -> None:
     """Fine-tune a model on rows, e.g. for a warm start; run the same command again to resume it."""
     from selfimprove import terminal
-    from selfimprove.methods.warm_start import config_of_words, warm_start
+    from selfimprove.methods.one_model import config_of_words
+    from selfimprove.methods.warm_start import WarmStartConfig, warm_start
 
-    config = config_of_words(model, data, overrides or [], limit)
+    config = config_of_words(WarmStartConfig, model, data, overrides or [], limit)
     terminal.show_warm_start(out, warm_start(config, out, terminal.announce))
 
 
@@ -132,9 +133,10 @@ def reward(
 ) -> None:
     """Train a reward model, e.g. as a judge (kind: reward_model); run it again to resume it."""
     from selfimprove import terminal
-    from selfimprove.methods.reward_start import config_of_words, reward_start
+    from selfimprove.methods.one_model import config_of_words
+    from selfimprove.methods.reward_start import RewardStartConfig, reward_start
 
-    config = config_of_words(model, data, overrides or [], limit)
+    config = config_of_words(RewardStartConfig, model, data, overrides or [], limit)
     terminal.show_reward(out, reward_start(config, out, terminal.announce))
 
 

@@ -10,7 +10,8 @@ import pytest
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import ConfigError, DataError, StoreError
 from selfimprove.judges.gap import RewardScorer, Scored
-from selfimprove.methods.reward_start import config_of_words, pair_accuracy, reward_start
+from selfimprove.methods.one_model import config_of_words
+from selfimprove.methods.reward_start import RewardStartConfig, pair_accuracy, reward_start
 from selfimprove.models import locate
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.types import Message
@@ -23,7 +24,7 @@ def test_the_result_is_a_reward_model_that_learned_and_was_measured_on_other_pro
     tmp_path: Path,
 ) -> None:
     words = [*_QUICK, "test={format: tiny, source: dev, limit: 60}"]
-    config = config_of_words("tiny", ["tiny:train"], words, 96)
+    config = config_of_words(RewardStartConfig, "tiny", ["tiny:train"], words, 96)
     told = reward_start(config, tmp_path / "judge", lambda _line: None)
     assert told["preferences"] == 96
     assert told["training"]["steps"] == 12
@@ -46,18 +47,20 @@ def test_prompts_that_are_measured_on_are_not_learned(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in part))
     words = ["max_steps=1", f"test={tmp_path / 'test.jsonl'}"]
     with pytest.raises(DataError, match="asks what is measured on"):
-        same = config_of_words("tiny", [str(tmp_path / "test.jsonl")], words, None)
+        same = config_of_words(
+            RewardStartConfig, "tiny", [str(tmp_path / "test.jsonl")], words, None
+        )
         reward_start(same, tmp_path / "none", lambda _line: None)
 
 
 def test_another_model_is_not_overwritten_and_words_are_checked(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    config = config_of_words("tiny", ["tiny:train"], ["epochs=2", "seed=3"], 8)
+    config = config_of_words(RewardStartConfig, "tiny", ["tiny:train"], ["epochs=2", "seed=3"], 8)
     assert (config.reward.epochs, config.seed, config.data[0].limit) == (2, 3, 8)
     with pytest.raises(StoreError, match="this command did not make"):
         reward_start(config, tmp_path, lambda _line: None)
     with pytest.raises(ConfigError, match="wings"):
-        config_of_words("tiny", ["tiny:train"], ["wings=2"], None)
+        config_of_words(RewardStartConfig, "tiny", ["tiny:train"], ["wings=2"], None)
 
 
 def test_pair_accuracy_by_hand() -> None:

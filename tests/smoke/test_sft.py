@@ -15,7 +15,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfimprove.errors import StaleStepError, StoreError
-from selfimprove.methods.warm_start import config_of_words, warm_start
+from selfimprove.methods.one_model import config_of_words
+from selfimprove.methods.warm_start import WarmStartConfig, warm_start
 from selfimprove.models import locate
 from selfimprove.weights import weights_digest
 
@@ -32,7 +33,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def sft(rows: Path, out: Path, *words: str) -> dict[str, Any]:
-    config = config_of_words("tiny", [str(rows)], [*_QUICK, *words], None)
+    config = config_of_words(WarmStartConfig, "tiny", [str(rows)], [*_QUICK, *words], None)
     return warm_start(config, out, lambda _line: None)
 
 

@@ -11,7 +11,8 @@ import pytest
 from selfimprove.data.examples import Lesson, read_lessons
 from selfimprove.data.sources import Source
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.methods.warm_start import config_of_words
+from selfimprove.methods.one_model import config_of_words
+from selfimprove.methods.warm_start import WarmStartConfig
 from selfimprove.types import Message
 
 _TALK = [
@@ -113,7 +114,7 @@ def test_a_row_that_teaches_nothing_is_named(
 
 def test_words_of_the_command_line_are_fields_of_sft_unless_they_are_its_own() -> None:
     words = ["learning_rate=2e-4", "lora.r=4", "sft.epochs=5", "held_out=0.1", "chat=true"]
-    config = config_of_words("tiny", ["gsm8k:a.jsonl", "b.jsonl"], words, 7)
+    config = config_of_words(WarmStartConfig, "tiny", ["gsm8k:a.jsonl", "b.jsonl"], words, 7)
     assert (config.sft.learning_rate, config.sft.epochs) == (2e-4, 5)
     assert config.sft.lora is not None
     assert config.sft.lora.r == 4
@@ -122,4 +123,4 @@ def test_words_of_the_command_line_are_fields_of_sft_unless_they_are_its_own() -
         ("gsm8k", "a.jsonl", 7), ("", "b.jsonl", 7),
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
-        config_of_words("tiny", ["a.jsonl"], ["learnin_rate=1"], None)
+        config_of_words(WarmStartConfig, "tiny", ["a.jsonl"], ["learnin_rate=1"], None)

@@ -14,18 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field
-
-from selfimprove.config import Config, apply_override, load
 from selfimprove.data.preferences import Preference, read_preferences
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.clusters import told
 from selfimprove.evaluation.overlaps import Decontamination, held_out_conversations, named
 from selfimprove.files import read_json
 from selfimprove.judges.gap import Improved, Scored, reward_scores
-from selfimprove.methods.warm_start import put_on_top, refuse_other_model
+from selfimprove.methods.one_model import OneModelConfig, put_on_top, refuse_other_model
 from selfimprove.models import locate
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
@@ -33,51 +30,21 @@ from selfimprove.store import Run
 from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
 from selfimprove.types import ModelRef
 
-__all__ = ["RewardStartConfig", "config_of_words", "pair_accuracy", "reward_start"]
+__all__ = ["RewardStartConfig", "pair_accuracy", "reward_start"]
 
 _SHARD = 256
 
 
-class RewardStartConfig(Config):
+class RewardStartConfig(OneModelConfig):
     """What is trained on what, and how."""
 
-    model: str
-    """The model to start from: a name, a folder, a GGUF file or a hub id."""
-    data: Sources
-    """Preferences, as `format:file`, e.g. `hh_rlhf:train.jsonl`."""
+    block: ClassVar[str] = "reward"
     test: Sources = ()
     """Held-out preferences, on which it is measured; none of their prompts is trained on."""
     chat: bool = True
     """Prompts go through the chat template; otherwise they are laid out as plain text."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Variables of the chat template, e.g. {enable_thinking: false}."""
-    seed: int = 0
-    """Seeds the order of the pairs, and adapters."""
     reward: RewardConfig = RewardConfig()
     """Training."""
-
-    @property
-    def shown(self) -> PromptLayout:
-        """How the model reads prompts, in training as in measuring."""
-        return PromptLayout(chat=self.chat, chat_template_kwargs=self.chat_template_kwargs)
-
-
-def config_of_words(
-    model: str, data: Sequence[str], overrides: Sequence[str], limit: int | None
-) -> RewardStartConfig:
-    """Return the config of a command line; a key that is no field of it is one of `reward`.
-
-    Raises:
-        ConfigError: an override is unknown or does not fit.
-    """
-    tree: dict[str, Any] = {}
-    for override in overrides:
-        first = override.partition("=")[0].partition(".")[0]
-        ours = first in RewardStartConfig.model_fields
-        apply_override(tree, override if ours else f"reward.{override}")
-    config = load(RewardStartConfig, {"model": model, "data": list(data), **tree}, "reward")
-    sources = tuple(s.model_copy(update={"limit": s.limit or limit}) for s in config.data)
-    return config.model_copy(update={"data": sources})
 
 
 def reward_start(

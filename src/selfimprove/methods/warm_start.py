@@ -10,22 +10,19 @@ It is a run: killed, it goes on with the same command; made from other inputs, i
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from selfimprove.config import Config, apply_override, load
 from selfimprove.data.examples import Lesson, read_lessons
 from selfimprove.data.question_prompts import Layout
-from selfimprove.data.sources import Sources
-from selfimprove.errors import DataError, StoreError
-from selfimprove.files import read_json, writing_to
+from selfimprove.errors import DataError
+from selfimprove.files import read_json
+from selfimprove.methods.one_model import OneModelConfig, put_on_top, refuse_other_model
 from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
@@ -37,54 +34,22 @@ from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Prompt
 
-__all__ = ["WarmStartConfig", "config_of_words", "put_on_top", "refuse_other_model", "warm_start"]
+__all__ = ["WarmStartConfig", "warm_start"]
 
 _AT_ONCE = 64  # rows whose loss is taken in one call
 
 
-class WarmStartConfig(Config):
+class WarmStartConfig(OneModelConfig):
     """What is trained on what, and how."""
 
-    model: str
-    """The model to start from: a name, a folder, a GGUF file or a hub id."""
-    data: Sources
-    """Rows, as files, `format:file` or hub ids."""
-    chat: bool = False
-    """Put plain prompts into a user turn of the chat template; rows of messages always get it."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Variables of the chat template, e.g. {enable_thinking: false}."""
+    block: ClassVar[str] = "sft"
     layout: Layout = "step_by_step"
     """How rows of a question format are laid out, as LMSI asks them: cot has few-shot exemplars,
     standard and direct train on the answer alone."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of the rows that is not trained on; the loss on them is told before and after."""
-    seed: int = 0
-    """Seeds the order of the rows, which are held out, and the trainer."""
     sft: SftConfig = SftConfig()
     """Fine-tuning."""
-
-    @property
-    def shown(self) -> PromptLayout:
-        """How the model reads prompts, in training as in measuring."""
-        return PromptLayout(chat=self.chat, chat_template_kwargs=self.chat_template_kwargs)
-
-
-def config_of_words(
-    model: str, data: Sequence[str], overrides: Sequence[str], limit: int | None
-) -> WarmStartConfig:
-    """Return the config of a command line; a key that is no field of it is one of `sft`.
-
-    Raises:
-        ConfigError: an override is unknown or does not fit.
-    """
-    tree: dict[str, Any] = {}
-    for override in overrides:
-        first = override.partition("=")[0].partition(".")[0]
-        ours = first in WarmStartConfig.model_fields
-        apply_override(tree, override if ours else f"sft.{override}")
-    config = load(WarmStartConfig, {"model": model, "data": list(data), **tree}, "sft")
-    sources = tuple(s.model_copy(update={"limit": s.limit or limit}) for s in config.data)
-    return config.model_copy(update={"data": sources})
 
 
 def warm_start(
@@ -99,7 +64,7 @@ def warm_start(
     base = locate(config.model)
     run = Run(out, announce)
     try:
-        read = run.rows("rows", lessons, config.data, config.layout)
+        read = run.rows("rows", read_lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)
         model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
         told = _told(config, out, len(kept))
@@ -113,21 +78,6 @@ def warm_start(
     finally:
         run.close()
     return told
-
-
-def refuse_other_model(out: Path) -> None:
-    """Refuse a folder with a model that no command of this kind made.
-
-    Raises:
-        StoreError: it is one.
-    """
-    if (out / "config.json").exists() and not (out / "training").is_dir():
-        raise StoreError(f"{out} holds a model that this command did not make: give another --out")
-
-
-def lessons(sources: Sequence[Any], layout: Layout) -> Iterator[Lesson]:
-    """Read the rows, unchanged."""
-    yield from read_lessons(sources, layout)
 
 
 def training_part(rows: Rows[Lesson], share: float, seed: int) -> Iterator[Lesson]:
@@ -219,17 +169,3 @@ def _mean(losses: Rows[RowLoss]) -> float:
 def _told(config: WarmStartConfig, out: Path, rows: int) -> dict[str, Any]:
     trained = read_json(out / "training" / "done.json")["training"]
     return {"config": config.model_dump(mode="json"), "rows": rows, "training": trained}
-
-
-def put_on_top(model: Path, out: Path) -> None:
-    """Give the model's files a second name in `out`; config.json, which makes it a model, last."""
-    with writing_to(out):
-        files = sorted(model.iterdir(), key=lambda file: (file.name == "config.json", file.name))
-        for file in files:
-            partial = out / f"{file.name}.partial"
-            partial.unlink(missing_ok=True)
-            try:
-                os.link(file, partial)
-            except OSError:  # a file system without hard links, or a disk that is full: as below
-                shutil.copyfile(file, partial)
-            partial.replace(out / file.name)
