@@ -2,20 +2,29 @@
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.ready-tools
+# Modules are compiled when they are first imported, not all of them before anything runs.
+PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 # Two cores by default everywhere: more threads than cores make small models slower.
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test check fix docs clean bench-envs
+.PHONY: install setup demo test check fix docs clean bench-envs
 
-setup: $(READY)
+install: $(READY)  ## the package alone
+
+setup: $(TOOLS)  ## and the tools that test and check it
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e ".[gguf]"
 	@touch $@
 
-demo: setup  ## the first page after LMSI itself; its control arm is trained at the end
+$(TOOLS): $(READY)
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+demo: install  ## the first page after LMSI itself; its control arm is trained at the end
 	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi controls=[]
 	$(BIN)/selfimprove report runs/demo/lmsi
 	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding controls=[random_judge]
