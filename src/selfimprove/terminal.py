@@ -83,12 +83,12 @@ def _show_needs(needs: Needs) -> None:
         "all",
     )
     rows = [
-        (s.stage, *(_size(part) for part in (
+        (s.stage, *(f"{part / _GIB:.2f}" if part else "-" for part in (
             s.weights, s.gradients, s.optimiser, s.beside, s.cache, s.activations, s.total)))
         for s in needs.stages
     ]  # fmt: skip
     if rows:
-        _table("memory, at most, in the precision of this machine", columns, rows)
+        _table("GiB of memory, at most, in the precision of this machine", columns, rows)
     for name in needs.unknown:
         print(f"memory for {name}: unknown until its config.json is here, as a dry run fetches nothing"
               f": {_how_to_get(name)}")  # fmt: skip
