@@ -41,6 +41,7 @@ from selfimprove.methods.pit_held_out import learned_preferences
 from selfimprove.methods.pit_inference import ImproveConfig
 from selfimprove.methods.pit_systems import Models, held_out, measure
 from selfimprove.methods.pit_tasks import Task
+from selfimprove.methods.reward_start import learn_reward
 from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import as_asked
@@ -56,7 +57,7 @@ from selfimprove.training.policy_gradient import (
     TrainedPolicy,
     train_policy,
 )
-from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
+from selfimprove.training.reward import RewardConfig, TrainedReward
 from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, ModelRef, Prompt
@@ -316,22 +317,6 @@ def imitate_improvement(  # noqa: PLR0913  the inputs of the step, and where the
     within = inside(partial(unrendered, words), partial(rendered, words))
     return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
                      shown=Shown(layout.chat_template_kwargs, within))  # fmt: skip
-
-
-def learn_reward(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
-    base: ModelRef,
-    preferences: Sequence[Preference],
-    config: RewardConfig,
-    layout: PromptLayout,
-    seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> TrainedReward:
-    """Train R_P."""
-    return train_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
-                        seed=seed, chat=layout.chat,
-                        chat_template_kwargs=layout.chat_template_kwargs)  # fmt: skip
 
 
 def learn_gaps(  # noqa: PLR0913  the inputs of the step, and where the store wants the model

@@ -30,7 +30,7 @@ from selfimprove.store import Run
 from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
 from selfimprove.types import ModelRef
 
-__all__ = ["RewardStartConfig", "pair_accuracy", "reward_start"]
+__all__ = ["RewardStartConfig", "learn_reward", "pair_accuracy", "reward_start"]
 
 _SHARD = 256
 
@@ -64,7 +64,7 @@ def reward_start(
         name = named("held-out preferences", config.test) if test else ""
         texts = run.rows("held-out-texts", held_out_conversations, test, name)
         learned = Decontamination(run, texts, removes=True).preferences("preferences", read)
-        model = run.train("training", learn, base, learned, config.reward, config.shown,
+        model = run.train("training", learn_reward, base, learned, config.reward, config.shown,
                           config.seed)  # fmt: skip
         done = {"config": config.model_dump(mode="json"), "preferences": len(learned),
                 "training": read_json(out / "training" / "done.json")["training"]}  # fmt: skip
@@ -80,7 +80,7 @@ def reward_start(
     return done
 
 
-def learn(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def learn_reward(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
     base: ModelRef,
     preferences: Sequence[Preference],
     config: RewardConfig,
@@ -90,7 +90,7 @@ def learn(  # noqa: PLR0913  the inputs of the step, and where the store wants t
     out: Path,
     checkpoints: Path,
 ) -> TrainedReward:
-    """Train R_P."""
+    """Train R_P, the plain reward model."""
     return train_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
                         seed=seed, chat=layout.chat,
                         chat_template_kwargs=layout.chat_template_kwargs)  # fmt: skip
