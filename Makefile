@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.ready-tools
 # Modules are compiled when they are first imported, not all of them before anything runs.
 PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-# Two cores by default everywhere: more threads than cores make small models slower.
+# Tokenizers start no threads of their own beside torch's; nothing reports its use.
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 

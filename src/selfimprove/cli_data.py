@@ -20,7 +20,10 @@ def seeds(
     kind: Annotated[str, typer.Option("--as", help="Its format, e.g. oasst.")],
     out: Annotated[Path, typer.Option(help="Folder for ift.jsonl and eft.jsonl.")],
     model: Annotated[
-        str | None, typer.Option(help="Judges the ranked responses; without it no eft.jsonl.")
+        str | None,
+        typer.Option(
+            help="Judges the ranked responses; without it no eft.jsonl but by reviews.words=ranks."
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="judge.*, reviews.*, engine.*, e.g. judge.votes=1.")
@@ -30,13 +33,13 @@ def seeds(
     """Make Self-Rewarding's seed data from rated conversations; say what was dropped and why."""
     from selfimprove import terminal
     from selfimprove.config import apply_override
-    from selfimprove.data.sources import Source
+    from selfimprove.data.sources import as_source
     from selfimprove.methods.self_rewarding_seeds import seed_files_config, write_seed_files
 
     tree: dict[str, object] = {}
     for override in overrides or []:
         apply_override(tree, override)
-    source = Source(source=file, format=kind)
+    source = as_source(file, kind)
     terminal.show_funnels(write_seed_files(source, out, model, seed_files_config(tree), seed))
     print(f"written to {out}")
 

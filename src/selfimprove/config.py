@@ -109,9 +109,17 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
+    tree = _apart(tree)
     for override in overrides:
         apply_override(tree, override)
     return cast("dict[str, Any]", tree)
+
+
+def _apart(node: Any) -> Any:  # noqa: ANN401  raw YAML
+    """Copy a tree so that a block that YAML's `*name` repeats can be overridden in one of its places."""
+    if isinstance(node, dict):
+        return {key: _apart(value) for key, value in node.items()}
+    return [_apart(value) for value in node] if isinstance(node, list) else node
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pydantic import Field
 
 from selfimprove.config import Config, fingerprint, load, read_recipe
+from selfimprove.data.demonstrations import read_demonstrations, read_reviews
+from selfimprove.data.preferences import read_preferences
 from selfimprove.data.read import read_questions
-from selfimprove.data.sources import DataConfig, questions_of, training_questions
-from selfimprove.errors import ConfigError
+from selfimprove.data.sources import DataConfig, as_source, questions_of, training_questions
+from selfimprove.data.user_prompts import read_prompts
+from selfimprove.errors import ConfigError, DataError
 from selfimprove.methods.launch import read_config
 
 _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -114,7 +118,53 @@ def test_slices_of_one_file_share_no_row(tmp_path: Path) -> None:
     config = load(DataConfig, tree, "x")
     assert [q.text for q in training_questions(config.train)] == ["q1", "q2", "q3"]
     assert [q.text for q in questions_of(config.test[0])] == ["q4", "q5"]
-    assert list(questions_of(config.test[1])) == read_questions("test", "tiny", limit=5)[2:]
+    assert list(questions_of(config.test[1])) == read_questions("test", "tiny", limit=50)[2:5]
+
+
+@pytest.mark.parametrize("read", [
+    lambda s: [p.text for p in read_prompts((s,))],
+    lambda s: [d.response for d in read_demonstrations((s,), 0).rows],
+    lambda s: [p.chosen for p in read_preferences((s,), 0).rows],
+], ids=["prompts", "demonstrations", "preferences"])  # fmt: skip
+def test_a_slice_of_the_tiny_world_is_the_same_whatever_is_made_beside_it(read: Any) -> None:
+    part = read(as_source("tiny:train[2:5]", ""))
+    assert len(part) == 3
+    assert part == read(as_source("tiny:train[:40]", ""))[2:5]
+
+
+def test_reviews_that_are_balanced_as_a_whole_have_no_slices() -> None:
+    with pytest.raises(DataError, match="use limit, no slice"):
+        read_reviews((as_source("tiny:train[5:10]", ""),), 0)
+
+
+def test_a_part_behind_the_end_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "q", "answer": "1"}\n' * 2)
+    with pytest.raises(DataError, match="has no row behind its first 5"):
+        list(questions_of(as_source(f"{file}[5:9]", "questions")))
+
+
+def test_a_slice_is_cut_from_a_mapping_too_but_not_given_twice() -> None:
+    tree = {"train": {"format": "bbh", "source": "a.json[5:9]"}, "test": "bbh:b.json"}
+    assert load(DataConfig, tree, "x").train[0] == as_source("bbh:a.json[5:9]", "")
+    tree["train"] = {"format": "bbh", "source": "a.json[5:9]", "limit": 2}
+    with pytest.raises(ConfigError, match="given twice"):
+        load(DataConfig, tree, "x")
+    with pytest.raises(ConfigError, match="rows 9 to 9 are none"):
+        as_source("bbh:a.json[9:9]", "")
+
+
+def test_train_limit_cuts_slices_and_larger_limits_alone() -> None:
+    tree = {"format": "bbh", "train": ["a.json[50:150]", {"source": "b.json", "limit": 3}],
+            "test": "c.json", "train_limit": 20}  # fmt: skip
+    assert [(s.skip, s.limit) for s in load(DataConfig, tree, "x").train] == [(50, 20), (0, 3)]
+
+
+def test_a_block_that_an_alias_repeats_is_overridden_in_one_place_alone(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("first: &same {steps: [1]}\nsecond: *same\n")
+    tree = read_recipe(recipe, ["first.steps=[2]"])
+    assert tree == {"first": {"steps": [2]}, "second": {"steps": [1]}}
 
 
 @pytest.mark.parametrize("recipe", _RECIPES, ids=lambda p: p.stem)

@@ -121,6 +121,8 @@ def test_own_questions_may_end_as_the_questions_do_that_they_follow() -> None:
     written = [Written(f"own-{n}", text, "bbh", "yes_no") for n, text in enumerate(texts)]
     made = new_questions(written, (seed,)).rows
     assert [q.text for q in made] == ["not ( False ) is", "Is it so?"]
+    other = [Written("other", "How much it is", "drop", "number")]
+    assert new_questions(other, (seed,)).rows == []
     assert seed_questions([seed], 1, 0).rows == [seed]
 
 

@@ -55,11 +55,23 @@ def test_a_row_that_is_no_comparison_stays_and_a_broken_one_is_named(tmp_path: P
     file.write_text(json.dumps(_hh("Why?")) + "\n" + json.dumps({"chosen": "x"}) + "\n")
     with pytest.raises(DataError, match="line 2"):
         split_file(str(file), "hh_rlhf", {"all": 1.0}, tmp_path / "out", 0)
-    with pytest.raises(DataError, match="1 prompts cannot be divided into 2"):
+    with pytest.raises(DataError, match="of 1 prompts none would be in a"):
         file.write_text(json.dumps(_hh("Why?")) + "\n")
         split_file(str(file), "hh_rlhf", {"a": 0.5, "b": 0.5}, tmp_path / "out", 0)
     with pytest.raises(DataError, match="gsm8k"):
         split_file(str(file), "gsm8k", {"a": 0.5}, tmp_path / "out", 0)
+
+
+def test_no_part_is_empty_and_none_is_written_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(f'{{"prompt": "Why {n}?"}}\n' for n in range(3)))
+    before = file.read_bytes()
+    with pytest.raises(DataError, match="of 3 prompts none would be in b"):
+        split_file(str(file), "prompts", {"c": 0.9, "b": 0.1}, tmp_path / "out", 0)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="written over"):
+        split_file(str(file), "prompts", {"a": 0.5, "b": 0.5}, tmp_path, 0)
+    assert file.read_bytes() == before
 
 
 def test_shares_are_read_or_refused() -> None:

@@ -16,6 +16,7 @@ from selfimprove.data.read import TINY
 from selfimprove.data.row import RowError, value
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
+from selfimprove.errors import DataError
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.types import Demonstration, Ranked
 
@@ -111,7 +112,11 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
             from selfimprove.tiny.seeds_of_world import reviews
 
             split = tiny_split(source.source)
-            rows += source.part(reviews(split, source.end or _TINY_COUNT, seed))
+            if source.skip:
+                raise DataError(
+                    f"tiny:{split}: its reviews are balanced as a whole: use limit, no slice"
+                )
+            rows += reviews(split, source.limit or _TINY_COUNT, seed)
         else:
             rows += source.part(_pairs(source))
     return _named(rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -72,29 +73,45 @@ def split_file(
     """Write `OUT/NAME.jsonl` for each share, by a seeded draw of prompts, in the file's order.
 
     Raises:
-        DataError: the file cannot be read, a row of it is broken, or there are fewer prompts than
-            parts.
+        ConfigError: a part would be written over the file.
+        DataError: the file cannot be read, a row of it is broken, or there are too few prompts for
+            each part to hold one.
         DiskFullError: there is no room left.
     """
     of_prompt: dict[str, list[int]] = {}
     read = _rows(source, format)
     for place, (key, _) in enumerate(read):
         of_prompt.setdefault(key, []).append(place)
-    if len(of_prompt) < len(shares):
-        raise DataError(f"{source}: {len(of_prompt)} prompts cannot be divided into {len(shares)}")
     prompts = list(of_prompt)
     rng(seed, "parts").shuffle(prompts)
+    files = {name: out / f"{name}.jsonl" for name in shares}
+    if Path(source).resolve() in {file.resolve() for file in files.values()}:
+        raise ConfigError(f"a part would be written over {source}: give another --out or name")
+    drawn = _drawn(prompts, shares)
+    if empty := [name for name, of_part in drawn.items() if not of_part]:
+        raise DataError(f"{source}: of {len(prompts)} prompts none would be in {', '.join(empty)}")
     make_folder(out)
-    parts, before = [], 0.0
-    for name, share in shares.items():
-        first, behind = (round(end * len(prompts)) for end in (before, before + share))
-        places = sorted(place for key in prompts[first:behind] for place in of_prompt[key])
-        lines = (json.dumps(read[place][1], ensure_ascii=False) for place in places)
-        file = out / f"{name}.jsonl"
-        write_replacing(file, "".join(f"{line}\n" for line in lines).encode())
-        parts.append(Part(file, len(places), behind - first))
-        before += share
+    parts = []
+    for name, file in files.items():
+        places = sorted(place for key in drawn[name] for place in of_prompt[key])
+        lines = "".join(f"{_as_json(read[place][1], source)}\n" for place in places)
+        write_replacing(file, lines.encode())
+        parts.append(Part(file, len(places), len(drawn[name])))
     return parts
+
+
+def _drawn(prompts: Sequence[str], shares: Mapping[str, float]) -> dict[str, Sequence[str]]:
+    ends = [round(end * len(prompts)) for end in accumulate(shares.values(), initial=0.0)]
+    return {
+        name: prompts[slice(*ends_of)] for name, ends_of in zip(shares, pairwise(ends), strict=True)
+    }
+
+
+def _as_json(row: Row, source: str) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False)
+    except TypeError as error:
+        raise DataError(f"{source}: a row holds what JSON lines cannot ({error})") from error
 
 
 def _rows(source: str, format: str) -> list[tuple[str, Row]]:

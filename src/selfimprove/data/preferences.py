@@ -93,13 +93,13 @@ def _told(source: Source, name: str) -> tuple[list[tuple[str, Told]], Counter[st
         if len(kept) == source.end:
             break
         if isinstance(row, UnusableRow):
-            dropped[str(row)] += 1
+            dropped[str(row)] += len(kept) >= source.skip
         elif isinstance(row, RowError):
             hint = f"`selfimprove data check {source.source} --as {name}` lists every broken row"
             raise DataError(f"{source.source}, {place}: {row}; {hint}") from row
         else:
             kept.append((str(number), row))
-    return kept[source.skip :], dropped
+    return list(source.part(kept)), dropped
 
 
 def _tiny(source: Source, seed: int) -> tuple[list[tuple[str, Told]], Counter[str]]:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.data.read import read_questions
+from selfimprove.errors import ConfigError, DataError
 from selfimprove.types import Question
 
 __all__ = [
@@ -39,18 +40,38 @@ class Source(Config):
     format: str = ""
     """How to read it, e.g. gsm8k; empty takes `data.format`."""
     skip: int = Field(default=0, ge=0)
-    """Pass over the first so many rows."""
+    """Pass over the first so many rows that could be used."""
     limit: int | None = Field(default=None, ge=1)
     """Use the first so many rows behind those; None is all."""
 
     def part(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows that are used, of all that the source holds."""
-        return islice(rows, self.skip, self.end)
+        """Yield the rows that are used, of all that the source holds.
+
+        Raises:
+            DataError: it ends before its part begins.
+        """
+        used = islice(rows, self.skip, self.end)
+        if self.skip:
+            try:
+                yield next(used)
+            except StopIteration:
+                raise DataError(
+                    f"{self.source} has no row behind its first {self.skip:,}"
+                ) from None
+        yield from used
+
+    def at_most(self, limit: int | None) -> Source:
+        """Return the source with no more than so many rows."""
+        return self.model_copy(update={"limit": _least(self.limit, limit)})
 
     @property
     def end(self) -> int | None:
         """How many rows need to be read; None is all."""
         return None if self.limit is None else self.skip + self.limit
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _sources(value: object) -> object:
@@ -60,6 +81,13 @@ def _sources(value: object) -> object:
 
 
 def _source(value: object) -> object:
+    if isinstance(value, Mapping) and isinstance(value.get("source"), str):
+        told, part = _cut(value["source"])
+        if part and value.keys() & {"skip", "limit"}:
+            raise ValueError(
+                f"{value['source']}: its rows are given twice, by a slice and by a key"
+            )
+        return {**value, "source": told, **part}
     if not isinstance(value, str):
         return value
     told, part = _cut(value)
@@ -88,9 +116,12 @@ def as_source(words: str, format: str) -> Source:
     """Return the source that `format:file` or `format:file[from:to]` names, or a bare file in `format`.
 
     Raises:
-        ValueError: the rows that are asked for are none.
+        ConfigError: the rows that are asked for are none.
     """
-    told = _source(words)
+    try:
+        told = _source(words)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return Source.model_validate({"format": format, **(told if isinstance(told, dict) else {})})
 
 
@@ -113,9 +144,9 @@ class DataConfig(Config):
     ood: Sources = ()
     """Held-out questions of other kinds than the training questions."""
     train_limit: int | None = Field(default=None, ge=1)
-    """`limit` of every training source that has none."""
+    """At most so many of every training source."""
     test_limit: int | None = Field(default=None, ge=1)
-    """`limit` of every dev, test and ood source that has none."""
+    """At most so many of every dev, test and ood source."""
 
     @model_validator(mode="before")
     @classmethod
@@ -133,11 +164,13 @@ class DataConfig(Config):
         return filled
 
 
-def _with_defaults(source: object, kind: str, limit: int | None) -> object:
+def _with_defaults(source: object, kind: str, most: object) -> object:
     if not isinstance(source, Mapping):
         return source
-    merged = {"format": kind, "limit": limit, **source}
-    return {**merged, "format": merged["format"] or kind}
+    limit = source.get("limit")
+    if isinstance(most, int) and (limit is None or isinstance(limit, int)):
+        limit = _least(limit, most)
+    return {**source, "format": source.get("format") or kind, "limit": limit}
 
 
 def distinct(ids: Iterable[str]) -> list[str]:

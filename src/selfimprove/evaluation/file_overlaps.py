@@ -37,7 +37,7 @@ def check_against(file: str, kind: str, against: Sequence[str]) -> list[FileOver
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
     """
-    ours = _texts(Source(source=file, format=kind))
+    ours = _texts(as_source(file, kind))
     others = [as_source(words, kind) for words in against]
     sets = [
         HeldOutTexts(words, tuple(text for _, text in _texts(source)))

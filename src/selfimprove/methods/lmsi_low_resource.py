@@ -184,18 +184,20 @@ def _list_of(seeds: Sequence[Question], config: QuestionsConfig, seed: int, numb
 def new_questions(written: Sequence[Written], seeds: Sequence[Question]) -> Filtered[Question]:
     """Keep what ends as a question does and was not asked before, upper and lower case taken as equal.
 
-    Questions end with a question mark, or with the words that a seed without one ends with:
-    `not ( True ) and False is`, `(3 + 4) =`.
+    Questions end with a question mark, or with the word that a seed of their kind without one ends
+    with: `not ( True ) and False is`, `(3 + 4) =`.
     """
     seen = {q.text.casefold() for q in seeds}
-    ends = ("?", *{f" {q.text.split()[-1]}" for q in seeds if not q.text.endswith("?")})
+    ends = {(q.dataset, q.answer_type, _last_word(q.text)) for q in seeds}
     kept: list[Question] = []
     dropped: Counter[str] = Counter()
     for row in written:
         text = row.text.strip()
         if row.finish != "stop":
             dropped["cut off by max_tokens"] += 1
-        elif not text.endswith(ends):
+        elif (
+            not text.endswith("?") and (row.dataset, row.answer_type, _last_word(text)) not in ends
+        ):
             dropped["not a question"] += 1
         elif text.casefold() in seen:
             dropped["asked before"] += 1
@@ -204,6 +206,11 @@ def new_questions(written: Sequence[Written], seeds: Sequence[Question]) -> Filt
             kept.append(Question(row.key, row.dataset, text, row.answer_type))
     drops = tuple(Drop(why, count) for why, count in dropped.most_common())
     return Filtered(kept, (Funnel("own questions", len(written), len(kept), drops),))
+
+
+def _last_word(text: str) -> str | None:
+    words = text.split()
+    return words[-1] if len(words) > 1 else None
 
 
 def write_exemplars(

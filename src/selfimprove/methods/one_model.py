@@ -62,8 +62,7 @@ def config_of_words(
         ours = first in kind.model_fields
         apply_override(tree, override if ours else f"{kind.block}.{override}")
     config = load(kind, {"model": model, "data": list(data), **tree}, kind.block)
-    sources = tuple(s.model_copy(update={"limit": s.limit or limit}) for s in config.data)
-    return config.model_copy(update={"data": sources})
+    return config.model_copy(update={"data": tuple(s.at_most(limit) for s in config.data)})
 
 
 def refuse_other_model(out: Path) -> None:

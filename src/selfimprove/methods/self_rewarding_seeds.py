@@ -24,6 +24,7 @@ from selfimprove.config import Config, load
 from selfimprove.data.demonstrations import read_demonstrations, read_ranked
 from selfimprove.data.seed_split import LEAST, deal_shared, ift_alone, ranked_alone
 from selfimprove.data.sources import Source
+from selfimprove.errors import ConfigError
 from selfimprove.files import make_folder, write_replacing
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.judges.judge_prompts import judge_prompt
@@ -61,6 +62,12 @@ class ReviewsConfig(Config):
     their means and by the votes that are shown; ties do not. Paper: the ranking must agree."""
     balance: bool = True
     """Cut the commonest score down to the second commonest. Paper: score 4 was cut down."""
+
+    @model_validator(mode="after")
+    def _one_source_of_scores(self) -> Self:
+        if self.words == "ranks" and "agreement" in self.model_fields_set:
+            raise ValueError("agreement is of verdicts: scores by people's ranks agree with them")
+        return self
 
 
 def siblings(ranked: Sequence[Ranked]) -> list[Response]:
@@ -229,6 +236,8 @@ def write_seed_files(
         DataError: the file cannot be read, or a row of it is broken.
         JudgeError: the model gives no verdicts that can be read.
     """
+    if model is not None and config.reviews.words == "ranks":
+        raise ConfigError("reviews.words=ranks takes the scores from people: leave --model out")
     ift = read_demonstrations((source,), seed)
     if model is None and config.reviews.words == "own":
         _write(out / "ift.jsonl", ift.rows)
@@ -238,7 +247,7 @@ def write_seed_files(
                          config.eft_share, seed)  # fmt: skip
     answered, ranked = ift_alone(ift.rows, shared), ranked_alone(read.rows, shared)
     _write(out / "ift.jsonl", answered.rows)
-    if model is None or config.reviews.words == "ranks":
+    if model is None:
         eft = reviews_by_rank(ranked.rows, (), config.judge.prompt, config.reviews, seed)
     else:
         eft = _judged(ranked.rows, model, config, seed)
