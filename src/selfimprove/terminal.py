@@ -174,7 +174,7 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
 def _headline(head: Mapping[str, Any]) -> str:
     low, high = head["interval"]
     if head.get("unit") == "points":
-        scale = f" of {head['highest']}" if head["highest"] is not None else ""
+        scale = f" of {head['highest']:g}" if head["highest"] is not None else ""
         return (
             f"{head['metric']} on {head['n']} held-out prompts: {head['before']:.2f} -> "
             f"{head['after']:.2f}{scale} points ({head['difference']:+.2f}, "

@@ -11,10 +11,10 @@ import pytest
 
 from selfimprove.data.llmbar import read_decided_matches
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.evaluation import judge_quality
 from selfimprove.evaluation.clusters import clustered
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.judge_on_labels import evaluate_judge
-from selfimprove.evaluation.judge_quality import card
 from selfimprove.judges import pairwise, rubric
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.types import Draw, Prompt, Response, Verdict
@@ -43,6 +43,13 @@ def judged(
     return shown, said, truth
 
 
+def card(
+    shown: Sequence[Response], said: Sequence[Verdict], truth: dict[tuple[str, int], float] | None
+) -> dict[str, Any]:
+    """Of a judge that gives up to five points."""
+    return judge_quality.card(shown, said, truth, highest=5)
+
+
 def test_the_metrics_of_the_paper_by_hand() -> None:
     # Truth 3 > 2 > 1: the judge swaps the last two. Then two responses that it cannot tell apart.
     told = card(*judged([(5, 3), (1, 2), (4, 1)], [(5, 1), (5, 2)]))
@@ -56,6 +63,17 @@ def test_the_metrics_of_the_paper_by_hand() -> None:
         0.5
     )  # 1 - 6 * (0 + 1 + 1) / 24; the tied prompt is out
     assert told["kendall"] == pytest.approx(1 / 3)
+
+
+def test_the_five_best_are_those_with_the_highest_score_that_the_judge_can_give() -> None:
+    # The judge gives 10 to the best and to another, 5 to the second best.
+    groups = judged([(10, 3), (5, 2), (1, 1)], [(10, 1), (5, 2)])
+    of_ten = judge_quality.card(*groups, highest=10)
+    assert (of_ten["five_best"]["value"], of_ten["five_best"]["n"]) == (0.5, 2)
+    assert of_ten["chance"]["five_best"]["n"] == 2
+    endless = judge_quality.card(*groups, highest=None)
+    assert endless["five_best"] is endless["chance"]["five_best"] is None
+    assert endless["pairwise_accuracy"] == of_ten["pairwise_accuracy"]
 
 
 def test_prompts_without_a_correlation_are_counted_by_reason_and_ties_shown_both_ways() -> None:

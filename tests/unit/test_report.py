@@ -293,7 +293,7 @@ def test_the_judges_card_shows_what_is_undefined_and_ties_both_ways(tmp_path: Pa
     ]
     truth = {(r.prompt_id, r.index): float(-r.index) for r in shown}
     held = {"arm": "m1", "set": "held-out responses", "truth": "people's rankings",
-            **card(shown, said, truth)}  # fmt: skip
+            **card(shown, said, truth, highest=5)}  # fmt: skip
     page = Page(write([build(tmp_path / "run", {**summary(), "judge_cards": [held]})],
                       tmp_path / "report.html"))  # fmt: skip
     assert "agreement is with people's rankings" in page.text

@@ -237,6 +237,30 @@ def test_the_lowest_of_a_scale_is_the_judges_and_a_reward_has_none():
     assert lowest_score(JudgeConfig(kind="reward_model", model="folder")) is None
 
 
+@pytest.mark.parametrize(
+    ("told", "highest"),
+    [
+        ({"scorer": "reward"}, None),
+        ({"scorer": "oracle", "preferences": ["tiny:test"]}, 5),
+        ({"scorer": "judge", "judge": {"model": "tiny", "prompt": "ten.yaml"}}, 10),
+        ({"scorer": "judge", "judge": {"kind": "reward_model", "model": "x"}}, None),
+    ],
+)
+def test_a_headline_of_pit_names_the_end_of_its_scorers_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], highest: float | None
+) -> None:
+    words = "version: 1\nlowest: 1\nhighest: 10\ntext: 'Rate {response} to {prompt}.'\n"
+    (tmp_path / "ten.yaml").write_text(words)
+    monkeypatch.chdir(tmp_path)
+    config = ImprovementsConfig(**told)
+    board = PitBoard(cast("Any", None), config, EngineConfig(), 0, ModelRef("r", "r", ""))
+    rows = Rows(tuple(_responses("stop", "stop")), "", Path("y0"))
+    scores = {("p", 0): 1.0, ("p", 1): 3.0}
+    board.systems.append(System("y0", "base", 0, ModelRef("m", "m", ""), None, None, rows,
+                                {told["scorer"]: scores}, None))  # fmt: skip
+    assert board._headline(board.systems[0], board.systems[0])["highest"] == highest
+
+
 # ---- what is imitated
 
 

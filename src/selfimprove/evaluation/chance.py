@@ -19,13 +19,13 @@ _TAILS: Final = (2.5, 97.5)
 
 
 def by_chance(
-    ranked: Sequence[tuple[Sequence[float], Sequence[float]]], highest: float
+    ranked: Sequence[tuple[Sequence[float], Sequence[float]]], highest: float | None
 ) -> dict[str, dict[str, Any] | None]:
     """Return what permuted scores give of each metric that counts, as JSON data.
 
     Args:
         ranked: judged and true worth of the responses to each prompt.
-        highest: the best score the judge can give.
+        highest: the best score the judge can give; None: there is none, so no five best either.
 
     Returns:
         For pairwise accuracy (ties as half, and strict), exact match and five best: the mean over the
@@ -50,9 +50,10 @@ def by_chance(
             of["pairwise_accuracy"] += len(pairs)
             of["pairwise_accuracy_strict"] += len(pairs)
             of["exact_match"] += 1
-        top = dealt == highest
-        hits["five_best"] += (top & (worth == worth.max())).sum(axis=1)
-        of["five_best"] += int(top[0].sum())
+        if highest is not None:
+            top = dealt == highest
+            hits["five_best"] += (top & (worth == worth.max())).sum(axis=1)
+            of["five_best"] += int(top[0].sum())
     return {name: _told(hits[name] / of[name], of[name]) if of[name] else None for name in names}
 
 

@@ -52,7 +52,7 @@ def card(
     verdicts: Sequence[Verdict],
     truth: Scores | None,
     *,
-    highest: float = 5,
+    highest: float | None,
 ) -> dict[str, Any]:
     """Return a judge's card as JSON data; a metric that the data says nothing of is None.
 
@@ -60,7 +60,8 @@ def card(
         responses: that were judged, those of one prompt together.
         verdicts: on them.
         truth: what responses are worth, by prompt id and index; None: only what needs no truth.
-        highest: the best score the judge can give.
+        highest: the best score the judge can give; None: its scale has no end, and no response of its is
+            among the five best.
 
     Returns:
         Shares between 0 and 1, `vote_spread` in points (mean standard deviation of a response's
@@ -155,7 +156,10 @@ def _histogram(scores: Scores) -> list[dict[str, int]]:
 
 
 def _against_truth(
-    groups: Sequence[Sequence[Response]], scores: Scores, truth: Scores | None, highest: float
+    groups: Sequence[Sequence[Response]],
+    scores: Scores,
+    truth: Scores | None,
+    highest: float | None,
 ) -> dict[str, Any]:
     if truth is None:
         return dict.fromkeys(_TRUTH_METRICS)
@@ -202,7 +206,9 @@ def _ordered_alike(judged: Sequence[float], true: Sequence[float]) -> Iterator[f
             yield 1.0 if agree > 0 else _TIE if agree == 0 else 0.0
 
 
-def _best_of(judged: Sequence[float], true: Sequence[float], highest: float) -> Iterator[float]:
+def _best_of(
+    judged: Sequence[float], true: Sequence[float], highest: float | None
+) -> Iterator[float]:
     for score, worth in zip(judged, true, strict=True):
         if score == highest:
             yield float(worth == max(true))

@@ -27,12 +27,13 @@ from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matche
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.response_board import Kind, difference, outcomes_of
-from selfimprove.evaluation.true_scores import ORACLE_LOWEST, oracle_scores
+from selfimprove.evaluation.true_scores import ORACLE_HIGHEST, ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
 from selfimprove.judges.gap import Improved, Scored, four_of, gap_scores, reward_scores
 from selfimprove.judges.judge import (
     JudgeConfig,
+    highest_score,
     judge,
     judge_conversations,
     judging_model,
@@ -301,7 +302,7 @@ class PitBoard:
             "interval": told["interval"],
             "n": len(before),
             "unit": "points",
-            "highest": 5 if scorer == "oracle" else None,
+            "highest": self._highest(scorer),
         }
 
     def _figures(self, system: System, base: System) -> dict[str, Any]:
@@ -343,6 +344,12 @@ class PitBoard:
             if system is base
             else difference(base.by_prompt(scorer, lowest), found),
         }
+
+    def _highest(self, scorer: str) -> float | None:
+        """Return the best score there is; None: the scale has no end."""
+        if scorer == "oracle":
+            return ORACLE_HIGHEST
+        return highest_score(self.config.judge) if scorer == "judge" and self.config.judge else None
 
     def _lowest(self, scorer: str) -> float | None:
         """Return what an unfinished response counts: the lowest of the scale, or of all systems."""

@@ -23,6 +23,7 @@ from selfimprove.evaluation.open_prompts import (
     validation_prompts,
 )
 from selfimprove.evaluation.true_scores import (
+    ORACLE_HIGHEST,
     ORACLE_LOWEST,
     Rated,
     oracle_scores,
@@ -32,6 +33,7 @@ from selfimprove.evaluation.true_scores import (
 from selfimprove.evaluation.win_rates import Comparing, mirrored, score_of_wins
 from selfimprove.judges.judge import (
     JudgeConfig,
+    highest_score,
     judge,
     judging_model,
     lowest_score,
@@ -161,31 +163,39 @@ class ResponseBoard:
                                   together=_prompt_of)  # fmt: skip
         for source in dict.fromkeys(r.source for r in rated):
             of_source = [r for r in rated if r.source == source]
-            self._add_card(name, source, of_source, said)
+            self._add_card(name, of_source, said, highest_score(config))
 
     def _add_card(
-        self, name: str, source: str, rated: Sequence[Rated], said: Rows[Verdict]
+        self, name: str, rated: Sequence[Rated], said: Rows[Verdict], highest: float | None
     ) -> None:
         """Keep a judge's card on the responses of one source."""
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
         verdicts = [v for v in said if (v.prompt_id, v.index) in truth]
         # Not who measures the arms: these responses' worth is known.
+        source = rated[0].source
         known_by = _ORACLE if source.startswith(f"{TINY} ") else _PEOPLE
-        told = card(responses_of(rated), verdicts, truth)
+        told = card(responses_of(rated), verdicts, truth, highest=highest)
         self.cards.append({"arm": name, "set": f"{_KNOWN} ({source})", "truth": known_by, **told})
 
     def _judging_set(self) -> Rows[Rated]:
         return self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
 
-    def watch_judge(self, name: str, candidates: Rows[Response], verdicts: Rows[Verdict]) -> None:
+    def watch_judge(
+        self, name: str, candidates: Rows[Response], verdicts: Rows[Verdict], config: JudgeConfig
+    ) -> None:
         """Describe how a judge judged candidates of its own; beside the truth where there is one."""
         truth = None
         if self.config.scorer == "oracle":
             scored = self.steps.rows(f"{name}-candidates-truth", oracle_scores, candidates)
             truth = mean_scores(scored)
-        told = card(candidates.items, verdicts.items, truth)
+        told = card(candidates.items, verdicts.items, truth, highest=highest_score(config))
         known_by = _ORACLE if truth else None
         self.cards.append({"arm": name, "set": "its own candidates", "truth": known_by, **told})
+
+    @property
+    def highest(self) -> float | None:
+        """The best score of who measures the arms; None: the scale has no end."""
+        return ORACLE_HIGHEST if self.config.judge is None else highest_score(self.config.judge)
 
     @property
     def truth_name(self) -> str:

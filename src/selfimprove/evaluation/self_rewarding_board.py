@@ -15,8 +15,7 @@ from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.win_rates import headline_of_wins
-from selfimprove.judges.judge import mean_scores
-from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.judges.judge import JudgeConfig, mean_scores
 from selfimprove.rows import Rows
 from selfimprove.types import Demonstration, Response, UserPrompt, Verdict
 
@@ -59,6 +58,11 @@ class Round(Protocol):
         ...
 
     @property
+    def judge(self) -> JudgeConfig:
+        """Who judged them."""
+        ...
+
+    @property
     def verdicts(self) -> Rows[Verdict]:
         """What the judge said of them."""
         ...
@@ -88,7 +92,7 @@ class SelfRewardingBoard(ResponseBoard):
         made: Round,
     ) -> None:
         """Describe a round: its prompts, its judge on its own candidates, its pairs."""
-        self.watch_judge(name, made.candidates, made.verdicts)
+        self.watch_judge(name, made.candidates, made.verdicts, made.judge)
         self.rounds.append({"round": number, "step": made.pairs.folder.name, **_pairs_told(made)})
         own, first = [p.text for p in prompts], [d.prompt for d in seeds]
         self.written.append({"round": number, "step": prompts.folder.name, "kept": len(prompts),
@@ -168,15 +172,8 @@ class SelfRewardingBoard(ResponseBoard):
             "interval": told["interval"],
             "n": before["n"],
             "unit": "points",
-            "highest": self._highest(),
+            "highest": self.highest,
         }
-
-    def _highest(self) -> int | None:
-        """Return the best score there is; None: the judge's scale has no end."""
-        judge = self.config.judge
-        if judge is None:
-            return 5
-        return judge_prompt(judge.prompt).highest if judge.kind == "rubric" else None
 
     def _figures(self, arm: Arm, base: Arm) -> dict[str, Any]:
         return {

@@ -22,10 +22,19 @@ from selfimprove.tiny.seeds_of_world import draft
 from selfimprove.types import Response, Verdict
 from selfimprove.unfinished import worth
 
-__all__ = ["ORACLE_LOWEST", "Rated", "oracle_scores", "read_rated", "responses_of"]
+__all__ = [
+    "ORACLE_HIGHEST",
+    "ORACLE_LOWEST",
+    "Rated",
+    "oracle_scores",
+    "read_rated",
+    "responses_of",
+]
 
 ORACLE_LOWEST: Final = 0.0
 """The least that the tiny world's oracle gives."""
+ORACLE_HIGHEST: Final = 5.0
+"""The most that it gives."""
 _DRAFTS = 4
 _TINY_PROMPTS = 200
 

@@ -25,8 +25,8 @@ from selfimprove.seeds import rng
 from selfimprove.types import Match, ModelRef, Outcome, Response, Verdict
 from selfimprove.unfinished import decided
 
-__all__ = ["RANDOM", "JudgeConfig", "compare", "judge", "judge_conversations", "judging_model",
-           "lowest_score", "mean_scores", "outcome", "settled"]  # fmt: skip
+__all__ = ["RANDOM", "JudgeConfig", "compare", "highest_score", "judge", "judge_conversations",
+           "judging_model", "lowest_score", "mean_scores", "outcome", "settled"]  # fmt: skip
 
 _SELF: Final = "self"
 _ASKED: Final = ("rubric", "pairwise")  # the kinds that are asked by a prompt
@@ -269,6 +269,11 @@ def lowest_score(config: JudgeConfig) -> float | None:
     if config.kind == "reward_model":
         return None
     return float(judge_prompt(config.prompt).lowest) if config.kind == "rubric" else 0.0
+
+
+def highest_score(config: JudgeConfig) -> float | None:
+    """Return the most that a judge's prompt lets it give; None: it is asked for no points."""
+    return float(judge_prompt(config.prompt).highest) if config.kind == "rubric" else None
 
 
 def settled(match: Match) -> Outcome | None:

@@ -276,6 +276,7 @@ class Round:
     """What one model made for the next."""
 
     candidates: Rows[Response]
+    judge: JudgeConfig
     verdicts: Rows[Verdict]
     pairs: Rows[ScoredPair]
 
@@ -298,7 +299,7 @@ def one_round(
     verdicts = steps.sharded(f"{name}-verdicts", judge, candidates, judging_model(by, model), by,
                              config.engine, config.seed, shard_items=_shard(config))  # fmt: skip
     pairs = steps.rows(f"{name}-pairs", best_against_worst, candidates, verdicts, config.pairs)
-    return Round(candidates, verdicts, pairs)
+    return Round(candidates, by, verdicts, pairs)
 
 
 def _shard(config: SelfRewardingConfig) -> int:
