@@ -13,6 +13,7 @@ from selfimprove.data.demonstrations import read_demonstrations, read_ranked, re
 from selfimprove.data.sources import Source
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import DataError
+from selfimprove.evaluation.set_names import set_names
 from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.tiny.oracle import score
 
@@ -144,19 +145,46 @@ def test_matches_that_people_decided_are_rankings_and_judging_sets_stay_apart(tm
         {"input": "Why?", "output_1": "Because.", "output_2": "No.", "label": 1},
         {"input": "How?", "output_1": "No.", "output_2": "So.", "label": 2},
     ]
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "Natural.json").write_text(json.dumps(matches))
-    sources = [Source(source=str(tmp_path / f / "Natural.json"), format="llmbar") for f in "ab"]
+    files = [tmp_path / part / "dataset.json" for part in ("Natural", "Adversarial/GPTInst")]
+    for file in files:  # as LLMBar is published
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(matches))
+    sources = [Source(source=str(file), format="llmbar") for file in files]
     ranked = read_ranked(sources[:1]).rows
     assert [r.responses for r in ranked] == [("Because.", "No."), ("So.", "No.")]
     rated = read_rated(sources, 0)
-    assert {r.source for r in rated} == {"llmbar Natural.json"}
+    assert Counter(r.set for r in rated) == {
+        "llmbar Natural/dataset": 4,
+        "llmbar GPTInst/dataset": 4,
+    }
+    assert {r.known_by for r in rated} == {"people"}
     # Two files that count their rows alike are four prompts, of two responses each.
     assert Counter(r.response.prompt_id for r in rated) == {
-        "Natural-0": 2, "Natural-1": 2, "Natural-0~2": 2, "Natural-1~2": 2,
+        "dataset-0": 2, "dataset-1": 2, "dataset-0~2": 2, "dataset-1~2": 2,
     }  # fmt: skip
     assert [(r.response.text, r.truth) for r in rated[:2]] == [("Because.", 0.0), ("No.", -1.0)]
+
+
+def test_two_parts_of_one_judging_file_stay_apart_and_the_oracle_knows_the_tiny_worlds():
+    parts = [Source(source="dev", format="tiny", skip=skip, limit=2) for skip in (0, 2)]
+    rated = read_rated(parts, 0)
+    assert Counter(r.set for r in rated) == {"tiny dev": 8, "tiny dev~2": 8}
+    assert len({r.response.prompt_id for r in rated}) == 4
+    assert {r.known_by for r in rated} == {"oracle"}
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/one.json", "b/two.json"], ["f one", "f two"]),
+        (["a/x/one.json", "b/x/one.json"], ["f a/x/one", "f b/x/one"]),
+        (["one.json", "b/one.json"], ["f one", "f b/one"]),
+        (["a/one.json", "a/one.json", "b/one.json"], ["f a/one", "f a/one~2", "f b/one"]),
+        (["a/one.json", "a/one.csv"], ["f one", "f one~2"]),
+    ],
+)
+def test_a_set_is_called_by_its_file_and_by_folders_where_files_are_called_alike(files, names):
+    assert set_names([Source(source=file, format="f") for file in files]) == names
 
 
 def test_a_task_is_asked_with_the_input_that_its_output_answers(tmp_path):

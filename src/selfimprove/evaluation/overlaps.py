@@ -16,6 +16,7 @@ from selfimprove.data.preferences import Preference
 from selfimprove.data.sources import Source, questions_of
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import DataError
+from selfimprove.evaluation.set_names import set_name
 from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
@@ -180,8 +181,7 @@ class Decontamination:
 
 def named(role: str, sources: Sequence[Source]) -> str:
     """Return what a held-out set is called: its part in the run, and the files it is read from."""
-    files = (f"{s.format} {s.source.rsplit('/', 1)[-1].split('.', 1)[0]}".strip() for s in sources)
-    return f"{role} ({', '.join(dict.fromkeys(files))})"
+    return f"{role} ({', '.join(dict.fromkeys(set_name(s) for s in sources))})"
 
 
 def held_out_questions(sets: Sequence[tuple[str, Sequence[Source]]]) -> list[HeldOutText]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from selfimprove.data.read import TINY
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
@@ -54,7 +53,7 @@ Means = dict[str, float]
 
 _KNOWN: Final = "held-out responses of known worth"
 _ORACLE: Final = "the oracle of the tiny world"
-_PEOPLE: Final = "people's rankings"
+_KNOWN_BY: Final = {"oracle": _ORACLE, "people": "people's rankings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +160,19 @@ class ResponseBoard:
                                   config, self.engine, self.seed,
                                   shard_items=self._shard,
                                   together=_prompt_of)  # fmt: skip
-        for source in dict.fromkeys(r.source for r in rated):
-            of_source = [r for r in rated if r.source == source]
-            self._add_card(name, of_source, said, highest_score(config))
+        for one in dict.fromkeys(r.set for r in rated):
+            of_set = [r for r in rated if r.set == one]
+            self._add_card(name, of_set, said, highest_score(config))
 
     def _add_card(
         self, name: str, rated: Sequence[Rated], said: Rows[Verdict], highest: float | None
     ) -> None:
-        """Keep a judge's card on the responses of one source."""
+        """Keep a judge's card on the responses of one set."""
         truth = {(r.response.prompt_id, r.response.index): r.truth for r in rated}
         verdicts = [v for v in said if (v.prompt_id, v.index) in truth]
-        # Not who measures the arms: these responses' worth is known.
-        source = rated[0].source
-        known_by = _ORACLE if source.startswith(f"{TINY} ") else _PEOPLE
         told = card(responses_of(rated), verdicts, truth, highest=highest)
-        self.cards.append({"arm": name, "set": f"{_KNOWN} ({source})", "truth": known_by, **told})
+        self.cards.append({"arm": name, "set": f"{_KNOWN} ({rated[0].set})",
+                           "truth": _KNOWN_BY[rated[0].known_by], **told})  # fmt: skip
 
     def _judging_set(self) -> Rows[Rated]:
         return self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)

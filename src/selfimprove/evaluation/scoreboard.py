@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from selfimprove.data.read import read_labelled
-from selfimprove.data.sources import DataConfig, Source, distinct
+from selfimprove.data.sources import DataConfig, Source
 from selfimprove.errors import DataError
 from selfimprove.evaluation.accuracy import (
     Answered,
@@ -35,6 +35,7 @@ from selfimprove.evaluation.gate import (
 from selfimprove.evaluation.intervals import Paired, mean, paired
 from selfimprove.evaluation.labels import read_labels
 from selfimprove.evaluation.lineage import ancestor
+from selfimprove.evaluation.set_names import set_names
 from selfimprove.judges.answers import Reading
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
@@ -284,17 +285,12 @@ def read_held_out(
     sources: Sequence[tuple[Literal["in", "out"], Source]],
 ) -> list[HeldOut]:
     """Read labelled questions; a set is called after its format and file or split."""
-    names = distinct(_set_name(source) for _, source in sources)
+    names = set_names([source for _, source in sources])
     return [
         HeldOut(name, domain, labelled)
         for name, (domain, s) in zip(names, sources, strict=True)
         for labelled in s.part(read_labelled(s.source, s.format, limit=s.end))
     ]
-
-
-def _set_name(source: Source) -> str:
-    stem = source.source.rsplit("/", 1)[-1].split(".", 1)[0]
-    return f"{source.format} {stem}"
 
 
 def _change(base: Arm, last: Arm, reading: Reading) -> dict[str, Any]:

@@ -7,14 +7,14 @@ the training, or people's rankings.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from selfimprove.data.demonstrations import read_ranked
 from selfimprove.data.read import TINY
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
+from selfimprove.evaluation.set_names import set_names
 from selfimprove.seeds import rng
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.oracle import score
@@ -45,8 +45,10 @@ class Rated:
 
     response: Response
     truth: float
-    source: str = ""
-    """The format and file that it is from."""
+    set: str
+    """The format and file that it is from, as no other source of the run is called."""
+    known_by: Literal["oracle", "people"]
+    """Who says what it is worth."""
 
 
 def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
@@ -76,45 +78,46 @@ def read_rated(sources: Sequence[Source], seed: int) -> list[Rated]:
     Raises:
         DataError: a file cannot be read or ranks nothing.
     """
-    told = [(source, *one) for source in sources for one in _told(source, seed)]
-    names = distinct(prompt_id for _, prompt_id, _ in told)  # two files may count their rows alike
-    return [
-        Rated(replace(row.response, prompt_id=name), row.truth, named)
-        for name, (source, _, rows) in zip(names, told, strict=True)
-        for named in (f"{source.format} {Path(source.source).name}".strip(),)
-        for row in rows
+    told = [
+        (name, source, prompt)
+        for name, source in zip(set_names(sources), sources, strict=True)
+        for prompt in _told(source, seed)
     ]
+    ids = distinct(prompt.id for _, _, prompt in told)  # two files may count their rows alike
+    return [
+        Rated(Response(id, prompt.text, index, text, "stop", 0), truth, name,
+              "oracle" if source.format == TINY else "people")
+        for id, (name, source, prompt) in zip(ids, told, strict=True)
+        for index, (text, truth) in enumerate(prompt.responses)
+    ]  # fmt: skip
 
 
-def _told(source: Source, seed: int) -> Iterator[tuple[str, list[Rated]]]:
-    """Yield each prompt of a source with its rated responses."""
+class _Asked(NamedTuple):
+    """A prompt, and its responses with what each is worth."""
+
+    id: str
+    text: str
+    responses: list[tuple[str, float]]
+
+
+def _told(source: Source, seed: int) -> Iterator[_Asked]:
     if source.format == TINY:
         yield from _tiny(source, seed)
         return
     for row in read_ranked((source,)).rows:
-        yield (
-            row.id,
-            [
-                _rated(row.id, row.prompt, rank, text, -float(rank))
-                for rank, text in enumerate(row.responses)
-            ],
+        yield _Asked(
+            row.id, row.prompt, [(t, -float(rank)) for rank, t in enumerate(row.responses)]
         )
 
 
-def _tiny(source: Source, seed: int) -> Iterator[tuple[str, list[Rated]]]:
+def _tiny(source: Source, seed: int) -> Iterator[_Asked]:
     split = source.source
     random = rng(seed, "judging set", split)
     made = enumerate(instructions(tiny_split(split), source.end or _TINY_PROMPTS))
     for number, asked in source.part(made):
-        name, rated = f"{TINY}-{split}-{number}", []
-        for index in range(_DRAFTS):
-            text = draft(asked, random)
-            rated.append(_rated(name, asked.text, index, text, float(score(asked.text, text))))
-        yield name, rated
-
-
-def _rated(prompt_id: str, prompt: str, index: int, text: str, truth: float) -> Rated:
-    return Rated(Response(prompt_id, prompt, index, text, "stop", 0), truth)
+        drafts = [draft(asked, random) for _ in range(_DRAFTS)]
+        rated = [(text, float(score(asked.text, text))) for text in drafts]
+        yield _Asked(f"{TINY}-{split}-{number}", asked.text, rated)
 
 
 def responses_of(rated: Sequence[Rated]) -> list[Response]:
