@@ -28,6 +28,7 @@ def test_the_result_is_a_reward_model_that_learned_and_was_measured_on_other_pro
     told = reward_start(config, tmp_path / "judge", lambda _line: None)
     assert told["preferences"] == 96
     assert told["training"]["steps"] == 12
+    assert told["training"]["final_loss"] < told["training"]["first_loss"]
     assert told["test"]["accuracy"]["n"] == 60
     assert 0.4 < told["test"]["accuracy"]["value"] <= 1
     assert json.loads((tmp_path / "judge" / "reward.json").read_text()) == told
@@ -41,16 +42,24 @@ def test_the_result_is_a_reward_model_that_learned_and_was_measured_on_other_pro
 @pytest.mark.slow
 def test_prompts_that_are_measured_on_are_not_learned(tmp_path: Path) -> None:
     rows = [
-        {"prompt": f"Question {i} of tea?", "chosen": "Yes.", "rejected": "No."} for i in range(8)
+        {"prompt": f"Question {i} of tea?", "chosen": "Yes.", "rejected": "No."} for i in range(12)
     ]
-    for name, part in (("learn", rows), ("test", rows[:3])):
+    for name, part in (("learn", rows[:8]), ("test", rows[3:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in part))
     words = ["max_steps=1", f"test={tmp_path / 'test.jsonl'}"]
+    learn, test = (
+        config_of_words(RewardStartConfig, "tiny", [str(tmp_path / f"{name}.jsonl")], words, None)
+        for name in ("learn", "test")
+    )
+    told = reward_start(learn, tmp_path / "judge", lambda _line: None)
+    assert (told["preferences"], told["training"]["pairs"]) == (3, 3)  # questions 3 to 7 are shared
+    assert (told["test"]["preferences"], told["test"]["unscored"]) == (9, 0)
+    apart = json.loads((tmp_path / "judge" / "preferences-apart" / "done.json").read_text())
+    (funnel,) = apart["funnels"]
+    assert (funnel["given"], funnel["kept"]) == (8, 3)
+    assert funnel["dropped"] == [{"why": "one of held-out preferences (test)", "count": 5}]
     with pytest.raises(DataError, match="asks what is measured on"):
-        same = config_of_words(
-            RewardStartConfig, "tiny", [str(tmp_path / "test.jsonl")], words, None
-        )
-        reward_start(same, tmp_path / "none", lambda _line: None)
+        reward_start(test, tmp_path / "none", lambda _line: None)
 
 
 def test_another_model_is_not_overwritten_and_words_are_checked(tmp_path: Path) -> None:
