@@ -72,6 +72,17 @@ def test_another_model_is_not_overwritten_and_words_are_checked(tmp_path: Path) 
         config_of_words(RewardStartConfig, "tiny", ["tiny:train"], ["wings=2"], None)
 
 
+def test_pair_accuracy_draws_its_intervals_over_prompts() -> None:
+    asked = [(Message("user", f"{i // 4}?"),) for i in range(8)]  # four preferences on each of two
+    given = [Preference(str(i), "hh", turns, "Yes.", "No") for i, turns in enumerate(asked)]
+    scored = [
+        Scored(p.id, j, float(j == (i // 4)), None) for i, p in enumerate(given) for j in (0, 1)
+    ]
+    told = pair_accuracy(given, scored)
+    assert (told["accuracy"]["value"], told["accuracy"]["n"]) == (0.5, 8)
+    assert told["accuracy"]["interval"] == [0.0, 1.0]  # right on one prompt, wrong on the other
+
+
 def test_pair_accuracy_by_hand() -> None:
     said = [("Yes.", "No", 2.0, 1.0), ("Yes", "Never.", 1.0, 2.0), ("Yes", "No.", 1.0, 1.0),
             ("Yes.", "No", None, 1.0)]  # fmt: skip

@@ -289,6 +289,7 @@ def test_a_judge_that_says_nothing_has_no_accuracy(tmp_path: Path, use: Any) -> 
     rows = [_row("MUTE", "GOOD", 2)] * 9 + [_row("GOOD", "bad", 1)]
     told = evaluate_judge(_file(tmp_path, *rows), "tiny", ["votes=1"], limit=None, seed=0)
     assert (told["judged"], told["unscored"]) == (1, {"no score": 9})
+    assert told["prefers_longer"]["n"] == told["people_prefer_longer"]["n"] == 1
     none = evaluate_judge(_file(tmp_path, *rows), "tiny", ["votes=1"], limit=2, seed=0)
     assert (none["matches"], none["accuracy"]) == (2, None)
 

@@ -106,6 +106,7 @@ def _figures(decided: Sequence[DecidedMatch], verdicts: Sequence[Verdict]) -> di
     in_order = [_right(o.first - 0.5, of[m]) for m, o in orders.items() if o.first is not None]
     swapped = [_right(o.second - 0.5, of[m]) for m, o in orders.items() if o.second is not None]
     complete = {m: o for m, o in orders.items() if None not in o}
+    judged = [_responses(of[m]) for m in sorted(both)]
     silent = {v.prompt_id: v.unscored for v in verdicts if v.unscored and v.prompt_id not in both}
     return {
         "judged": len(both),
@@ -118,10 +119,8 @@ def _figures(decided: Sequence[DecidedMatch], verdicts: Sequence[Verdict]) -> di
         "both_orders": _mean([float(_in_both(o, of[m])) for m, o in complete.items()]),
         "consistency": _mean([float(o.agree) for o in complete.values()]),
         "prefers_first": told(prefers_first(verdicts)),
-        "prefers_longer": told(prefers_longer([_responses(one) for one in decided], scores)),
-        "people_prefer_longer": told(
-            prefers_longer([_responses(one) for one in decided], _truth(decided))
-        ),
+        "prefers_longer": told(prefers_longer(judged, scores)),
+        "people_prefer_longer": told(prefers_longer(judged, _truth(decided))),
     }
 
 

@@ -32,7 +32,7 @@ from selfimprove.judges.judge import mean_scores
 from selfimprove.judges.pairwise import Orders, read_orders
 from selfimprove.types import Response, Verdict
 
-__all__ = ["card", "prefers_first", "prefers_longer"]
+__all__ = ["card", "ordered_alike", "prefers_first", "prefers_longer"]
 
 Scores = Mapping[tuple[str, int], float]
 _Ranked = tuple[Sequence[float], Sequence[float]]
@@ -170,7 +170,7 @@ def _against_truth(
     silent = sum(len(group) > 1 for group in groups) - len(ranked)
     undefined = {_CONSTANT: constant, _LEVEL: level, _SILENT: silent}
     return {
-        **_of_pairs([list(_ordered_alike(*pair)) for pair in ranked]),
+        **_of_pairs([list(ordered_alike(*pair)) for pair in ranked]),
         "five_best": told([list(_best_of(*pair, highest)) for pair in ranked]),
         **_correlations(told_apart, constant),
         "correlated_prompts": len(told_apart),
@@ -199,7 +199,8 @@ def _ranked(
             yield [scores[k] for k in keys], [truth[k] for k in keys]
 
 
-def _ordered_alike(judged: Sequence[float], true: Sequence[float]) -> Iterator[float]:
+def ordered_alike(judged: Sequence[float], true: Sequence[float]) -> Iterator[float]:
+    """Yield, for every two that are unequal in truth, 1 where the judge orders them alike, 0.5 a tie."""
     for a, b in combinations(range(len(true)), 2):
         if true[a] != true[b]:
             agree = (judged[a] - judged[b]) * (true[a] - true[b])

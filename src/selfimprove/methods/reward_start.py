@@ -12,13 +12,14 @@ reads conversations as it was trained to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from selfimprove.data.preferences import Preference, read_preferences
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.clusters import told
+from selfimprove.evaluation.judge_quality import ordered_alike, prefers_longer
 from selfimprove.evaluation.overlaps import Decontamination, held_out_conversations, named
 from selfimprove.files import read_json
 from selfimprove.judges.gap import Improved, Scored, reward_scores
@@ -28,11 +29,12 @@ from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.store import Run
 from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
-from selfimprove.types import ModelRef
+from selfimprove.types import ModelRef, Response
 
 __all__ = ["RewardStartConfig", "learn_reward", "pair_accuracy", "reward_start"]
 
 _SHARD = 256
+_CHOSEN_FIRST = (1.0, 0.0)  # what people say that the two responses are worth
 
 
 class RewardStartConfig(OneModelConfig):
@@ -113,27 +115,38 @@ def pair_accuracy(preferences: Sequence[Preference], scored: Sequence[Scored]) -
         rewards, those whose longer response has the higher one; and `people_prefer_longer`. Each with
         its 95 % interval over prompts. `unscored` counts preferences that the model could not read.
     """
-    score_of = {(s.prompt_id, s.index): s.score for s in scored}
-    right: dict[str, list[float]] = {}
-    longer: dict[str, list[float]] = {}
-    people: dict[str, list[float]] = {}
-    unscored = 0
-    for p in preferences:
-        chosen, rejected = score_of[p.id, 0], score_of[p.id, 1]
-        if chosen is None or rejected is None:
-            unscored += 1
-            continue
-        key, by = in_words(p.prompt), len(p.chosen) - len(p.rejected)
-        right.setdefault(key, []).append((chosen > rejected) + (chosen == rejected) / 2)
-        if by:
-            people.setdefault(key, []).append(float(by > 0))
-        if by and chosen != rejected:
-            longer.setdefault(key, []).append(float((chosen > rejected) == (by > 0)))
-    by_name: Mapping[str, dict[str, list[float]]] = {
-        "accuracy": right, "prefers_longer": longer, "people_prefer_longer": people,
-    }  # fmt: skip
+    rewards = {(s.prompt_id, s.index): s.score for s in scored if s.score is not None}
+    read = [p for p in preferences if (p.id, 0) in rewards and (p.id, 1) in rewards]
+    pairs = [_responses(p) for p in read]
+    people = {(r.prompt_id, r.index): float(r.index == 0) for pair in pairs for r in pair}
+    prompts = [in_words(p.prompt) for p in read]
+    figures = {
+        "accuracy": [
+            list(ordered_alike((rewards[p.id, 0], rewards[p.id, 1]), _CHOSEN_FIRST)) for p in read
+        ],
+        "prefers_longer": prefers_longer(pairs, rewards),
+        "people_prefer_longer": prefers_longer(pairs, people),
+    }
     return {
         "preferences": len(preferences),
-        "unscored": unscored,
-        **{name: told(list(found.values())) for name, found in by_name.items()},
+        "unscored": len(preferences) - len(read),
+        **{name: told(_by_prompt(prompts, found)) for name, found in figures.items()},
     }
+
+
+def _responses(preference: Preference) -> list[Response]:
+    asked = in_words(preference.prompt)
+    return [
+        Response(preference.id, asked, index, text, "stop", 0)
+        for index, text in enumerate((preference.chosen, preference.rejected))
+    ]
+
+
+def _by_prompt(
+    prompts: Sequence[str], of_preferences: Sequence[Sequence[float]]
+) -> list[list[float]]:
+    """Put together what is said of the preferences on one prompt: intervals are over prompts."""
+    found: dict[str, list[float]] = {}
+    for prompt, values in zip(prompts, of_preferences, strict=True):
+        found.setdefault(prompt, []).extend(values)
+    return list(found.values())
