@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -15,8 +16,9 @@ from selfimprove.data.sources import Sources
 from selfimprove.errors import StoreError
 from selfimprove.files import writing_to
 from selfimprove.sampling.engine import PromptLayout
+from selfimprove.store import Run
 
-__all__ = ["OneModelConfig", "config_of_words", "put_on_top", "refuse_other_model"]
+__all__ = ["OneModelConfig", "becoming", "config_of_words", "put_on_top"]
 
 
 class OneModelConfig(Config):
@@ -65,14 +67,18 @@ def config_of_words(
     return config.model_copy(update={"data": tuple(s.at_most(limit) for s in config.data)})
 
 
-def refuse_other_model(out: Path) -> None:
-    """Refuse a folder with a model that no command of this kind made.
+@contextmanager
+def becoming(out: Path, announce: Callable[[str], None]) -> Iterator[Run]:
+    """Open the folder that becomes the model as a run, and close it whatever happens.
 
     Raises:
-        StoreError: it is one.
+        StoreError: it holds a model that no command of this kind made, or cannot be written.
+        LockedRunError: another process is at it.
     """
     if (out / "config.json").exists() and not (out / "training").is_dir():
         raise StoreError(f"{out} holds a model that this command did not make: give another --out")
+    with closing(Run(out, announce)) as run:
+        yield run
 
 
 def put_on_top(model: Path, out: Path) -> None:

@@ -23,11 +23,10 @@ from selfimprove.evaluation.judge_quality import ordered_alike, prefers_longer
 from selfimprove.evaluation.overlaps import Decontamination, held_out_conversations, named
 from selfimprove.files import read_json
 from selfimprove.judges.gap import Improved, Scored, reward_scores
-from selfimprove.methods.one_model import OneModelConfig, put_on_top, refuse_other_model
+from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.models import locate
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
-from selfimprove.store import Run
 from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
 from selfimprove.types import ModelRef, Response
 
@@ -57,10 +56,8 @@ def reward_start(
     Raises:
         SelfImproveError: with what happened, where, and what to do; nothing that is done is lost.
     """
-    refuse_other_model(out)
     base = locate(config.model)
-    run = Run(out, announce)
-    try:
+    with becoming(out, announce) as run:
         read = run.rows("preferences", read_preferences, config.data, config.seed)
         test = run.rows("test", read_preferences, config.test, config.seed)
         name = named("held-out preferences", config.test) if test else ""
@@ -77,8 +74,6 @@ def reward_start(
             done["test"] = pair_accuracy(test.items, scored.items)
         run.write("reward.json", done)
         put_on_top(Path(model.path), out)
-    finally:
-        run.close()
     return done
 
 

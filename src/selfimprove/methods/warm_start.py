@@ -22,14 +22,13 @@ from selfimprove.data.examples import Lesson, read_lessons
 from selfimprove.data.question_prompts import Layout
 from selfimprove.errors import DataError
 from selfimprove.files import read_json
-from selfimprove.methods.one_model import OneModelConfig, put_on_top, refuse_other_model
+from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import as_content
 from selfimprove.seeds import rng
-from selfimprove.store import Run
 from selfimprove.training.sft import SftConfig, Trained, train_sft
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Prompt
@@ -60,10 +59,8 @@ def warm_start(
     Raises:
         SelfImproveError: with what happened, where, and what to do; nothing that is done is lost.
     """
-    refuse_other_model(out)
     base = locate(config.model)
-    run = Run(out, announce)
-    try:
+    with becoming(out, announce) as run:
         read = run.rows("rows", read_lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)
         model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
@@ -75,8 +72,6 @@ def warm_start(
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
         run.write("sft.json", told)
         put_on_top(Path(model.path), out)
-    finally:
-        run.close()
     return told
 
 
