@@ -204,7 +204,7 @@ def _board(config: dict[str, object]) -> ResponseBoard:
 def test_an_arms_mean_holds_its_cut_responses_as_the_least_and_says_how_many(config, mean):
     board = _board(config)
     m1, m2 = board.arms
-    told = board.score_of(m2, m1)
+    told = board.score_of(m2, m1, board.by_prompt())
     assert told is not None
     assert (told["value"], told["unfinished"], told["unanswered"]) == (mean, 1, 0)
     assert told["versus_base"]["difference"] == mean - 2.0
@@ -226,7 +226,7 @@ def test_systems_of_pit_hold_their_cut_responses_as_the_least_reward_of_all():
         board.systems.append(System(name, "method", 0, ModelRef("m", "m", ""), None, None, rows,
                                     {"reward": rewards}, None))  # fmt: skip
     y0, y1 = board.systems
-    (told,) = board._figures(y1, y0)["scores"]
+    (told,) = board._figures(y1, y0, board._by_prompt())["scores"]
     assert (told["value"], told["unfinished"]) == (0.5, 1)  # (2 - 1) / 2
     (pair,) = board._pairs()
     assert (pair["win"], pair["lose"]) == (0.5, 0.5)
@@ -258,7 +258,8 @@ def test_a_headline_of_pit_names_the_end_of_its_scorers_scale(
     scores = {("p", 0): 1.0, ("p", 1): 3.0}
     board.systems.append(System("y0", "base", 0, ModelRef("m", "m", ""), None, None, rows,
                                 {told["scorer"]: scores}, None))  # fmt: skip
-    assert board._headline(board.systems[0], board.systems[0])["highest"] == highest
+    (y0,) = board.systems
+    assert board._headline(y0, y0, board._by_prompt())["highest"] == highest
 
 
 # ---- what is imitated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 from selfimprove.config import load
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation import promotion, response_board
+from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head
 from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.response_board import Arm
@@ -184,10 +186,19 @@ def test_a_win_that_one_order_alone_sees_is_a_tie(
     assert {row["value"] for row in figures(tmp_path / "run")["win_rates"]} == {0.5}
 
 
-def test_each_two_arms_are_judged_once_and_in_both_orders(
-    board: Callable[[int], SelfRewardingBoard], judge: Judge
+def test_each_two_arms_are_judged_and_compared_once_and_in_both_orders(
+    board: Callable[[int], SelfRewardingBoard], judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted = Counter[tuple[str, str]]()
+
+    def counting(*outcomes: Any, **told: Any) -> HeadToHead:
+        counted[told["first"], told["second"]] += 1
+        return head_to_head(*outcomes, **told)
+
+    monkeypatch.setattr(response_board, "head_to_head", counting)
     board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
+    assert len(counted) == 6 + 2
+    assert set(counted.values()) == {1}
     # Six pairs of sft, m1, m2, m3; the control against its start and against m2.
     assert judge.asked == (6 + 2) * PROMPTS * 2
 
@@ -278,7 +289,7 @@ def test_a_headline_speaks_of_a_scale_only_where_there_is_one(
     model = ModelRef("m", "m", "")
     arm = Arm("m1", "base", 0, model, model, None, None, asked, truth)
     board.arms.append(arm)
-    assert board._headline(arm, arm)["highest"] == highest
+    assert board._headline(arm, arm, board.by_prompt())["highest"] == highest
     run.close()
 
 

@@ -9,7 +9,7 @@ about systems that are compared in full: each with the one it came from, and wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -26,7 +26,7 @@ from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_qua
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
-from selfimprove.evaluation.response_board import Kind, difference, outcomes_of
+from selfimprove.evaluation.response_board import Kind, Means, difference, outcomes_of
 from selfimprove.evaluation.true_scores import ORACLE_HIGHEST, ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
@@ -141,7 +141,7 @@ class System:
         """The model that was measured: the one that leaves the run."""
         return self.model
 
-    def by_prompt(self, scorer: str, lowest: float | None) -> dict[str, float]:
+    def by_prompt(self, scorer: str, lowest: float | None) -> Means:
         """Return the mean score of each prompt's responses; an unfinished one counts `lowest`."""
         return means(self.responses, self.scores[scorer], lowest)
 
@@ -160,6 +160,8 @@ class PitBoard:
     aside: list[System] = field(default_factory=list)
     """Measured for a table of their own; the others are compared with each other."""
     compared: list[tuple[str, str]] = field(default_factory=list)
+    met: dict[tuple[str, str], HeadToHead] = field(default_factory=dict)
+    """Every comparison by the first scorer that was made, by the names of the two."""
     told: dict[str, Any] = field(default_factory=dict)
     """Further figures of the summary."""
 
@@ -243,9 +245,12 @@ class PitBoard:
 
     def head_to_head(self, first: str, second: str) -> HeadToHead:
         """Compare two systems, draw by draw, by the first scorer."""
-        scorer = self.config.scorer
-        outcomes = self._outcomes(self.system(first), self.system(second), scorer)
-        return head_to_head(outcomes, first=first, second=second, judge=scorer, set=self.set_name)
+        if (first, second) not in self.met:
+            scorer = self.config.scorer
+            outcomes = self._outcomes(self.system(first), self.system(second), scorer)
+            self.met[first, second] = head_to_head(outcomes, first=first, second=second, judge=scorer,
+                                                   set=self.set_name)  # fmt: skip
+        return self.met[first, second]
 
     def _outcomes(self, first: System, second: System, scorer: str) -> Sequence[Outcome]:
         if scorer == "judge" and self.config.judge is not None and self.config.compares:
@@ -263,7 +268,7 @@ class PitBoard:
 
     def summarise(self, model: str, *, start: str, last: str) -> None:
         """Write summary.json and lineage.json, from which the report is made."""
-        base = self.system(start)
+        base, found = self.system(start), {} if self._by_wins else self._by_prompt()
         self.steps.write("lineage.json", [ancestor(s, s.name, None) for s in self.systems])
         self.steps.write(
             "summary.json",
@@ -272,8 +277,8 @@ class PitBoard:
                 "title": "Implicit self-improvement (PIT)",
                 "model": model,
                 "seed": self.seed,
-                "headline": self._headline(base, self.system(last)),
-                "arms": [self._figures(system, base) for system in self.systems],
+                "headline": self._headline(base, self.system(last), found),
+                "arms": [self._figures(system, base, found) for system in self.systems],
                 "head_to_head": [self.head_to_head(a, b).as_dict() for a, b in self.compared],
                 "pairs_of_systems": self._pairs(),
                 **self.told,
@@ -285,12 +290,30 @@ class PitBoard:
         """Whether the first word has a judge that compares."""
         return self.config.scorer == "judge" and self.config.compares
 
-    def _headline(self, base: System, last: System) -> dict[str, Any]:
+    def _by_prompt(self) -> dict[str, Means]:
+        """Return every system's mean score of each prompt by the first scorer, by its name.
+
+        An unfinished response counts the lowest of the scale, or of all systems.
+        """
+        scorer, (lowest, _) = self.config.scorer, self._scale
+        if lowest is None:
+            lowest = lowest_of((s.responses, s.scores[scorer]) for s in self.systems)
+        return {s.name: s.by_prompt(scorer, lowest) for s in self.systems}
+
+    @property
+    def _scale(self) -> tuple[float | None, float | None]:
+        """The lowest and the highest score of the first scorer; None: its scale has no such end."""
+        if self.config.scorer == "oracle":
+            return ORACLE_LOWEST, ORACLE_HIGHEST
+        if self.config.scorer == "judge" and self.config.judge is not None:
+            return lowest_score(self.config.judge), highest_score(self.config.judge)
+        return None, None
+
+    def _headline(self, base: System, last: System, found: Mapping[str, Means]) -> dict[str, Any]:
         if self._by_wins:
             return headline_of_wins(self.head_to_head(last.name, base.name), base=base.name,
                                     on=self.set_name, prompts=len(base.responses))  # fmt: skip
-        scorer = self.config.scorer
-        before, after = (s.by_prompt(scorer, self._lowest(scorer)) for s in (base, last))
+        scorer, before, after = self.config.scorer, found[base.name], found[last.name]
         told = difference(before, after)
         return {
             "metric": _METRICS[scorer],
@@ -302,11 +325,11 @@ class PitBoard:
             "interval": told["interval"],
             "n": len(before),
             "unit": "points",
-            "highest": self._highest(scorer),
+            "highest": self._scale[1],
         }
 
-    def _figures(self, system: System, base: System) -> dict[str, Any]:
-        told = self._wins(system, base) if self._by_wins else self._points(system, base)
+    def _figures(self, system: System, base: System, found: Mapping[str, Means]) -> dict[str, Any]:
+        told = self._wins(system, base) if self._by_wins else self._points(system, base, found)
         tokens, cut = fmean(r.new_tokens for r in system.responses), unfinished(system.responses)
         return {
             "name": system.name,
@@ -326,11 +349,9 @@ class PitBoard:
             self.head_to_head(system.name, base.name) if meets_base else None,
         )
 
-    def _points(self, system: System, base: System) -> dict[str, Any]:
-        scorer = self.config.scorer
-        lowest = self._lowest(scorer)
-        found = system.by_prompt(scorer, lowest)
-        told = mean(list(found.values()))
+    def _points(self, system: System, base: System, found: Mapping[str, Means]) -> dict[str, Any]:
+        ours = found[system.name]
+        told = mean(list(ours.values()))
         return {
             "set": self.set_name,
             "domain": "in",
@@ -339,25 +360,9 @@ class PitBoard:
             "value": told.value,
             "interval": [told.low, told.high],
             "n": told.n,
-            "unanswered": len(system.responses) - len(system.scores[scorer]),
-            "versus_base": None
-            if system is base
-            else difference(base.by_prompt(scorer, lowest), found),
+            "unanswered": len(system.responses) - len(system.scores[self.config.scorer]),
+            "versus_base": None if system is base else difference(found[base.name], ours),
         }
-
-    def _highest(self, scorer: str) -> float | None:
-        """Return the best score there is; None: the scale has no end."""
-        if scorer == "oracle":
-            return ORACLE_HIGHEST
-        return highest_score(self.config.judge) if scorer == "judge" and self.config.judge else None
-
-    def _lowest(self, scorer: str) -> float | None:
-        """Return what an unfinished response counts: the lowest of the scale, or of all systems."""
-        if scorer == "oracle":
-            return ORACLE_LOWEST
-        scale = lowest_score(self.config.judge) if scorer == "judge" and self.config.judge else None
-        told = ((s.responses, s.scores[scorer]) for s in self.systems)
-        return lowest_of(told) if scale is None else scale
 
     def _pairs(self) -> list[dict[str, Any]]:
         """Compare every two systems by everyone who gives points, those compared in full by all."""

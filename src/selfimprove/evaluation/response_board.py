@@ -7,7 +7,7 @@ either gives points (`true_scores`), or, a pairwise judge, compares each arm wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -88,6 +88,8 @@ class ResponseBoard:
     seed: int
     arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)
+    met: dict[tuple[str, str], HeadToHead] = field(default_factory=dict)
+    """Every comparison that was made, by the names of the two."""
 
     def prepare(self) -> None:
         """Read all that is measured on before anything is trained: a missing file costs nothing yet.
@@ -228,8 +230,12 @@ class ResponseBoard:
         Raises:
             DataError: no match has a result.
         """
-        return head_to_head(self._outcomes(first, second), first=first.name, second=second.name,
-                            judge=self.truth_name, set=self.set_name)  # fmt: skip
+        names = first.name, second.name
+        if names not in self.met:
+            self.met[names] = head_to_head(self._outcomes(first, second), first=first.name,
+                                           second=second.name, judge=self.truth_name,
+                                           set=self.set_name)  # fmt: skip
+        return self.met[names]
 
     def _outcomes(self, first: Arm, second: Arm) -> Sequence[Outcome]:
         if self.config.judge is None or not self.config.compares:
@@ -246,15 +252,27 @@ class ResponseBoard:
         """The held-out prompts, in words."""
         return ", ".join(f"{s.format} {s.source.rsplit('/', 1)[-1]}" for s in self.config.prompts)
 
-    def score_of(self, arm: Arm, base: Arm) -> dict[str, Any] | None:
+    def by_prompt(self) -> dict[str, Means]:
+        """Return every arm's mean true score of each prompt, by the arm's name."""
+        lowest = self._lowest()
+        return {arm.name: arm.by_prompt(lowest) for arm in self.arms}
+
+    def score_of(self, arm: Arm, base: Arm, found: Mapping[str, Means]) -> dict[str, Any] | None:
         """Return an arm's mean true score, or its win rate against the arm before it.
 
         The first arm of all has nothing before it, and no win rate.
 
+        Args:
+            arm: of the board.
+            base: what it is compared with.
+            found: `by_prompt` of all arms.
+
         Raises:
             DataError: none of its responses has a score, or none of its matches a result.
         """
-        told = self._wins_of(arm, base) if self.config.compares else self.points_of(arm, base)
+        told = (
+            self._wins_of(arm, base) if self.config.compares else self.points_of(arm, base, found)
+        )
         tokens = sum(r.new_tokens for r in arm.responses) / len(arm.responses)
         return told and {**told, "mean_tokens": tokens, "unfinished": unfinished(arm.responses)}
 
@@ -265,20 +283,21 @@ class ResponseBoard:
         against_base = None if arm is base else self.against(arm, base)
         return score_of_wins(self.against(arm, before), against_base)
 
-    def points_of(self, arm: Arm, base: Arm) -> dict[str, Any]:
+    def points_of(self, arm: Arm, base: Arm, found: Mapping[str, Means]) -> dict[str, Any]:
         """Return an arm's mean true score, and its difference from the base, prompt by prompt.
+
+        `found` is `by_prompt` of all arms.
 
         Raises:
             DataError: none of its responses has a score.
         """
-        lowest = self._lowest()
-        found = arm.by_prompt(lowest)
-        if not found:
+        ours = found[arm.name]
+        if not ours:
             raise DataError(
                 f"none of the responses of {arm.name} was scored by the {self.truth_name}: nothing "
                 "can be reported; choose another evaluation.judge"
             )
-        estimate = mean(list(found.values()))
+        estimate = mean(list(ours.values()))
         return {
             "set": self.set_name,
             "domain": "in",
@@ -288,7 +307,7 @@ class ResponseBoard:
             "interval": [estimate.low, estimate.high],
             "n": estimate.n,
             "unanswered": sum(v.score is None for v in arm.truth),
-            "versus_base": None if arm is base else difference(base.by_prompt(lowest), found),
+            "versus_base": None if arm is base else difference(found[base.name], ours),
         }
 
     def _lowest(self) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from selfimprove.evaluation.collapse import collapse
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
-from selfimprove.evaluation.response_board import Arm, ResponseBoard
+from selfimprove.evaluation.response_board import Arm, Means, ResponseBoard
 from selfimprove.evaluation.win_rates import headline_of_wins
 from selfimprove.judges.judge import JudgeConfig, mean_scores
 from selfimprove.rows import Rows
@@ -121,7 +121,7 @@ class SelfRewardingBoard(ResponseBoard):
             last: the arm that was promoted last.
             overlaps: between training and held-out data, as `Decontamination` counted them.
         """
-        base = self.arm("m1")
+        base, found = self.arm("m1"), self.by_prompt()
         self.steps.write("lineage.json", [self._lineage(arm) for arm in self.arms])
         self.steps.write(
             "summary.json",
@@ -130,8 +130,8 @@ class SelfRewardingBoard(ResponseBoard):
                 "title": title,
                 "model": model,
                 "seed": self.seed,
-                "headline": self._headline(base, self.arm(last)),
-                "arms": [self._figures(arm, base) for arm in self.arms],
+                "headline": self._headline(base, self.arm(last), found),
+                "arms": [self._figures(arm, base, found) for arm in self.arms],
                 "head_to_head": [self.against(a, b).as_dict() for a, b in self._compared()],
                 "judge_cards": self.cards,
                 "pairs": self.rounds,
@@ -152,15 +152,17 @@ class SelfRewardingBoard(ResponseBoard):
             yield control, start
             yield next(a for a in self.arms if a.kind == "method"), control
 
-    def _headline(self, base: Arm, last: Arm) -> dict[str, Any]:
+    def _headline(self, base: Arm, last: Arm, found: Mapping[str, Means]) -> dict[str, Any]:
         if self.config.compares:
             told = None if last is base else self.against(last, base)
             return headline_of_wins(told, base=base.name, on=self.set_name,
                                     prompts=len(self.held_out()))  # fmt: skip
-        return self._headline_of_points(base, last)
+        return self._headline_of_points(base, last, found)
 
-    def _headline_of_points(self, base: Arm, last: Arm) -> dict[str, Any]:
-        before, after = self.points_of(base, base), self.points_of(last, base)
+    def _headline_of_points(
+        self, base: Arm, last: Arm, found: Mapping[str, Means]
+    ) -> dict[str, Any]:
+        before, after = (self.points_of(arm, base, found) for arm in (base, last))
         told = after["versus_base"] or {"difference": 0.0, "interval": [0.0, 0.0]}
         return {
             "metric": "mean score of responses",
@@ -175,13 +177,13 @@ class SelfRewardingBoard(ResponseBoard):
             "highest": self.highest,
         }
 
-    def _figures(self, arm: Arm, base: Arm) -> dict[str, Any]:
+    def _figures(self, arm: Arm, base: Arm, found: Mapping[str, Means]) -> dict[str, Any]:
         return {
             "name": arm.name,
             "kind": arm.kind,
             "round": arm.round,
             "step": arm.responses.folder.name,
-            "scores": [told] if (told := self.score_of(arm, base)) else [],
+            "scores": [told] if (told := self.score_of(arm, base, found)) else [],
         }
 
     def _collapses(self) -> list[dict[str, Any]]:
