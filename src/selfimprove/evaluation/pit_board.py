@@ -30,7 +30,7 @@ from selfimprove.evaluation.response_board import Kind, Means, difference, outco
 from selfimprove.evaluation.true_scores import ORACLE_HIGHEST, ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
-from selfimprove.judges.gap import Improved, Scored, four_of, gap_scores, reward_scores
+from selfimprove.judges.gap import Improved, four_of, gap_scores, reward_scores
 from selfimprove.judges.judge import (
     JudgeConfig,
     highest_score,
@@ -211,11 +211,11 @@ class PitBoard:
         """
         scores = {"reward": self._rewards(name, asked)}
         if self.config.scorer == "oracle":
-            scores["oracle"] = mean_scores(
-                self.steps.rows(f"{name}-truth", oracle_scores, responses)
-            )
+            truth = self.steps.rows(f"{name}-truth", oracle_scores, responses)
+            scores["oracle"] = mean_scores(truth)
         if self.config.judge is not None and not self.config.compares:
-            scores["judge"] = mean_scores(self._verdicts(name, model, responses, asked))
+            by = self.config.judge
+            scores["judge"] = mean_scores(self._verdicts(by, name, model, responses, asked))
         system = System(name, kind, round_number, model, parent, data, responses, scores,
                         before=next(iter(against), None))  # fmt: skip
         (self.aside if aside else self.systems).append(system)
@@ -223,10 +223,14 @@ class PitBoard:
         return system
 
     def _verdicts(
-        self, name: str, model: ModelRef, responses: Rows[Response], asked: Rows[Improved]
+        self,
+        config: JudgeConfig,
+        name: str,
+        model: ModelRef,
+        responses: Rows[Response],
+        asked: Rows[Improved],
     ) -> Rows[Verdict]:
         """Let the judge give points: a reward model reads the turns, others the prompt in words."""
-        config = self.config.judge or JudgeConfig()
         by, step, most = judging_model(config, model), f"{name}-verdicts", self.config.shard_prompts
         if config.kind == "reward_model":
             return self.steps.sharded(step, judge_conversations, asked, by, config, self.engine,
@@ -237,7 +241,7 @@ class PitBoard:
     def _rewards(self, name: str, asked: Rows[Improved]) -> Scores:
         scored = self.steps.sharded(f"{name}-rewards", reward_scores, asked, self.reward, self.engine,
                                     shard_items=self.config.shard_prompts)  # fmt: skip
-        return _known(scored.items)
+        return {(s.prompt_id, s.index): s.score for s in scored if s.score is not None}
 
     def system(self, name: str) -> System:
         """Return a system by its name."""
@@ -383,10 +387,6 @@ _METRICS = {
     "judge": "mean score of responses, by the judge",
     "reward": "mean reward of responses, by R_P",
 }
-
-
-def _known(scored: Sequence[Scored]) -> Scores:
-    return {(s.prompt_id, s.index): s.score for s in scored if s.score is not None}
 
 
 def _worth(held_out: Sequence[Preference]) -> dict[str, tuple[float, float]]:
