@@ -163,7 +163,7 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     if was_finished:
         print(f"{root} is finished; nothing was done.")
     print(_headline(head))
-    if (flexible := head.get("flexible")) and _change(flexible) != _change(head):
+    if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
     print(f"the model, as it was measured: {finished_model(root)}")
     if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):

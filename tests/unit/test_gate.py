@@ -21,6 +21,7 @@ from selfimprove.report.page import write
 from selfimprove.rows import Batch, Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
+from selfimprove.terminal import show_outcome
 from selfimprove.types import ModelRef, Question
 
 BASE, STUDENT = (ModelRef(name, f"/{name}", name) for name in ("base", "student"))
@@ -46,7 +47,7 @@ def asked(
     engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Answered]]:
-    """Answer n to 'What is n?'; `worse` says 0."""
+    """Answer n to 'What is n?'; `worse` says 0, `naming` names n and states nothing."""
     for chunk in chunks:
         rows = []
         for item in chunk:
@@ -54,9 +55,10 @@ def asked(
             said = "0" if model.name == "worse" else number
             for mode in ask.modes:
                 for index in range(ask.votes if mode == "self_consistency" else 1):
-                    rows.append(Answered(question.id, item.set, item.domain, mode, index, said, said,
-                                         "number", item.labelled.gold,
-                                         said in item.labelled.gold, 1))  # fmt: skip
+                    stated, right = model.name != "naming", said in item.labelled.gold
+                    rows.append(Answered(question.id, item.set, item.domain, mode, index, said,
+                                         said if stated else None, "number", item.labelled.gold,
+                                         stated and right, 1, said, right))  # fmt: skip
         yield Batch(rows)
 
 
@@ -157,6 +159,27 @@ def test_too_few_training_questions_leave_no_gate_and_the_page_says_so(
     page = write([tmp_path / "run"], tmp_path / "report.html").read_text()
     assert "There was no gate" in page
     assert not (tmp_path / "run" / "gate-base").exists()
+
+
+@pytest.mark.parametrize(("base", "flexible"), [("base", None), ("naming", [1.0, 1.0])])
+def test_the_flexible_reading_of_the_headline_is_told_where_it_says_something_else(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str], base: str, flexible: object
+) -> None:
+    board, model = start(train=file_of(tmp_path, "train", range(31))), ModelRef(base, base, base)
+    board.measure("base", model)
+    board.measure("round-1", STUDENT, parent=model, round_number=1)
+    board.promote("round-1", parent=model, child=STUDENT)
+    board.summarise("lmsi", "LMSI", "base")
+    run = tmp_path / "run"
+    head = figures(run)["headline"]
+    assert (head["before"], head["after"]) == (float(base == "base"), 1.0)
+    told = head["flexible"]
+    assert (told and [told["before"], told["after"]]) == flexible
+    page = write([run], tmp_path / "report.html").read_text()
+    (run / "finished.json").write_text('{"model": "round-1/model"}')
+    show_outcome(run, was_finished=False)
+    assert ("By the flexible reading" in page) == (flexible is not None)
+    assert ("by the flexible reading" in capsys.readouterr().out) == (flexible is not None)
 
 
 def test_dev_questions_that_are_reported_are_left_out_of_the_gate(

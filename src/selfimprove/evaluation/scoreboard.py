@@ -254,13 +254,14 @@ class Scoreboard:
         promoted = [a for a in self._arms if a.name in self._verdicts]
         kept = [a for a in promoted if self._verdicts[a.name].promoted]
         last = kept[-1] if kept else base
+        strict, flexible = _change(base, last, "strict"), _change(base, last, "flexible")
         return {
             "metric": "greedy chain-of-thought accuracy",
             "set": ", ".join(dict.fromkeys(a.set for a in base.answers if a.domain == "in")),
             "arm": last.name,
-            **_change(base, last, "strict"),
+            **strict,
             # A gain in how answers are stated, and not in what they are, shows here.
-            "flexible": _change(base, last, "flexible"),
+            "flexible": None if flexible == strict else flexible,
         }
 
     def _gate(self, arm: Arm) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Headline(Stored):
     highest: FiniteFloat | None = None
     """The best score, where the unit is points."""
     flexible: Change | None = None
-    """Of answers: the same by the flexible reading."""
+    """Of answers: the same by the flexible reading, where that says something else."""
 
 
 class Paired(Stored):
