@@ -12,6 +12,8 @@ from tests.smoke.killing import differences, run_killed, run_whole
 
 from selfimprove.errors import ConfigError
 from selfimprove.methods.launch import launch, plan_recipe
+from selfimprove.report.figures import figures
+from selfimprove.report.page import write
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.export import stored_dtype
 from selfimprove.weights import weights_digest
@@ -143,6 +145,29 @@ def test_control_arms_may_be_asked_in_fewer_ways_and_the_dry_run_counts_them_so(
     assert tokens["eval-base"] == tokens["eval-round-1"] == 10 * tokens["eval-unfiltered"]
     with pytest.raises(ConfigError, match="control_modes must hold cot"):
         plan_recipe(_SMALL, ["evaluation.control_modes=[standard]"], tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_control_arms_that_are_asked_in_fewer_ways_are_and_the_report_is_written(
+    tmp_path: Path,
+) -> None:
+    fewer = ["controls=[unfiltered]", "data.ood=[]", "evaluation.control_modes=[cot]"]
+    root = launch(_SMALL, fewer, tmp_path / "run", _silent).root
+    asked = {
+        name: {row["mode"] for row in _rows(root / f"eval-{name}")}
+        for name in ("base", "round-1", "unfiltered")
+    }
+    every = {"standard", "cot", "self_consistency"}
+    assert asked == {"base": every, "round-1": every, "unfiltered": {"cot"}}
+    told = figures(root)["controls"]
+    rows = {
+        arm["arm"]: dict(zip(told["columns"], arm["cells"], strict=True)) for arm in told["arms"]
+    }
+    measured = {name: {c for c, cell in cells.items() if cell} for name, cells in rows.items()}
+    assert measured["unfiltered"] == {"chain of thought, accuracy"}
+    assert measured["round-1"] == set(told["columns"]) > measured["unfiltered"]
+    page = write([root], tmp_path / "report.html").read_text()
+    assert 'id="run-1-controls"' in page
 
 
 def test_a_dry_run_fetches_no_model(tmp_path: Path) -> None:
