@@ -285,6 +285,20 @@ def test_several_runs_stand_side_by_side_under_names_that_tell_them_apart(tmp_pa
     assert len(re.findall(r'<article class="run"', page)) == 3
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_judges_card_explains_the_rows_that_it_has(tmp_path: Path, known: bool) -> None:
+    shown = [Response("a", "Why?", i, "x" * i, "stop", 1) for i in (0, 1)]
+    said = [Verdict("a", i, 0, float(i), None, "") for i in (0, 1)]
+    truth = {("a", 0): 1.0, ("a", 1): 2.0} if known else None
+    held = {"arm": "m1", "set": "its own candidates", "truth": "the oracle" if known else None,
+            **card(shown, said, truth, highest=5)}  # fmt: skip
+    page = Page(write([build(tmp_path / "run", {**summary(), "judge_cards": [held]})],
+                      tmp_path / "report.html"))  # fmt: skip
+    for words in ("is the control", "Rank correlations are means"):
+        assert (words in page.text) == known
+    assert page.text.count("its scores, dealt at random") == (2 if known else 0)  # a row, its note
+
+
 def test_the_judges_card_shows_what_is_undefined_and_ties_both_ways(tmp_path: Path) -> None:
     shown = [Response(p, "Why?", i, "x" * i, "stop", 1) for p in ("a", "b") for i in (0, 1)]
     scores = [5.0, 1.0, 3.0, 3.0]

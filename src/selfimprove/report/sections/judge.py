@@ -10,14 +10,17 @@ from selfimprove.report.run_folder import RunFolder
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return a group of cards for each set of judged responses, in the order of the run."""
     cards = (run.raw_summary or {}).get("judge_cards") or []
-    sets = {card["set"]: card["truth"] for card in cards}
+    sets: dict[str, list[dict[str, Any]]] = {}
+    for card in cards:
+        sets.setdefault(card["set"], []).append(card)
     return [
         {
             "set": name,
-            "truth": truth,
-            "cards": [_with_shares(card) for card in cards if card["set"] == name],
+            "truth": of_set[-1]["truth"],
+            "by_chance": any(card.get("chance") for card in of_set),
+            "cards": [_with_shares(card) for card in of_set],
         }
-        for name, truth in sets.items()
+        for name, of_set in sets.items()
     ] or None
 
 
