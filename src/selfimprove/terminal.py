@@ -40,6 +40,12 @@ __all__ = [
 _SHOWN_BAD_ROWS = 20
 _SHOWN_CHARACTERS = 100  # of a text
 _GIB = 2**30
+_ASKED = {
+    ("standard", "accuracy"): "standard, greedy",
+    ("cot", "accuracy"): "cot, greedy",
+    ("self_consistency", "sampled accuracy"): "cot, sampled",
+}
+"""What a row of scores is called, by mode and metric; the others, maj@k and pass@k, by their metric."""
 
 
 def announce(line: str) -> None:
@@ -207,11 +213,9 @@ def show_scores(model: str, found: Mapping[str, Any]) -> None:
     sets: dict[str, list[tuple[object, ...]]] = {}
     for s in found["scores"]:
         flexible = s["flexible"]
-        asked = "greedy" if s["metric"] == "accuracy" else s["metric"].removesuffix(" accuracy")
-        layout = "standard" if s["mode"] == "standard" else "cot"
         unread = f"{s['unanswered']:,} / {flexible['unanswered']:,}"
         row = (
-            f"{layout}, {asked}",
+            _ASKED.get((s["mode"], s["metric"]), f"cot, {s['metric']}"),
             reading(s),
             reading(flexible),
             unread,

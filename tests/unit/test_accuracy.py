@@ -11,6 +11,7 @@ from selfimprove.evaluation.accuracy import Answered, calibration, pass_at_k, sc
 from selfimprove.evaluation.controls import kept_by_gold, unfiltered
 from selfimprove.evaluation.gate import compare
 from selfimprove.evaluation.scoreboard import score_figures
+from selfimprove.terminal import show_scores
 from selfimprove.types import Labelled, Question, ReasoningPath
 
 
@@ -46,6 +47,17 @@ def test_scores_are_paired_with_the_base_question_by_question() -> None:
 def test_other_questions_cannot_be_paired() -> None:
     with pytest.raises(DataError, match="different questions"):
         scores(answered("q1", ["7"], "cot"), answered("q2", ["7"], "cot"))
+
+
+def test_the_command_line_names_each_way_of_asking(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row for mode in ("standard", "cot") for row in answered("q1", ["7"], mode)]
+    rows += answered("q1", ["7", "3"])
+    show_scores("tiny", {"scores": [score_figures(s) for s in scores(rows)]})
+    said = capsys.readouterr().out
+    names = [
+        line.split("│")[0].strip() for line in said.splitlines() if ", " in line and "│" in line
+    ]
+    assert names == ["standard, greedy", "cot, greedy", "cot, maj@2", "cot, sampled", "cot, pass@2"]
 
 
 @pytest.mark.parametrize(
