@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfimprove.judges.answers import extract, read_draw, read_through
+from selfimprove.judges.answers import Reading, extract, read_draw, read_through
 from selfimprove.types import Draw, FinishReason, Question
 
 NUMBER = Question("q", "gsm8k", "How many?", "number")
@@ -114,3 +114,24 @@ def test_a_draw_that_was_cut_off_has_only_answered_in_a_whole_sentence() -> None
     assert read_draw(draw("So 12 eggs and", "length"), NUMBER, "flexible").answer is None
     cut = read_draw(draw("The answer is 12.\n\nTom ha", "length"), NUMBER, "flexible")
     assert (cut.text, cut.answer) == ("The answer is 12.", "12")
+
+
+@pytest.mark.parametrize("reading", ["strict", "flexible"])
+@pytest.mark.parametrize(
+    ("text", "flexible"),
+    [("12 (" * 5000, "12"), ("5 (" + "12 (" * 5000, "12"), ("(" * 5000, None),
+     ("12 (5 " * 2500, None), ("The answer is " + "12 (" * 5000, None)],
+    ids=["figures", "one other", "bare", "two by turns", "stated"],
+)  # fmt: skip
+def test_thousands_of_open_brackets_are_read_like_a_few(
+    text: str, flexible: str | None, reading: Reading
+) -> None:
+    answer = read_draw(draw(text), NUMBER, reading).answer
+    assert answer == (flexible if reading == "flexible" else None)
+
+
+@pytest.mark.parametrize(
+    ("said", "value"), [("12 (12)", "12"), ("12 (12 (13", None), ("5 (6", None), ("(6", "6")]
+)
+def test_a_number_in_brackets_says_again_the_one_before_them(said: str, value: str | None) -> None:
+    assert extract(f"That makes {said}", NUMBER, lenient=True) == value

@@ -135,28 +135,43 @@ def last_number(text: str) -> str | None:
     ('26', None)
     """
     cleaned = _POWERED_UNIT.sub("", clean(text))
-    digits = max(_QUANTITY.finditer(cleaned), key=lambda found: found.start(), default=None)
+    start = _last_start(cleaned)
+    if start is None:
+        return None
+    value = _at(start, cleaned)
+    return None if _is_said_otherwise(value, start, cleaned) else value
+
+
+def _last_start(text: str) -> int | None:
+    """Return where the last number of a line begins."""
+    digits = max(_QUANTITY.finditer(text), key=lambda found: found.start(), default=None)
     end = digits.end() if digits else 0
-    words = last_in_words(cleaned[end:])
+    words = last_in_words(text[end:])
     # Words straight behind figures belong to them: 5 hundred, 5 and a half.
-    if digits and (words is None or cleaned[end : end + words].strip() in ("", "and")):
-        return _at(digits.start(), cleaned)
-    return None if words is None else _at(end + words, cleaned)
+    if digits and (words is None or text[end : end + words].strip() in ("", "and")):
+        return digits.start()
+    return None if words is None else end + words
 
 
 def _at(start: int, text: str) -> str | None:
     """Read the number that stands at a place in a line; None where it is a part of a value."""
-    before = text[:start]
-    if _IS_A_PART.search(before[-40:]):
+    if _IS_A_PART.search(text[max(0, start - 40) : start]):
         return None
     found = _NUMBER.match(text, start)
     reading = _worded(text[start:]) if found is None else _Reading(_completed(found, text))
     value = reading.value if reading else None
-    if value is None or exact(value) is None:
-        return None
-    # A number in parentheses behind another says it again: 12 (twelve).
-    again = _SAID_BEFORE.search(before) and last_number(before[: before.rindex("(")])
-    return None if again and again != value else value
+    return None if value is None or exact(value) is None else value
+
+
+def _is_said_otherwise(value: str | None, start: int, text: str) -> bool:
+    """Tell whether a number in parentheses is not the one before them, as it is in 12 (twelve)."""
+    before = text[:start]
+    if not _SAID_BEFORE.search(before):
+        return False
+    before = before[: before.rindex("(")]
+    first = _last_start(before)
+    said = None if first is None else _at(first, before)
+    return said is not None and said != value
 
 
 @dataclass(frozen=True, slots=True)
