@@ -135,3 +135,28 @@ def test_thousands_of_open_brackets_are_read_like_a_few(
 )
 def test_a_number_in_brackets_says_again_the_one_before_them(said: str, value: str | None) -> None:
     assert extract(f"That makes {said}", NUMBER, lenient=True) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18 eggs.\nThere are ways to see this in two steps.", "18"),
+        ("She sells 26 eggs to two shops.", "26"),
+        ("26 eggs go to two shops in twenty towns.", "26"),
+        ("That is $26. She has two hundred hens.", "26"),
+        ("9 * 2 = 18\nThat is two more than before.", "18"),
+        ("9 * 2 = 18\nThis is one way to see it.", "18"),
+        ("9 * 2 = 18\nIt is twice what the two had.", "18"),
+        # They are all that a last sentence says, or there are no figures at all.
+        ("9 * 2 = 18\nSo that makes twenty-six eggs.", "26"),
+        ("Nine times two.\nTwenty-six eggs go to the market.", "26"),
+        # Of a value that goes on in words a part is no answer.
+        ("It takes 5 hours and thirty minutes.", None),
+        ("There are 5 or six left.", None),
+        ("That is 10% of two hundred.", None),
+        ("That is 12 (thirteen).", None),
+        ("That is 12 (twelve).", "12"),
+    ],
+)
+def test_figures_go_before_numbers_in_words(text: str, value: str | None) -> None:
+    assert extract(text, NUMBER, lenient=True) == value

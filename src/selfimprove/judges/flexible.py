@@ -1,8 +1,11 @@
 """The flexible reading: the last number, option, yes or no of a text that states no answer.
 
-lm-evaluation-harness calls it flexible-extract, beside strict-match. The last number, in figures or
-words, is read whole or not at all: of 10:30, '2 or 3', '10% of 50' or 'less than 5' nothing is taken,
-nor anything named before them. Of whole values side by side (x = 5, y = 3) the last one is taken.
+lm-evaluation-harness calls it flexible-extract, beside strict-match, and reads figures alone, since a
+reasoning is full of words that count: two ways, the three of them. So here words are a number only where
+a text has no figures, or where they are all that its last sentence says: That makes twenty-six eggs.
+
+The last number is read whole or not at all: of 10:30, '2 or 3', '10% of 50' or 'less than 5' nothing is
+taken, nor anything named before them. Of whole values side by side (x = 5, y = 3) the last one is taken.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from selfimprove.judges.number_words import last_in_words
+from selfimprove.judges.number_words import last_in_words, number_in_words
 from selfimprove.judges.quantities import last_number
 
 __all__ = ["Seen", "last_line", "last_number_seen", "last_option", "last_word"]
@@ -35,6 +38,12 @@ _DENIED = re.compile(r"(?:\bnot|n['’]t|\bnever|\bor|\band)\s+(?:a\s+|an\s+)?\Z
 _BROKEN = re.compile(r"(?<!\d)\d{1,3}[ \t]*\n[ \t]*\d{3}\b[^\n\d]*\Z")
 """Thousands that go on in the next line: 12, then 000."""
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
+_CONCLUSION = re.compile(
+    r"(?:\A|[.!?]\s)\s*(?:(?:so|thus|then|hence|therefore)\b,?\s+)*(?:that|this|it|which)\s+"
+    r"(?:makes|is|equals|gives)\s+(?P<said>[a-z][^.!?\d]*)[.!]?\s*\Z",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(r"(?:\s+(?!(?:more|less|fewer|times|too)\b)[a-z]+|\s+or\b.*)?\W*", re.IGNORECASE)
 _LONGEST_SPAN_WORDS = 5
 _PARTING = re.compile(r"\W*(?:i )?(?:hope|let me know|feel free|please|thank)", re.IGNORECASE)
 
@@ -53,11 +62,29 @@ def last_number_seen(text: str) -> Seen | None:
     >>> last_number_seen("4*3 = 12").words, last_number_seen("It opens at 10:30.")
     ('12', None)
     """
-    for line in reversed(list(_LINE.finditer(text))):
-        if any(c.isdigit() for c in line.group()) or last_in_words(line.group()) is not None:
-            found = None if _BROKEN.search(text[: line.end()]) else last_number(line.group())
-            return None if found is None else Seen(found, line.end())
-    return None
+    lines = [*_LINE.finditer(text)][::-1]
+    if lines and (concluded := _concluded_in_words(lines[0].group())):
+        return _whole(last_number(concluded), lines[0].end())
+    in_figures = (n for n in lines if any(c.isdigit() for c in n.group()))
+    in_words = (n for n in lines if last_in_words(n.group()) is not None)
+    line = next(in_figures, None) or next(in_words, None)
+    if line is None or _BROKEN.search(text[: line.end()]):
+        return None
+    return _whole(last_number(line.group()), line.end())
+
+
+def _concluded_in_words(line: str) -> str | None:
+    """Return the number words of a last sentence that says nothing else."""
+    found = _CONCLUSION.search(line)
+    if found is None:
+        return None
+    words = number_in_words(found["said"])
+    is_all = words is not None and _UNIT.fullmatch(found["said"], words.end)
+    return found["said"] if is_all and last_in_words(found["said"]) is not None else None
+
+
+def _whole(number: str | None, end: int) -> Seen | None:
+    return None if number is None else Seen(number, end)
 
 
 def last_option(text: str, letters: Sequence[str], named: Mapping[str, str]) -> Seen | None:

@@ -63,6 +63,11 @@ _POWERED_UNIT = re.compile(r"(?:(?<!\d)\^|(?<=[mtdn]))[23]\b")
 _QUANTITY = re.compile(
     rf"(?:(?<![\w)])-)?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}\b)?(?:(?:\s+\d+)?\s*/\s*\d+)?"
 )
+_COMPOUND = (
+    r"(?:h|hours?|hrs?|m|min|minutes?|feet|foot|ft|pounds?|lbs?|dollars?|years?|months?|weeks?|days?|R"
+    r"|(?:with\s+)?(?:a\s+)?remainder(?:\s+of)?)"
+)
+"""Units behind which the value may go on: 5 hours 30 minutes."""
 _IS_A_PART = re.compile(
     r"[\w.,/:^]\Z|[<>≤≥≠±]=?\s*\Z|\d\s*['’\"″′]\s*\Z|\d%?\s+\Z|\d\s*%?\s*[*+×÷]\s*\Z|\(\s*or\s+\Z"
     r"|\d\s*%?\s*(?:[a-z]+\s+)?(?:or|to|in|[-–—])\s*\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
@@ -72,10 +77,16 @@ _IS_A_PART = re.compile(
     r"|\b(?:than|under|over|below|above|not|half|twice|double|triple|thrice|times|plus|minus|divided by"
     r"|sqrt|log)\s+\Z"
     r"|\b(?:hundred|thousand|million|billion|trillion|lakh|crore)s?,?\s+(?:(?:and|or)\s+)?\Z"
-    r"|\d\s*(?:h|hours?|hrs?|m|min|minutes?|feet|foot|ft|pounds?|lbs?|dollars?|years?|months?|weeks?|days?|R"
-    rf"|(?:with\s+)?(?:a\s+)?remainder(?:\s+of)?)\s*,?\s*(?:and\s+)?\Z|\b{_MONTH}\.?\s*\Z"
+    rf"|\d\s*{_COMPOUND}\s*,?\s*(?:and\s+)?\Z|\b{_MONTH}\.?\s*\Z"
 )
 """What stands before a number that is only the second half of a value."""
+_GOES_ON = re.compile(
+    r"\s*\(\s*(?:or\s+)?|\s*[-–—]\s*|\s*%?\s*(?:to|in)\s+|\s*(?:%,?)?\s*(?:[a-z]+\s+)?or\s+"
+    r"|\s*(?:%|percent|out)\s+of\s+(?:the\s+)?|\s*%?\s*(?:[a-z]+\s+)?(?:plus|minus|times|divided by)\s+"
+    r"|\s*(?:[a-z]+\s+)?(?:more|less|fewer)\s+than\s+"
+    rf"|\s*{_COMPOUND}\s*,?\s*(?:and\s+)?"
+)
+"""What stands between figures and the words that belong to the same value."""
 _GLUED = re.compile(r"[\w.,/:^<>≤≥±]\Z")
 _DENIED = re.compile(
     r"\b(?:unknown|unclear|cannot|impossible|not|no|wrong|incorrect|neither|than|under|over|root|sqrt|log|half"
@@ -127,30 +138,45 @@ def read_figure(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number of a line, in figures or words; None where it is a part of a value.
+    """Return the last number of a line; None where it is a part of a value.
+
+    Words count in a line without figures, or where they go on from figures: 5 or six, 12 (twelve).
 
     >>> last_number("13 eggs at $2 make $26."), last_number("It takes 5 hours and 30 minutes.")
     ('26', None)
-    >>> last_number("That is twenty-six."), last_number("That is 10% of 50.")
-    ('26', None)
+    >>> last_number("That is twenty-six."), last_number("26 eggs go to two shops.")
+    ('26', '26')
     """
     cleaned = _POWERED_UNIT.sub("", clean(text))
-    start = _last_start(cleaned)
+    start = _deciding_start(cleaned)
     if start is None:
         return None
     value = _at(start, cleaned)
     return None if _is_said_otherwise(value, start, cleaned) else value
 
 
+def _deciding_start(text: str) -> int | None:
+    """Return where the last figures begin, or the words that go on from them or stand in their place."""
+    last = _last_start(text)
+    digits = _last_figures(text)
+    if last is None or digits is None or last <= digits.end():
+        return last
+    return last if _GOES_ON.fullmatch(text, digits.end(), last) else digits.start()
+
+
 def _last_start(text: str) -> int | None:
-    """Return where the last number of a line begins."""
-    digits = max(_QUANTITY.finditer(text), key=lambda found: found.start(), default=None)
+    """Return where the last number of a line begins, in figures or words."""
+    digits = _last_figures(text)
     end = digits.end() if digits else 0
     words = last_in_words(text[end:])
     # Words straight behind figures belong to them: 5 hundred, 5 and a half.
     if digits and (words is None or text[end : end + words].strip() in ("", "and")):
         return digits.start()
     return None if words is None else end + words
+
+
+def _last_figures(text: str) -> re.Match[str] | None:
+    return max(_QUANTITY.finditer(text), key=lambda found: found.start(), default=None)
 
 
 def _at(start: int, text: str) -> str | None:
