@@ -254,14 +254,15 @@ def test_a_reward_model_of_ours_judges_as_it_was_trained_to_read(
     assert (shown.score == pytest.approx(direct[0], abs=1e-4)) == chat
 
 
-def test_a_model_of_gaps_is_no_judge_of_single_responses(tmp_path: Path) -> None:
+def test_a_model_of_gaps_is_no_judge_of_single_responses_in_any_layout(tmp_path: Path) -> None:
     pairs = read_preferences([Source(source="train", format="tiny", limit=16)], 0).rows
     train_gap_reward(Path(tiny().path), pairs, RewardConfig(max_steps=1), out=tmp_path / "model",
                      checkpoints=tmp_path / "steps", seed=0, chat=True,
                      template=improvement_template("v1"))  # fmt: skip
     config, model = _reward(tmp_path / "model")
-    with pytest.raises(EngineError, match="gap reward model"):
-        verdicts(candidates("Yes."), config, model)
+    for layout in ("auto", "chat", "pair", "text"):
+        with pytest.raises(EngineError, match="gap reward model"):
+            verdicts(candidates("Yes."), config.model_copy(update={"layout": layout}), model)
 
 
 def test_a_reward_model_compares(reward_model: Path) -> None:

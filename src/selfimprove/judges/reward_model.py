@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Improved, RewardScorer, trained_here
+from selfimprove.judges.gap import Improved, RewardScorer, reads_gaps, trained_here
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.encoder import Encoder, encoder_of
@@ -91,6 +91,8 @@ class _Scorer(Protocol):
 
 
 def _scorer(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Scorer:
+    if reads_gaps(folder):
+        raise EngineError(f"{folder} is a gap reward model, not one of single responses")
     if layout is None and trained_here(folder):
         return RewardScorer(folder, engine)
     return _load(folder, engine, layout)
