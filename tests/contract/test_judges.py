@@ -41,13 +41,14 @@ from selfimprove.judges.judge import (
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.models import locate
-from selfimprove.sampling.conversation import in_words
+from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.literal_text import control_tokens
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.responses import asked
+from selfimprove.sampling.scalar_model import tokenised
 from selfimprove.tiny import shipped
 from selfimprove.tiny.instructions import instructions
 from selfimprove.training.gap_reward import train_gap_reward
@@ -246,11 +247,16 @@ def test_a_reward_model_of_ours_judges_as_it_was_trained_to_read(
                  out=tmp_path / "model", checkpoints=tmp_path / "steps", seed=0, chat=chat)  # fmt: skip
     config, model = _reward(tmp_path / "model")
     asked = pairs[0].prompt[0].content
-    (verdict,) = verdicts([Response("p", asked, 0, pairs[0].chosen, "stop", 1)], config, model)
+    given = [Response("p", asked, 0, pairs[0].chosen, "stop", 1)]
+    (batch,) = judge([given], model, config, ENGINE, 0)
+    (verdict,) = batch.rows
     direct = RewardScorer(tmp_path / "model", ENGINE).score([pairs[0].prompt], [pairs[0].chosen])
     assert verdict.score == pytest.approx(direct[0], abs=1e-5)
+    said = [(as_asked(pairs[0].prompt, chat=chat), pairs[0].chosen)]
+    (ids,) = tokenised(said, AutoTokenizer.from_pretrained(tmp_path / "model"))
+    assert batch.prompt_tokens == len(ids)
     as_chat = config.model_copy(update={"layout": "chat"})
-    (shown,) = verdicts([Response("p", asked, 0, pairs[0].chosen, "stop", 1)], as_chat, model)
+    (shown,) = verdicts(given, as_chat, model)
     assert (shown.score == pytest.approx(direct[0], abs=1e-4)) == chat
 
 
@@ -275,10 +281,16 @@ def test_a_reward_model_compares(reward_model: Path) -> None:
 
 def test_a_response_too_long_for_the_reward_model_stays_unscored(reward_model: Path) -> None:
     config, model = _reward(reward_model)
-    short, long = verdicts(candidates("Yes.", "Yes. " * 17_000)[:2], config, model)
+    given = candidates("Yes.", "Yes. " * 17_000)[:2]
+    (batch,) = judge([given], model, config, ENGINE, 0)
+    short, long = batch.rows
     assert short.score is not None
     assert long.score is None
     assert "longer than" in (long.unscored or "")
+    tokenizer = AutoTokenizer.from_pretrained(reward_model)
+    turns = [{"role": "user", "content": ASKED[0]}, {"role": "assistant", "content": "Yes."}]
+    ids = tokenizer.apply_chat_template(turns, return_dict=False)
+    assert (batch.prompt_tokens, batch.tokens_sampled) == (len(ids), 0)  # of what it read
 
 
 # Classifiers of text pairs. Their cards say: model(**tokenizer(question, answer)).logits[0].

@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Improved, RewardScorer, reads_gaps, trained_here
+from selfimprove.judges.gap import Improved, reads_gaps, trained_here
 from selfimprove.rows import Batch
-from selfimprove.sampling.conversation import in_words
+from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.own_words import parted
 from selfimprove.types import Message, ModelRef, Response, Verdict
 from selfimprove.weights import weights_digest
+
+if TYPE_CHECKING:
+    from selfimprove.sampling.scalar_model import ScalarModel
 
 __all__ = ["Layout", "conversation_verdicts", "reward_verdicts"]
 
@@ -66,17 +69,29 @@ def conversation_verdicts(
     engine: EngineConfig,
     layout: Layout | None = None,
 ) -> Iterator[Batch[Verdict]]:
-    """Score candidates likewise, each the reply to a conversation of one or more turns."""
+    """Score candidates likewise, each the reply to a conversation of one or more turns.
+
+    The tokens of prompts and responses that were read are the batch's `prompt_tokens`.
+    """
     scorer = _scorer(Path(model.path), engine, layout)
     why = f"longer than the reward model's context of {scorer.context} tokens"
     for chunk in chunks:
         said = [parted(row.candidate).response for row in chunk]
-        scores = scorer.told([row.prompt for row in chunk], said)
+        scores, tokens_read = scorer.told([row.prompt for row in chunk], said)
         verdicts = [
             Verdict(row.prompt_id, row.index, 0, score, why if score is None else None, "")
             for row, score in zip(chunk, scores, strict=True)
         ]
-        yield Batch(verdicts, engine=scorer.identity)
+        yield Batch(verdicts, prompt_tokens=tokens_read, engine=scorer.identity)
+
+
+class _Told(NamedTuple):
+    """What a reward model said of some responses."""
+
+    scores: list[float | None]
+    """The logit of each; None where prompt and response do not fit into the context."""
+    tokens_read: int
+    """Of the prompts and responses that fit."""
 
 
 class _Scorer(Protocol):
@@ -87,15 +102,50 @@ class _Scorer(Protocol):
     @property
     def identity(self) -> Mapping[str, str]: ...
 
-    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]: ...
+    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> _Told: ...
 
 
 def _scorer(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Scorer:
     if reads_gaps(folder):
         raise EngineError(f"{folder} is a gap reward model, not one of single responses")
     if layout is None and trained_here(folder):
-        return RewardScorer(folder, engine)
+        return _load_trained_here(folder, engine)
     return _load(folder, engine, layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainedHere:
+    """A loaded reward model that reads as its training noted."""
+
+    model: ScalarModel
+    chat: bool
+    """By the chat template; else as plain text."""
+    context: int
+    identity: Mapping[str, str]
+
+    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> _Told:
+        """Score each response; too long a prompt loses its oldest turns, as in training."""
+        from selfimprove.sampling.scalar_model import fitting
+
+        asked = [as_asked(turns, chat=self.chat) for turns in prompts]
+        groups = fitting(
+            [[said] for said in zip(asked, responses, strict=True)],
+            self.model.tokenizer,
+            self.context,
+            chat_template_kwargs=self.model.settings.get("chat_template_kwargs"),
+        ).groups
+        rows = [row for group in groups for row in group or ()]
+        scores = iter(self.model.scores(rows))
+        found = [None if group is None else next(scores) for group in groups]
+        return _Told(found, sum(map(len, rows)))
+
+
+def _load_trained_here(folder: Path, engine: EngineConfig) -> _TrainedHere:
+    from selfimprove.sampling.scalar_model import load_scalar_model
+
+    model = load_scalar_model(folder, engine)
+    chat = bool(model.settings.get("chat", model.tokenizer.chat_template))
+    return _TrainedHere(model, chat, model.context, model.identity)
 
 
 class _Row(NamedTuple):
@@ -118,12 +168,13 @@ class _Classifier:
     identity: Mapping[str, str]
     """Versions, device, dtype and the weights digest: stored with the scores."""
 
-    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]:
-        """Return the logit of each response; None where it does not fit into the context."""
+    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> _Told:
+        """Score each response."""
         rows = [self.row(*one) for one in zip(prompts, responses, strict=True)]
         fits = [i for i, row in enumerate(rows) if len(row.ids) <= self.context]
         known = dict(zip(fits, self.scores([rows[i] for i in fits]), strict=True))
-        return [known.get(i) for i in range(len(rows))]
+        read = sum(len(rows[i].ids) for i in fits)
+        return _Told([known.get(i) for i in range(len(rows))], read)
 
     def row(self, turns: Turns, text: str) -> _Row:
         """Return the tokens of prompt and response."""
