@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig, milestones_of, train_dpo
 from selfimprove.training.export import ExportConfig, Exporter, left_the_run, stored_dtype
+from selfimprove.training.model_folder import load_frozen
 from selfimprove.training.reward import RewardConfig, train_reward
 from selfimprove.training.sft import LoraConfig, SftConfig, train_sft
 from selfimprove.types import Example, Message, ModelRef, Pair
@@ -241,3 +243,14 @@ def test_weights_of_eight_bits_need_a_named_precision(
     with pytest.raises(EngineError, match=r"stored as I8.*export\.dtype=bfloat16"):
         _exported(small, trained, tmp_path / "run", "auto")
     assert stored_dtype(Path(_exported(small, trained, tmp_path / "two", "bfloat16").path))
+
+
+def test_a_reference_is_made_to_compute_as_the_policy_does_on_its_own_device(base: Path) -> None:
+    ready: list[str] = []
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(bf16=False), computes_rounded=False,
+        accelerator=SimpleNamespace(device=torch.device("meta")),
+        lighten=lambda model: ready.append(model.device.type),
+    )  # fmt: skip
+    load_frozen(base, SftConfig(), trainer)
+    assert ready == ["meta"]

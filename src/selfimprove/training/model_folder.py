@@ -57,9 +57,11 @@ def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: AN
         EngineError: the folder holds no causal language model or no tokenizer.
     """
     computes = torch.bfloat16 if trainer.args.bf16 else torch.float32
-    model = read_causal(base, computes if trainer.computes_rounded else _stored(config, computes))
+    stored = computes if trainer.computes_rounded else _stored(config, computes)
+    model = read_causal(base, stored).to(trainer.accelerator.device)
+    # Where it computes, and as the policy does there.
     trainer.lighten(model)
-    return model.to(trainer.accelerator.device).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]:
