@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from selfimprove.training.half_copy import HalfCopy
+
+
+class _Counted(TorchDispatchMode):
+    """Counts operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[str(func)] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def _model() -> Any:
@@ -50,3 +65,22 @@ def test_the_copy_follows_the_mode_and_shares_what_is_frozen():
     assert not half.refresh()[1].training
     model.train()
     assert half.refresh()[1].training
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (70_000,), (2, 200, 200)])
+def test_gradients_of_large_weights_are_added_up_to_the_last_number(shape):
+    model: Any = nn.ParameterList([torch.zeros(shape)])
+    half = HalfCopy(model)
+    factors = torch.arange(model[0].numel()).remainder(97).view(shape)
+    for scale in (1.0, 2.0**-10):
+        (half.refresh()[0] * factors * scale).sum().backward()
+    assert torch.equal(model[0].grad, factors * (1 + 2.0**-10))
+
+
+def test_elsewhere_than_on_a_cpu_gradients_are_added_up_at_once():
+    model: Any = nn.ParameterList([torch.zeros(300, 300, device="meta")])
+    half = HalfCopy(model)
+    with _Counted() as counted:
+        for _ in range(2):
+            half.refresh()[0].sum().backward()
+    assert counted.calls["aten.add_.Tensor"] == 1

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import torch
 
 from selfimprove.errors import EngineError
 
-__all__ = ["WIDE", "Arithmetic", "arithmetic_of", "cpu_bfloat16", "width_of"]
+__all__ = ["WIDE", "Arithmetic", "arithmetic_of", "cpu_bfloat16", "hidden_size", "width_of"]
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
@@ -78,6 +78,11 @@ def width_of(folder: Path) -> int | None:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise EngineError(f"cannot read the config of {folder}: {error}") from error
+    return hidden_size(config)
+
+
+def hidden_size(config: Any) -> int | None:  # noqa: ANN401  of any model of transformers
+    """Return the hidden size of a model with this config; None where it does not say."""
     return getattr(config.get_text_config(), "hidden_size", None)
 
 

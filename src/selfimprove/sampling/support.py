@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -12,14 +12,14 @@ from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.prompts import Encoded
 
-__all__ = ["cascade_reach"]
+__all__ = ["TOLERANCE", "cascade_reach"]
 
 _log = logging.getLogger(__name__)
 
 _PREFIX, _SHORT, _LONG, _STEPS = 20, 5, 9, 2
 
-# Largest difference of logits, as a share of the largest logit, that rounding explains.
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""Largest difference of logits, as a share of the largest logit, that rounding explains."""
 
 
 def cascade_reach(model: Any, forward: Forward, limit: int | None) -> int:  # noqa: ANN401
@@ -36,7 +36,7 @@ def cascade_reach(model: Any, forward: Forward, limit: int | None) -> int:  # no
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         _log.info("%s: no shared-prefix attention: %s", type(model).__name__, problem)
         return 0
-    if not error <= _TOLERANCE.get(model.dtype, 0.0):
+    if not error <= TOLERANCE.get(model.dtype, 0.0):
         _log.info("%s: shared-prefix attention differs by %g", type(model).__name__, error)
         return 0
     return reach

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,26 +15,7 @@ from selfimprove.training.half_copy import HalfCopy
 from selfimprove.training.likelihood import log_likelihood
 from selfimprove.training.processes import mean_of_everyone, processes
 
-__all__ = ["CompletionTrainer", "by_row", "may_pack", "may_share_prefixes"]
-
-
-def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
-    """Whether keys and values of a prefix may be used again: full attention in every layer."""
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ["full_attention"]
-    windowed = getattr(config, "sliding_window", None) and getattr(
-        config, "use_sliding_window", True
-    )
-    return (
-        set(kinds) == {"full_attention"} and not windowed and hasattr(config, "num_hidden_layers")
-    )
-
-
-def may_pack(model: Any) -> bool:  # noqa: ANN401
-    """Whether rows may lie end to end: attention that knows where each begins, and positions anew."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    counts_anew = "position_ids" in inspect.signature(inner.forward).parameters
-    return causal_products.may_be_used_in(model) and may_share_prefixes(model) and counts_anew
+__all__ = ["CompletionTrainer", "by_row"]
 
 
 def by_row(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

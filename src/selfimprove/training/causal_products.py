@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from selfimprove.training.packed_rows import attend, is_table, seen
+from selfimprove.training.packed_rows import attend, is_table
 from selfimprove.training.products import attended, gradients
 
 __all__ = ["may_be_used_in", "use_in"]
@@ -35,8 +35,10 @@ def use_in(model: Any) -> None:  # noqa: ANN401
 
 
 def may_be_used_in(model: Any) -> bool:  # noqa: ANN401
-    """Whether a model, once on a CPU, attends or may attend so, and takes the table of packed rows."""
-    return _inner(model).config._attn_implementation in {"sdpa", _NAME}
+    """Whether a model, once on a CPU, attends or may attend so: it calls the function it is told to."""
+    inner = _inner(model)
+    told = inner.config._attn_implementation in {"sdpa", _NAME}
+    return told and inner._supports_attention_backend
 
 
 def _inner(model: Any) -> Any:  # noqa: ANN401
@@ -78,15 +80,20 @@ def _attention(
 
     Shapes as transformers has them: query [rows, heads, queries, size], key and value
     [rows, key heads, keys, size]; the output is [rows, queries, heads, size].
+
+    Raises:
+        NotImplementedError: rows lie end to end, and the model asks for another kind of attention.
     """
+    # Under autocast, rotated queries and keys are float32, and the gradient runs outside of it.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     queries, keys = query.shape[2], key.shape[2]
     # Without a gradient, too: a reference must be computed as the policy is.
     plain = not (kwargs.get("dropout") or any(kwargs.get(n) is not None for n in _UNSUPPORTED))
     scale = kwargs.get("scaling") or query.shape[3] ** -0.5
-    if attention_mask is not None and is_table(attention_mask):
-        if plain:
-            return attend(query, key, value, attention_mask, scale), None
-        attention_mask = seen(attention_mask)
+    if is_table(attention_mask):
+        if not plain:
+            raise NotImplementedError("rows end to end have neither dropout nor another softmax")
+        return attend(query, key, value, attention_mask, scale), None
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     known = attention_mask is not None or (causal and queries == keys)
@@ -95,7 +102,7 @@ def _attention(
     bias = _bias(query, attention_mask, keys)
     packed = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
     out = _Products.apply(packed, key, value, bias, scale)  # type: ignore[no-untyped-call]
-    return out.view(query.shape).transpose(1, 2).contiguous(), None
+    return out.view(*query.shape[:3], -1).transpose(1, 2).contiguous(), None
 
 
 def _bias(query: Tensor, mask: Tensor | None, keys: int) -> Tensor:

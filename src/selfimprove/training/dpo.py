@@ -130,7 +130,8 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     order, steps = in_order(len(rows), config, seed, "dpo order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    collate = PairCollator(rows, supervised.piece_limits(model, config))
+    limits = supervised.piece_limits(model, config, drops=PreferenceTrainer.dropout)
+    collate = PairCollator(rows, limits)
     with quietly():
         trainer = supervised.prepare(
             PreferenceTrainer,

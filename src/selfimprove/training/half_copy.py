@@ -62,6 +62,8 @@ def _handing_to(own: torch.nn.Parameter) -> Callable[[torch.Tensor], None]:
             return
         if own.grad is None:
             own.grad = there.grad.to(own.dtype)
+        elif own.device.type != "cpu":
+            own.grad.add_(there.grad)
         else:
             # By parts, which stay in the cache while they are widened.
             rows = max(_AT_ONCE * len(torch.atleast_1d(own)) // own.numel(), 1)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, TypeGuard, final
 
 import torch
 from torch import Tensor
 
 from selfimprove.training.products import attended, gradients
 
-__all__ = ["MOST_TOKENS", "Span", "attend", "is_table", "seen", "table_of"]
+__all__ = ["MOST_TOKENS", "Span", "attend", "is_table", "table_of"]
 
 Span: TypeAlias = tuple[int, int]
 """The first token, and the one behind the last."""
@@ -34,19 +34,9 @@ def table_of(rows: Sequence[tuple[Span, Span]]) -> Tensor:
     return torch.tensor([[*own, *prefix] for own, prefix in rows])[None, None]
 
 
-def is_table(mask: Tensor | None) -> bool:
+def is_table(mask: Tensor | None) -> TypeGuard[Tensor]:
     """Whether a mask is the table of packed rows; every other one is of booleans, or is added."""
     return mask is not None and mask.dtype == torch.int64
-
-
-def seen(table: Tensor) -> Tensor:
-    """Return the same as a mask of every pair, (1, 1, tokens, tokens)."""
-    rows = table[0, 0].tolist()
-    mask = torch.zeros(rows[-1][1], rows[-1][1], dtype=torch.bool, device=table.device)
-    for first, last, prefix, end in rows:
-        mask[first:last, prefix:end] = True
-        mask[first:last, first:last] = mask.new_ones(last - first, last - first).tril()
-    return mask[None, None]
 
 
 @final
@@ -117,12 +107,12 @@ def _batches(table: Tensor) -> list[_Batch]:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, table: Tensor, scale: float) -> Tensor:
-    """Return what every token reads, (1, tokens, heads, size).
+    """Return what every token reads, (1, tokens, heads, size of a value).
 
     Args:
         query: (1, heads, tokens, size).
         key: (1, key heads, tokens, size).
-        value: like `key`.
+        value: like `key`, but for the size.
         table: the rows, which lie one behind the other and leave no token out.
         scale: of a product of query and key.
     """
@@ -143,7 +133,7 @@ class _Rows(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         q, k, v = (_by_token(x) for x in (query, key, value))
-        out, kept = torch.empty_like(q, memory_format=torch.contiguous_format), []
+        out, kept = q.new_empty(*q.shape[:2], v.shape[2]), []
         ctx.batches = _batches(table)
         for batch in ctx.batches:
             keys, values = _keys(k, batch), _keys(v, batch)

@@ -188,7 +188,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         sampler = policy_sampler(drawn_from, tokenizer, policy, engine, checkpoints / "adapter")
         with closing(sampler):
             frozen = model_folder.load_frozen(reference, config, trainer)
-            trainer.set_up(draws, tries, sampler, frozen, supervised.piece_limits(model, config))
+            limits = supervised.piece_limits(model, config, drops=PolicyTrainer.dropout)
+            trainer.set_up(draws, tries, sampler, frozen, limits)
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             if not trainer.stopped:
                 trainer.try_policy()

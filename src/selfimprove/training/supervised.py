@@ -12,15 +12,12 @@ from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
 
-from selfimprove.sampling.arithmetic import Arithmetic
-from selfimprove.training._completion_trainer import (
-    CompletionTrainer,
-    may_pack,
-    may_share_prefixes,
-)
+from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
+from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.sft import PIECE_TOKENS, Plan, SftConfig
+from selfimprove.training.support import may_pack, may_share_prefixes
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["piece_limits", "prepare"]
@@ -67,15 +64,20 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     return trainer
 
 
-def piece_limits(model: Any, config: SftConfig) -> Limits:  # noqa: ANN401
+def piece_limits(model: Any, config: SftConfig, *, drops: bool) -> Limits:  # noqa: ANN401
     """Return what a piece may hold, and how its rows lie: on a CPU without padding, if wide enough.
 
     Between padded rows a prefix is read in a pass of its own; several processes add up gradients once
     a pass.
+
+    Args:
+        model: that learns.
+        config: of the training.
+        drops: whether it learns with dropout.
     """
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    wide = model.config.get_text_config().hidden_size >= _PACKED_FROM
-    pack = here == "cpu" and wide and may_pack(model)
+    pack = here == "cpu" and (hidden_size(model.config) or 0) >= _PACKED_FROM
+    pack = pack and may_pack(model, drops=drops)
     one_pass = pack or (processes() == 1 and not config.gradient_checkpointing)
     share = one_pass and may_share_prefixes(model)
     return Limits(config.piece_tokens or PIECE_TOKENS[here], share=share, pack=pack)

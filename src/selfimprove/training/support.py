@@ -1,0 +1,95 @@
+"""Tells what a model's batches may be spared: by its config, then by trying."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from selfimprove.sampling.support import TOLERANCE
+from selfimprove.training import causal_products
+from selfimprove.training.pieces import Group, Limits
+from selfimprove.training.tokens import TokenisedExample
+
+__all__ = ["may_pack", "may_share_prefixes"]
+
+_log = logging.getLogger(__name__)
+
+_PREFIX: Final = 6
+_TAILS: Final = (3, 5)
+_ALONE: Final = 4
+
+
+def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
+    """Whether keys and values of a prefix may be used again: full attention in every layer."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["full_attention"]
+    windowed = getattr(config, "sliding_window", None) and getattr(
+        config, "use_sliding_window", True
+    )
+    return (
+        set(kinds) == {"full_attention"} and not windowed and hasattr(config, "num_hidden_layers")
+    )
+
+
+def may_pack(model: Any, *, drops: bool) -> bool:  # noqa: ANN401
+    """Whether rows of a model on a CPU may lie end to end: each is computed as by itself.
+
+    Args:
+        model: left as it was.
+        drops: whether it learns with dropout; rows that lie so have none in their attention.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    counts_anew = "position_ids" in inspect.signature(inner.forward).parameters
+    attends = causal_products.may_be_used_in(model)
+    if not (attends and counts_anew and may_share_prefixes(model)):
+        return False
+    usual, learns = inner.config._attn_implementation, model.training
+    try:
+        error = _probe(model, drops=drops)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
+        _log.info("%s: rows are padded: %s", type(inner).__name__, problem)
+        return False
+    finally:
+        inner.set_attn_implementation(usual)
+        model.train(learns)
+    if not error <= TOLERANCE.get(inner.dtype, 0.0):
+        _log.info("%s: rows are padded: end to end they differ by %g", type(inner).__name__, error)
+        return False
+    return True
+
+
+@torch.no_grad()
+def _probe(model: Any, *, drops: bool) -> float:  # noqa: ANN401
+    """Return how far logits of rows end to end are from those of padded ones, as a share."""
+    sharing, lone = _rows(model.config.get_text_config().vocab_size)
+    padded = Limits(1, share=False).piece([Group((*sharing, lone), 0)])
+    packed = Limits(1, share=True, pack=True).piece([Group(sharing, _PREFIX), Group((lone,), 0)])
+    read = {
+        "input_ids": packed["input_ids"],
+        "attention_mask": packed["table"],
+        "position_ids": packed["position_ids"],
+        "use_cache": False,
+    }
+    wanted: Tensor = model.eval()(input_ids=padded["input_ids"], use_cache=False).logits
+    causal_products.use_in(model)
+    if drops:  # where attention would, it says so
+        with torch.random.fork_rng(devices=[]):
+            model.train()(**read)
+    found: Tensor = model.eval()(**read).logits[0]
+    first, second = (_PREFIX + tail for tail in _TAILS)
+    in_order = torch.cat([wanted[0, :first], wanted[1, _PREFIX:second], wanted[2, :_ALONE]])
+    return ((found - in_order).abs().max() / in_order.abs().max().clamp(min=1e-6)).item()
+
+
+def _rows(words: int) -> tuple[tuple[TokenisedExample, ...], TokenisedExample]:
+    """Return two rows with a common beginning, and one without."""
+    numbers = torch.Generator().manual_seed(0)
+    sizes = [_PREFIX, *_TAILS, _ALONE]
+    parts = torch.randint(words, (sum(sizes),), generator=numbers).split(sizes)
+    prefix, one, other, lone = (tuple(part.tolist()) for part in parts)
+    sharing = tuple(TokenisedExample((*prefix, *tail), _PREFIX + 1) for tail in (one, other))
+    return sharing, TokenisedExample(lone, 1)
