@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,19 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from selfimprove.sampling import forward, support
 from selfimprove.sampling.arithmetic import cpu_bfloat16
 from selfimprove.sampling.attention import whole_vectors
 from selfimprove.sampling.cascade import CascadeLanes
-from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
+from selfimprove.sampling.forward import (
+    Forward,
+    LlamaForward,
+    TransformersForward,
+    lean_forward,
+)
 from selfimprove.sampling.packed import PackedLinear
 from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.support import fast_lanes
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -119,10 +127,14 @@ def test_the_lean_pass_holds_no_second_copy_of_joined_weights_and_spoils_none() 
     lean_forward(model)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    attention = model.model.layers[1].self_attn
-    whole = attention.q_proj.weight.untyped_storage()
-    assert whole.nbytes() == (32 + 16 + 16) * 32 * 4
-    assert attention.v_proj.weight.untyped_storage().data_ptr() == whole.data_ptr()
+    attention, mlp = model.model.layers[1].self_attn, model.model.layers[1].mlp
+    for first, last, width in (
+        (attention.q_proj, attention.v_proj, 32 + 16 + 16), (mlp.gate_proj, mlp.up_proj, 48 + 48),
+    ):  # fmt: skip
+        whole = first.weight.untyped_storage()
+        assert whole.nbytes() == width * 32 * 4
+        assert last.weight.untyped_storage().data_ptr() == whole.data_ptr()
+        assert first.bias.untyped_storage().nbytes() == width * 4
 
 
 def test_other_models_and_adapted_ones_run_by_their_own_code() -> None:
@@ -155,3 +167,57 @@ def test_rows_that_moved_or_began_later_read_their_own_tokens_alone() -> None:
 
 def test_keys_are_padded_to_whole_vectors_of_sixteen() -> None:
     assert [whole_vectors(length) for length in (0, 1, 16, 17, 395)] == [0, 16, 16, 32, 400]
+
+
+def test_a_plain_map_leaves_the_memory_when_it_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    class Packed(nn.Module):
+        """Stands for a packed map on a processor without AMX; counts plain ones."""
+
+        def __init__(self, weight: torch.Tensor, _bias: torch.Tensor | None) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(weight.detach().clone())
+            held.append(sum(map() is not None for map in maps))
+
+        activated = times = plus = nn.Module.forward
+
+    model = _model("llama")
+    maps = [weakref.ref(m) for m in model.modules() if type(m) is nn.Linear]
+    monkeypatch.setattr(forward, "can_pack", lambda _: True)
+    monkeypatch.setattr(forward, "PackedLinear", Packed)
+    lean_forward(model)
+    # The head; in each layer q, k and v, which stay as views of their joined weights, and four others.
+    assert held == [15, 14, 14, 13, 12, 11, 10, 10, 9, 8, 7]
+
+
+class _Wrong:
+    """A lean pass that is not the model's."""
+
+    def __init__(self, model: Any) -> None:
+        self._right = TransformersForward(model)
+
+    def __call__(self, *asked: Any) -> torch.Tensor:
+        return self._right(*asked).flip(-1)
+
+
+def test_where_the_lean_pass_is_not_exact_the_models_own_code_runs_the_lanes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = _model("llama")
+    assert type(fast_lanes(model, 64, frozen=True).forward) is LlamaForward
+    assert type(fast_lanes(model, 64, frozen=False).forward) is TransformersForward
+    monkeypatch.setattr(support, "lean_forward", _Wrong)
+    found = fast_lanes(model, 64, frozen=True)
+    assert type(found.forward) is TransformersForward
+    assert found.reach == 64
+
+
+def test_lanes_are_held_against_the_weights_as_they_were_before_the_lean_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spoil(model: Any) -> None:
+        nn.init.zeros_(model.model.layers[0].mlp.up_proj.weight)
+
+    monkeypatch.setattr(support, "lean_forward", spoil)
+    assert fast_lanes(_model("llama"), 64, frozen=True).reach == 0

@@ -71,11 +71,18 @@ def lean_forward(model: Any) -> LlamaForward | None:  # noqa: ANN401
     """
     if type(model).__name__ not in _FAMILY:
         return None
-    parts = [part for layer in model.model.layers for part in _projections(layer)]
-    # Adapters and quantised weights are other classes.
-    if not all(type(part) is nn.Linear for part in [*parts, model.lm_head]):
-        return None
-    return LlamaForward(model)
+    return LlamaForward(model) if _is_plain(model) else None
+
+
+def _is_plain(model: Any) -> bool:  # noqa: ANN401
+    """Whether every linear map is one: adapters and quantised weights are other classes.
+
+    No map is held by a name here: those that are packed are to leave the memory one by one.
+    """
+    layers = model.model.layers
+    return type(model.lm_head) is nn.Linear and all(
+        type(part) is nn.Linear for layer in layers for part in _projections(layer)
+    )
 
 
 @final

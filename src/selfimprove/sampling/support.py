@@ -1,18 +1,18 @@
-"""Tells which models the fast lanes are exact for: by their config, then by trying."""
+"""Tells which models the fast lanes are exact for, and what runs them: by their config, then by trying."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from selfimprove.sampling.cascade import CascadeLanes
-from selfimprove.sampling.forward import Forward
+from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
 from selfimprove.sampling.prompts import Encoded
 
-__all__ = ["TOLERANCE", "cascade_reach"]
+__all__ = ["TOLERANCE", "FastLanes", "fast_lanes"]
 
 _log = logging.getLogger(__name__)
 
@@ -21,25 +21,43 @@ _PREFIX, _SHORT, _LONG, _STEPS = 20, 5, 9, 2
 TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 """Largest difference of logits, as a share of the largest logit, that rounding explains."""
 
+_UNABLE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 
-def cascade_reach(model: Any, forward: Forward, limit: int | None) -> int:  # noqa: ANN401
-    """Return up to how many tokens a row may have in the fast lanes, run by `forward`: 0 is never.
+
+class FastLanes(NamedTuple):
+    """How a model runs in the fast lanes."""
+
+    forward: Forward
+    reach: int
+    """Up to how many tokens a row may have there: 0 is never."""
+
+
+def fast_lanes(model: Any, limit: int | None, *, frozen: bool) -> FastLanes:  # noqa: ANN401
+    """Return what runs a model in the fast lanes, and up to how many tokens.
 
     Within its window, sliding attention is full attention; other kinds of layers, and models
     whose logits come out different, are left to transformers' own cache.
+
+    Args:
+        model: whose weights are plain ones.
+        limit: tokens of its context; None: not known.
+        frozen: whether it is trained no more, so that the lean pass may rearrange its weights.
     """
+    none = FastLanes(TransformersForward(model), 0)
     reach = _reach(model.config.get_text_config(), limit)
     if reach < _PREFIX + _LONG + _STEPS or not model._supports_attention_backend:
-        return 0
+        return none
+    rows = _rows(model.config.get_text_config().vocab_size)
     try:
-        error = _probe(model, forward)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
-        _log.info("%s: no shared-prefix attention: %s", type(model).__name__, problem)
-        return 0
-    if not error <= TOLERANCE.get(model.dtype, 0.0):
-        _log.info("%s: shared-prefix attention differs by %g", type(model).__name__, error)
-        return 0
-    return reach
+        wanted = _plain(model, rows)  # before weights are rearranged
+    except _UNABLE as problem:
+        _log.info("%s: no plain pass: %s", type(model).__name__, problem)
+        return none
+    for way in (lean_forward, TransformersForward) if frozen else (TransformersForward,):
+        forward = way(model)
+        if forward is not None and _exact(model, forward, rows, wanted):
+            return FastLanes(forward, reach)
+    return none
 
 
 def _reach(config: Any, limit: int | None) -> int:  # noqa: ANN401
@@ -53,25 +71,52 @@ def _reach(config: Any, limit: int | None) -> int:  # noqa: ANN401
     return min([bound for bound in bounds if bound] or [1 << 30])
 
 
-@torch.inference_mode()
-def _probe(model: Any, forward: Forward) -> float:  # noqa: ANN401
-    """Return how far logits in the fast lanes are from those of a plain pass, as a share."""
+class _Rows(NamedTuple):
+    """Two rows with a common beginning, as they are sampled: the same tokens follow both prompts."""
+
+    prefix: list[int]
+    tails: tuple[list[int], list[int]]
+    following: list[int]
+
+
+def _rows(words: int) -> _Rows:
     numbers = torch.Generator().manual_seed(0)
-    tokens = torch.randint(
-        model.config.get_text_config().vocab_size, (_PREFIX + 3 * _LONG,), generator=numbers
-    )
-    prefix, rest = tokens[:_PREFIX].tolist(), tokens[_PREFIX:].tolist()
-    tails = [rest[:_SHORT], rest[_SHORT : _SHORT + _LONG]]
-    following = rest[-_STEPS:]
-    lanes = CascadeLanes(model, forward, prefix, room=2, longest=_LONG, new=_STEPS)
-    lanes.prefill([Encoded(str(i), (*prefix, *tail)) for i, tail in enumerate(tails)])
+    sizes = [_PREFIX, _SHORT, _LONG, _STEPS]
+    tokens = torch.randint(words, (sum(sizes),), generator=numbers).split(sizes)
+    prefix, short, long, following = (part.tolist() for part in tokens)
+    return _Rows(prefix, (short, long), following)
+
+
+@torch.inference_mode()
+def _plain(model: Any, rows: _Rows) -> Tensor:  # noqa: ANN401
+    """Return the logits behind prompts and what follows, [rows, steps + 1, vocabulary]."""
+    found = []
+    for tail in rows.tails:
+        ids = torch.tensor([rows.prefix + tail + rows.following], device=model.device)
+        found.append(model(input_ids=ids, use_cache=False).logits[0, -_STEPS - 1 :])
+    return torch.stack(found)
+
+
+@torch.inference_mode()
+def _in_lanes(model: Any, forward: Forward, rows: _Rows) -> Tensor:  # noqa: ANN401
+    """Return the same from the fast lanes."""
+    lanes = CascadeLanes(model, forward, rows.prefix, room=2, longest=_LONG, new=_STEPS)
+    lanes.prefill([Encoded(str(i), (*rows.prefix, *tail)) for i, tail in enumerate(rows.tails)])
     found = [lanes.fork([0, 1], [0, 1])]
-    found += [lanes.step(torch.tensor([t, t], device=model.device)) for t in following]
-    worst, largest = 0.0, 0.0
-    for row, tail in enumerate(tails):
-        ids = torch.tensor([prefix + tail + following], device=model.device)
-        wanted: Tensor = model(input_ids=ids, use_cache=False).logits[0, -_STEPS - 1 :]
-        got = torch.stack([logits[row] for logits in found])
-        worst = max(worst, (got - wanted).abs().max().item())
-        largest = max(largest, wanted.abs().max().item())
-    return worst / max(largest, 1e-6)
+    found += [lanes.step(torch.tensor([t, t], device=model.device)) for t in rows.following]
+    return torch.stack(found, 1)
+
+
+def _exact(model: Any, forward: Forward, rows: _Rows, wanted: Tensor) -> bool:  # noqa: ANN401
+    """Whether the fast lanes give the wanted logits, up to rounding."""
+    name = f"{type(model).__name__} by {type(forward).__name__}"
+    try:
+        off = (_in_lanes(model, forward, rows) - wanted).abs().max()
+    except _UNABLE as problem:
+        _log.info("%s: no shared-prefix attention: %s", name, problem)
+        return False
+    error = (off / wanted.abs().max().clamp(min=1e-6)).item()
+    if not error <= TOLERANCE.get(model.dtype, 0.0):
+        _log.info("%s: shared-prefix attention differs by %g", name, error)
+        return False
+    return True

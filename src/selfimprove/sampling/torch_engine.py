@@ -16,7 +16,7 @@ from selfimprove.sampling.arithmetic import arithmetic_of, width_of
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.encoder import encoder_of
 from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig, SamplingConfig
-from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
+from selfimprove.sampling.forward import TransformersForward
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     check_folder,
@@ -30,7 +30,7 @@ from selfimprove.sampling.loading import (
 from selfimprove.sampling.prompts import Cohort, check_fit, check_keys, cohorts, encode
 from selfimprove.sampling.rows import Job, Rows, Rules
 from selfimprove.sampling.scoring import continuation_logprobs
-from selfimprove.sampling.support import cascade_reach
+from selfimprove.sampling.support import fast_lanes
 from selfimprove.sampling.texts import Texts
 from selfimprove.sampling.threads import use_threads
 from selfimprove.types import Draw, Prompt
@@ -64,9 +64,7 @@ class TorchEngine:
         check_folder(folder)
         use = arithmetic_of(config.dtype, device, width_of(folder))
         model = load_model(folder, use.torch_dtype, device)
-        self._set_up(
-            model, lean_forward(model), load_tokenizer(folder), config, weights_digest(folder)
-        )
+        self._set_up(model, load_tokenizer(folder), config, weights_digest(folder), frozen=True)
         self._identity["dtype_because"] = use.why
 
     @classmethod
@@ -76,24 +74,24 @@ class TorchEngine:
         Every call of `draw` sees the weights as they then are.
         """
         engine = cls.__new__(cls)
-        engine._set_up(model, None, tokenizer, config, "in training")
+        engine._set_up(model, tokenizer, config, "in training", frozen=False)
         return engine
 
     def _set_up(
         self,
         model: Any,  # noqa: ANN401
-        lean: Forward | None,
         tokenizer: Any,  # noqa: ANN401
         config: EngineConfig,
         weights: str,
+        *,
+        frozen: bool,
     ) -> None:
         self._model = model
-        self._forward = lean or TransformersForward(model)
         self._tokenizer = tokenizer
         self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._budget = config.max_batch_tokens
-        self._reach = cascade_reach(self._model, self._forward, context_length(self._model))
+        self._forward, self._reach = fast_lanes(model, context_length(model), frozen=frozen)
         self._identity = {
             "engine": "torch",
             **made_by(model, weights),
