@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,7 +81,7 @@ _KINDS = {
 
 def _model(config: Any) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+    return AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32).train()
 
 
 def _row(length: int, prompt: int, start: int) -> TokenisedExample:
