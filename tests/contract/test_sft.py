@@ -22,6 +22,7 @@ from transformers import (
 from selfimprove.errors import TrainingError
 from selfimprove.seeds import rng
 from selfimprove.training import supervised
+from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Collator, Limits, groups_of
 from selfimprove.training.sft import LoraConfig, SftConfig, Trained, train_sft
 from selfimprove.training.tokens import TokenisedExample, tokenise
@@ -214,41 +215,66 @@ def test_nothing_to_train_on_is_an_error(base: Path, tmp_path: Path) -> None:
         _train(base, [Example("w1", " w2 w3 w4")], tmp_path, max_length=2)
 
 
-def _interrupted(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _interrupted(
+    base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> None:
     """Train and stop at step 5, as a killed process would, with checkpoints of steps 2 and 4."""
-    from selfimprove.training import _completion_trainer
+    step = CompletionTrainer.training_step
 
-    step = _completion_trainer.CompletionTrainer.training_step
-
-    def killed(self: Any, *args: Any, **settings: Any) -> Any:
+    def killed(self: Any, *args: Any, **given: Any) -> Any:
         if self.state.global_step == 5:
             raise KeyboardInterrupt
-        return step(self, *args, **settings)
+        return step(self, *args, **given)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_completion_trainer.CompletionTrainer, "training_step", killed)
-        _train(base, _examples(64), folder, save_every=2)
+        patch.setattr(CompletionTrainer, "training_step", killed)
+        _train(base, _examples(64), folder, save_every=2, **settings)
     assert {p.name for p in (folder / "checkpoints").iterdir()} == {"checkpoint-2", "checkpoint-4"}
 
 
+def test_what_computes_has_the_rounded_weights_in_each_step_and_behind_a_checkpoint(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = CompletionTrainer.begin
+    computed: list[torch.Tensor] = []
+
+    def looking(self: Any, model: Any) -> Any:
+        copied = begin(self, model)
+        for rounded, weights in zip(copied.parameters(), model.parameters(), strict=True):
+            assert torch.equal(rounded, weights.to(torch.bfloat16))
+        computed.append(next(copied.parameters()).detach().clone())
+        return copied
+
+    monkeypatch.setattr(CompletionTrainer, "begin", looking)
+    _interrupted(base, tmp_path, monkeypatch, dtype="bfloat16")
+    _train(base, _examples(64), tmp_path, save_every=2, dtype="bfloat16")
+    # Five steps, and from the checkpoint of the fourth the last four.
+    assert len(computed) == 5 + 4
+    assert not torch.equal(computed[1], computed[2])
+    assert torch.equal(computed[4], computed[5])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["base", "wide"])
+@pytest.mark.parametrize(
+    ("which", "dtype"), [("base", "float32"), ("base", "bfloat16"), ("wide", "auto")]
+)
 def test_a_resumed_training_ends_with_the_same_bits_even_past_a_broken_checkpoint(
     which: str,
+    dtype: str,
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     base = request.getfixturevalue(which)
-    straight = _train(base, _examples(64), tmp_path / "straight", save_every=2)
-    _interrupted(base, tmp_path / "resumed", monkeypatch)
+    straight = _train(base, _examples(64), tmp_path / "straight", save_every=2, dtype=dtype)
+    _interrupted(base, tmp_path / "resumed", monkeypatch, dtype=dtype)
     shutil.copytree(tmp_path / "resumed", tmp_path / "broken")
     weights = tmp_path / "broken" / "checkpoints" / "checkpoint-4" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     for name in ("resumed", "broken"):
         caplog.clear()
-        again = _train(base, _examples(64), tmp_path / name, save_every=2)
+        again = _train(base, _examples(64), tmp_path / name, save_every=2, dtype=dtype)
         assert ("checkpoint-4 is damaged" in caplog.text) == (name == "broken")
         assert weights_digest(tmp_path / name / "model") == weights_digest(
             tmp_path / "straight" / "model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -32,16 +33,56 @@ def _model() -> Any:
 
 def test_a_step_below_the_precision_of_the_copy_is_kept_by_the_weights():
     model = _model()
-    half = HalfCopy(model)
     weight = model[0].weight
-    with torch.no_grad():
-        weight.fill_(1.0)
-        weight.add_(1e-4)  # bfloat16 has 1.0, then 1.0078125
+    nn.init.ones_(weight)
+    half = HalfCopy(model)
+    adds = torch.optim.SGD([weight], lr=1.0)
+    half.follow(adds)
+    weight.grad = torch.full_like(weight, -1e-4)  # bfloat16 has 1.0, then 1.0078125
+    adds.step()
     assert torch.equal(half.refresh()[0].weight.float(), torch.ones(4, 3))
     assert torch.all(weight > 1.0)
-    with torch.no_grad():
-        weight.add_(7e-3)
+    weight.grad.fill_(-7e-3)
+    adds.step()
     assert torch.equal(half.refresh()[0].weight.float(), torch.full((4, 3), 1.0078125))
+
+
+def _rounded(half: HalfCopy) -> bool:
+    """Whether weights are rounded once for two passes, and are then those of the model."""
+    with _Counted() as counted:
+        half.refresh()
+        found = half.refresh().state_dict()
+    for name, weights in half._of.state_dict().items():
+        assert torch.equal(found[name], weights.to(torch.bfloat16))
+    assert counted.calls.keys() <= {"aten._foreach_copy_.default", "aten.detach.default"}
+    assert counted.calls["aten._foreach_copy_.default"] <= 1
+    return "aten._foreach_copy_.default" in counted.calls
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_weights_are_rounded_once_behind_a_step_or_a_checkpoint(fused):
+    model = _model()
+    half = HalfCopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+    half.follow(optimizer)
+    assert not _rounded(half)  # they are from the start
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    half.refresh()(torch.ones(1, 3, dtype=torch.bfloat16)).sum().backward()
+    optimizer.step()
+    assert _rounded(half)
+    assert not torch.equal(half.model[0].weight.float(), before["0.weight"])
+    assert not _rounded(half)
+    model.load_state_dict({"0.weight": before["0.weight"]}, strict=False)
+    assert _rounded(half)
+
+
+def test_a_copy_of_the_model_takes_nothing_that_computes_with_it():
+    model = _model()
+    half = HalfCopy(model)
+    copied: dict[int, Any] = {}
+    copy.deepcopy(model, copied)
+    assert id(model[0].weight) in copied
+    assert not {id(half), id(half.model)} & copied.keys()
 
 
 def test_gradients_of_two_passes_are_added_up_in_float32():

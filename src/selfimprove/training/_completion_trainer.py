@@ -44,7 +44,6 @@ class CompletionTrainer(SFTTrainer):
         self._half = HalfCopy(model.to(args.device)) if halves else None
         super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
-        self._rounded_at = -1
         self.lighten(model)
         if self._half is not None:
             self.lighten(self._half.model)
@@ -81,14 +80,15 @@ class CompletionTrainer(SFTTrainer):
         return self._half is not None
 
     def computing(self, model: Any) -> Any:  # noqa: ANN401
-        """Return what computes for the model: its rounded copy, as its weights now are, or itself.
+        """Return what computes for the model: its rounded copy, as its weights now are, or itself."""
+        return model if self._half is None else self._half.refresh()
 
-        Nothing but a step changes them, or a checkpoint, which comes with its own number of steps.
-        """
-        if self._half is None:
-            return model
-        before, self._rounded_at = self._rounded_at, self.state.global_step
-        return self._half.refresh(changed=before != self._rounded_at)
+    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:  # noqa: ANN401
+        """Make the usual one; what computes follows its steps."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args)
+        if self._half is not None:
+            self._half.follow(optimizer)
+        return optimizer
 
     def training_step(
         self,

@@ -37,18 +37,25 @@ class HalfCopy:
             # Weights alone: rounded, the frequencies of rotary positions would be others.
             there.data = own.data.to(torch.bfloat16)
             there.register_post_accumulate_grad_hook(_handing_to(own))
+        self._stale = False
+        # No bound method: a copy of the model would copy this one, too.
+        model.register_load_state_dict_post_hook(lambda *_: self._mark())
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Round the weights anew behind its steps, which change them as reading a checkpoint does."""
+        optimizer.register_step_post_hook(self._mark)
+
+    def _mark(self, *_: object) -> None:
+        self._stale = True
 
     @torch.no_grad()
-    def refresh(self, *, changed: bool = True) -> Any:  # noqa: ANN401
-        """Round the weights as they now are, and return the copy, in the mode of the model.
-
-        Args:
-            changed: whether the weights may differ from those that were rounded last.
-        """
-        if changed:
+    def refresh(self) -> Any:  # noqa: ANN401
+        """Return the copy, with the weights as they now are, in the mode of the model."""
+        if self._stale:
             torch._foreach_copy_(
                 [there for _, there in self._learning], [own for own, _ in self._learning]
             )
+            self._stale = False
         for own, there in zip(self._of.modules(), self.model.modules(), strict=True):
             there.training = own.training
         return self.model
