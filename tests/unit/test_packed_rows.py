@@ -32,7 +32,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from selfimprove.training.causal_products import use_in
-from selfimprove.training.packed_rows import MOST_TOKENS, attend, table_of
+from selfimprove.training.packed_rows import MOST_TOKENS, _batches, attend, table_of
 from selfimprove.training.pieces import Group, Limits
 from selfimprove.training.support import may_pack
 from selfimprove.training.tokens import TokenisedExample
@@ -248,6 +248,15 @@ def test_attention_and_its_gradient_are_the_fused_kernels():
         found.append([out, *(x.grad for x in inputs)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_what_the_table_alone_decides_is_made_once_for_all_layers_and_their_gradient():
+    model = _model(_KINDS["llama"])
+    use_in(model)
+    _batches.cache_clear()
+    _learned(model, _PACKED)
+    assert _batches.cache_info().misses == 1
+    assert _batches.cache_info().hits == model.config.num_hidden_layers - 1
 
 
 def test_a_row_sees_its_prefix_and_itself():

@@ -14,14 +14,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from selfimprove.training.packed_rows import attend, is_table
+from selfimprove.sampling.attention import hiding
+from selfimprove.training.packed_rows import MOST_TOKENS, attend, is_table
 from selfimprove.training.products import attended, gradients
 
 __all__ = ["may_be_used_in", "use_in"]
 
 _NAME: Final = "selfimprove_causal_products"
-_MOST_PAIRS: Final = 1 << 20
-"""Of a query and a key in one row and head: beyond, probabilities would fill the memory."""
+_MOST_PAIRS: Final = MOST_TOKENS**2
+"""Of a query and a key in one row and head."""
 
 # Arguments by which a model asks for another attention than softmax(query key / scale) value; a
 # window is in the mask already.
@@ -110,10 +111,7 @@ def _bias(query: Tensor, mask: Tensor | None, keys: int) -> Tensor:
     if mask is None:
         seen = torch.ones(query.shape[2], keys, dtype=torch.bool, device=query.device).tril()
         mask = seen[None, None]
-    if mask.dtype != torch.bool:
-        return mask
-    nothing = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
-    return nothing.masked_fill_(~mask, torch.finfo(query.dtype).min)
+    return hiding(~mask, query.dtype) if mask.dtype == torch.bool else mask
 
 
 AttentionInterface.register(_NAME, _attention)

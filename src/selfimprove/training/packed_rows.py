@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final, TypeAlias, TypeGuard, final
 
 import torch
 from torch import Tensor
 
+from selfimprove.sampling.attention import hiding
 from selfimprove.training.products import attended, gradients
 
 __all__ = ["MOST_TOKENS", "Span", "attend", "is_table", "table_of"]
@@ -40,21 +42,32 @@ def is_table(mask: Tensor | None) -> TypeGuard[Tensor]:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Batch:
-    """Neighbours that attend together."""
+    """Neighbours that attend together; what depends on the table alone is the same in every layer."""
 
-    rows: tuple[Span, ...]
     prefix: Span
     """What all of them see before themselves."""
+    rows: tuple[Span, ...] = ()
+    width: int = 0
+    """Tokens of the longest."""
+    pairs: int = 0
+    """Of a query and a key, without padding."""
+
+    def with_row(self, row: Span) -> _Batch:
+        size = row[1] - row[0]
+        pairs = self.pairs + size * (self.shared + size)
+        return _Batch(self.prefix, (*self.rows, row), max(self.width, size), pairs)
+
+    @property
+    def pays(self) -> bool:
+        """Whether padding to the longest costs little."""
+        padded = len(self.rows) * self.width * (self.shared + self.width)
+        return padded <= _MOST_PADDING * self.pairs + _FREE_PAIRS
 
     @property
     def span(self) -> Span:
         return self.rows[0][0], self.rows[-1][1]
-
-    @property
-    def width(self) -> int:
-        return max(last - first for first, last in self.rows)
 
     @property
     def shared(self) -> int:
@@ -62,48 +75,41 @@ class _Batch:
         return self.prefix[1] - self.prefix[0]
 
     @property
-    def keys(self) -> int:
-        return self.shared + self.width
-
-    @property
     def padded(self) -> bool:
         first, last = self.span
         return last - first < len(self.rows) * self.width
 
-    def with_row(self, row: Span) -> _Batch:
-        return _Batch((*self.rows, row), self.prefix)
-
-    @property
-    def pays(self) -> bool:
-        """Whether padding to the longest costs little."""
-        pairs = sum((last - first) * (self.shared + last - first) for first, last in self.rows)
-        padded = len(self.rows) * self.width * self.keys
-        return padded <= _MOST_PADDING * pairs + _FREE_PAIRS
-
-    def places(self, device: torch.device) -> Tensor | None:
-        """Return where each token of the padded rows stands within the span; None: as they lie."""
-        if not self.padded:
-            return None
+    @cached_property
+    def places(self) -> Tensor:
+        """Where each token of the padded rows stands within the span."""
         first, last = self.span
-        starts = torch.tensor([start - first for start, _ in self.rows], device=device)
-        places = starts[:, None] + torch.arange(self.width, device=device)
+        starts = torch.tensor([start - first for start, _ in self.rows])
+        places = starts[:, None] + torch.arange(self.width)
         return places.clamp_(max=last - first - 1).flatten()
 
-    def filled(self, device: torch.device) -> Tensor:
-        """Return whether there is a token at each place of the padded rows."""
-        sizes = torch.tensor([last - start for start, last in self.rows], device=device)
-        return (torch.arange(self.width, device=device) < sizes[:, None]).flatten()
+    @cached_property
+    def filled(self) -> Tensor:
+        """Whether there is a token at each place of the padded rows."""
+        sizes = torch.tensor([last - start for start, last in self.rows])
+        return (torch.arange(self.width) < sizes[:, None]).flatten()
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """What hides the later tokens of a row, its padding with them: (1, 1, width, keys)."""
+        every = torch.ones(self.width, self.shared + self.width, dtype=torch.bool)
+        return hiding(every.triu_(self.shared + 1), torch.float32)[None, None]
 
 
-def _batches(table: Tensor) -> list[_Batch]:
+@lru_cache(maxsize=1)  # the layers of a pass, its gradient, a reference: one piece at a time
+def _batches(table: tuple[tuple[int, int, int, int], ...]) -> tuple[_Batch, ...]:
     found: list[_Batch] = []
-    for first, last, prefix, end in table[0, 0].tolist():
+    for first, last, prefix, end in table:
         row, before = (first, last), (prefix, end)
         if found and found[-1].prefix == before and (joint := found[-1].with_row(row)).pays:
             found[-1] = joint
         else:
-            found.append(_Batch((row,), before))
-    return found
+            found.append(_Batch(before).with_row(row))
+    return tuple(found)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, table: Tensor, scale: float) -> Tensor:
@@ -134,11 +140,11 @@ class _Rows(torch.autograd.Function):
     ) -> Tensor:
         q, k, v = (_by_token(x) for x in (query, key, value))
         out, kept = q.new_empty(*q.shape[:2], v.shape[2]), []
-        ctx.batches = _batches(table)
+        ctx.batches = _batches(tuple(map(tuple, table[0, 0].tolist())))
         for batch in ctx.batches:
             keys, values = _keys(k, batch), _keys(v, batch)
             queries = _queries(q, batch, k.shape[1])
-            said, chances = attended(queries, keys, values, _bias(batch, q), scale)
+            said, chances = attended(queries, keys, values, batch.bias.to(q.dtype), scale)
             _lay(said, batch, out)
             kept.append(chances)
         ctx.save_for_backward(query, key, value, *kept)
@@ -169,8 +175,8 @@ def _by_token(states: Tensor) -> Tensor:
 
 def _rows(states: Tensor, batch: _Batch) -> Tensor:
     """Return the batch's own of (tokens, heads, size) as (rows, width, heads, size)."""
-    own, places = states[slice(*batch.span)], batch.places(states.device)
-    padded: Tensor = own if places is None else own.index_select(0, places)
+    own = states[slice(*batch.span)]
+    padded: Tensor = own.index_select(0, batch.places) if batch.padded else own
     rows: Tensor = padded.unflatten(0, (len(batch.rows), batch.width))
     return rows
 
@@ -179,7 +185,7 @@ def _queries(states: Tensor, batch: _Batch, key_heads: int, *, silent: bool = Fa
     """Return queries, or gradients, as (rows, key heads, heads x width, size); `silent` padding is 0."""
     rows = _rows(states, batch)
     if silent and batch.padded:
-        rows = rows * batch.filled(states.device).view(len(batch.rows), -1, 1, 1)
+        rows = rows * batch.filled.view(len(batch.rows), -1, 1, 1)
     by_key: Tensor = rows.unflatten(2, (key_heads, -1))
     return by_key.permute(0, 2, 3, 1, 4).flatten(2, 3)
 
@@ -191,14 +197,6 @@ def _keys(states: Tensor, batch: _Batch) -> Tensor:
         return rows
     prefix = states[slice(*batch.prefix)].transpose(0, 1)
     return torch.cat([prefix.expand(len(rows), -1, -1, -1), rows], dim=2)
-
-
-def _bias(batch: _Batch, like: Tensor) -> Tensor:
-    """Hide what comes later in a row, its padding with it: (1, 1, width, keys)."""
-    hidden = torch.ones(batch.width, batch.keys, dtype=torch.bool, device=like.device)
-    nothing = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-    least = torch.finfo(like.dtype).min
-    return nothing.masked_fill_(hidden.triu_(batch.shared + 1), least)[None, None]
 
 
 def _lay(states: Tensor, batch: _Batch, out: Tensor) -> None:
@@ -217,4 +215,4 @@ def _lay_keys(states: Tensor, batch: _Batch, out: Tensor) -> None:
 def _write(rows: Tensor, batch: _Batch, out: Tensor) -> None:
     """Write (rows, width, heads, size), but for the padding."""
     flat = rows.flatten(0, 1)
-    out[slice(*batch.span)] = flat[batch.filled(flat.device)] if batch.padded else flat
+    out[slice(*batch.span)] = flat[batch.filled] if batch.padded else flat
