@@ -113,6 +113,14 @@ def _loss_by_hand(base: Path, examples: Sequence[Example]) -> float:
 def _laid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lay the rows of the small model as those of a wide one, or as its own."""
     monkeypatch.setattr(supervised, "_PACKED_FROM", request.param)
+    found = supervised.piece_limits
+
+    def limits(*args: Any, **settings: Any) -> Limits:
+        told = found(*args, **settings)
+        assert told.pack == (request.param == 0 and not torch.cuda.is_available())
+        return told
+
+    monkeypatch.setattr(supervised, "piece_limits", limits)
 
 
 @pytest.mark.usefixtures("_laid")
@@ -145,6 +153,13 @@ def test_the_workload_above_does_share_prefixes() -> None:
     rows = [TokenisedExample((*range(40), 50 + i, 60, 70), 41) for i in range(3)]
     rows.append(TokenisedExample((99, 98, 97), 2))
     assert sorted((len(g.rows), g.shared) for g in groups_of(rows)) == [(1, 0), (3, 40)]
+
+
+def test_rows_of_one_prefix_come_by_length_so_that_neighbours_need_little_padding() -> None:
+    rows = [TokenisedExample((*range(40), 50 + i, *range(60, 60 + n)), 41)
+            for i, n in enumerate((9, 2, 7, 4))]  # fmt: skip
+    (group,) = groups_of(rows)
+    assert [len(row.ids) for row in group.rows] == [43, 45, 48, 50]
 
 
 @pytest.mark.parametrize("pack", [True, False])

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
+from tests.counted import Counted
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from selfimprove.training.half_copy import HalfCopy
-
-
-class _Counted(TorchDispatchMode):
-    """Counts operations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def _model() -> Any:
@@ -49,7 +36,7 @@ def test_a_step_below_the_precision_of_the_copy_is_kept_by_the_weights():
 
 def _rounded(half: HalfCopy) -> bool:
     """Whether weights are rounded once for two passes, and are then those of the model."""
-    with _Counted() as counted:
+    with Counted() as counted:
         half.refresh()
         found = half.refresh().state_dict()
     for name, weights in half._of.state_dict().items():
@@ -121,7 +108,7 @@ def test_gradients_of_large_weights_are_added_up_to_the_last_number(shape):
 def test_elsewhere_than_on_a_cpu_gradients_are_added_up_at_once():
     model: Any = nn.ParameterList([torch.zeros(300, 300, device="meta")])
     half = HalfCopy(model)
-    with _Counted() as counted:
+    with Counted() as counted:
         for _ in range(2):
             half.refresh()[0].sum().backward()
     assert counted.calls["aten.add_.Tensor"] == 1

@@ -165,8 +165,10 @@ def test_rows_that_moved_or_began_later_read_their_own_tokens_alone() -> None:
         torch.testing.assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_keys_are_padded_to_whole_vectors_of_sixteen() -> None:
-    assert [whole_vectors(length) for length in (0, 1, 16, 17, 395)] == [0, 16, 16, 32, 400]
+def test_on_a_cpu_keys_are_padded_to_whole_vectors_of_sixteen() -> None:
+    lengths, here = (0, 1, 16, 17, 395), torch.device("cpu")
+    assert [whole_vectors(length, here) for length in lengths] == [0, 16, 16, 32, 400]
+    assert [whole_vectors(length, torch.device("cuda")) for length in lengths] == [*lengths]
 
 
 def test_a_plain_map_leaves_the_memory_when_it_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:

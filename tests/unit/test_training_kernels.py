@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.counted import Counted
 from torch.nn.functional import cross_entropy
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from selfimprove.training import norms
+from selfimprove.training.few_rows import few_rows
 from selfimprove.training.likelihood import log_likelihood
 
 _SIZES: Any = {
@@ -28,7 +30,7 @@ def _learned(compute: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
     return [out.detach(), *(x.grad for x in leaves if x.grad is not None)]
 
 
-@pytest.mark.parametrize("rows", [3, 600])
+@pytest.mark.parametrize("rows", [3, 9_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_norm_and_its_gradient_are_transformers_own(rows, dtype):
     torch.manual_seed(0)
@@ -48,6 +50,28 @@ def test_a_norm_and_its_gradient_are_transformers_own(rows, dtype):
         # No further from the truth than what transformers computes in the same precision.
         off, allowed = ((x.float() - truth).abs().max() for x in (one, other))
         assert off <= 1.5 * allowed + 1e-5 * truth.abs().max()
+
+
+def test_a_frozen_norm_passes_the_same_gradient_on_and_computes_none_of_its_own():
+    norm = norms.RootMeanSquare(LlamaRMSNorm(8))
+    found = []
+    for learns in (True, False):
+        norm.weight.requires_grad_(learns)
+        states = torch.linspace(-1, 2, 24).view(3, 8).requires_grad_()
+        loss = norm(states).square().sum()
+        with Counted() as counted:
+            loss.backward()
+        found.append(states.grad)
+        assert counted.calls["aten.sum.dim_IntList"] == learns
+    torch.testing.assert_close(*found)
+
+
+def test_a_part_has_as_many_rows_as_numbers_allow():
+    matrix, totals = torch.zeros(5, 2), torch.arange(5)
+    assert [len(part) for part, _ in few_rows(6, matrix, totals)] == [3, 2]
+    assert [total.tolist() for _, total in few_rows(1, matrix, totals)] == [[0], [1], [2], [3], [4]]
+    assert [len(part) for (part,) in few_rows(4, torch.zeros(10))] == [4, 4, 2]
+    assert [len(part) for (part,) in few_rows(4, torch.zeros(0, 2))] == [0]
 
 
 def test_states_are_left_as_they_were():

@@ -53,12 +53,12 @@ class Partial(NamedTuple):
     """[rows, heads, queries], float32"""
 
 
-def whole_vectors(length: int) -> int:
+def whole_vectors(length: int, device: torch.device) -> int:
     """Return the next length that is a whole number of a CPU's widest vectors of float32.
 
-    What is over a whole number, the kernel does one by one: 395 keys take longer than 448.
+    What is over a whole number, the kernel of a CPU does one by one: 395 keys take longer than 448.
     """
-    return -(-length // _VECTOR) * _VECTOR
+    return -(-length // _VECTOR) * _VECTOR if device.type == "cpu" else length
 
 
 def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:

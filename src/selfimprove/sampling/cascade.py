@@ -53,7 +53,7 @@ class CascadeLanes:
         self._forward = forward
         self._dtype: torch.dtype = model.dtype
         self._device: torch.device = model.device
-        self._room, self._longest = room, whole_vectors(new)
+        self._room, self._longest = room, whole_vectors(new, self._device)
         self._prompts = PromptCache(longest, self._device)
         self._shared = len(shared)
         self._prefix: list[KeysValues] = []
@@ -111,7 +111,7 @@ class CascadeLanes:
         lanes = torch.arange(rows * groups, device=self._device).view(rows, groups)
         self._places = (lanes * self._longest + lengths.unsqueeze(1)).view(-1)
         self._lengths = [length + 1 for length in self._lengths]
-        self._used = whole_vectors(max(self._lengths))
+        self._used = whole_vectors(max(self._lengths), self._device)
         self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
         logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1), self)
         lengths += 1
@@ -206,7 +206,7 @@ class CascadeLanes:
 
     def _pad_prefix(self) -> Tensor | None:
         """Pad the prefix to whole vectors, and return what hides the padding."""
-        length = whole_vectors(self._shared)
+        length = whole_vectors(self._shared, self._device)
         if length == self._shared:
             return None
         more = (0, 0, 0, length - self._shared)

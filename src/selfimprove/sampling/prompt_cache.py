@@ -23,7 +23,7 @@ class PromptCache:
 
     def __init__(self, longest: int, device: torch.device) -> None:
         """Make slots for prompts of at most `longest` tokens behind the shared prefix."""
-        self._longest, self._device = whole_vectors(longest), device
+        self._longest, self._device = whole_vectors(longest, device), device
         self._layers: list[KeysValues] = []
         self._lengths: list[int] = []
         self._parents: list[int | None] = []
@@ -69,7 +69,7 @@ class PromptCache:
     def lay_out(self) -> None:
         """Put the rows of each slot side by side; slots that no row reads are given up."""
         self._close_gaps()
-        self._used = whole_vectors(max(self._lengths))
+        self._used = whole_vectors(max(self._lengths), self._device)
         members: list[list[int]] = [[] for _ in self._lengths]
         for row, slot in enumerate(self._slots):
             members[slot].append(row)

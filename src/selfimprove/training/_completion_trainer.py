@@ -51,8 +51,7 @@ class CompletionTrainer(SFTTrainer):
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model compute what is scored alone, and attend and scale as it pays on a CPU."""
         causal_products.use_in(model)
-        if model.device.type == "cpu":
-            norms.use_in(model)
+        norms.use_in(model)
         model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
     def _keep_scored(

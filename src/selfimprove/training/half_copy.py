@@ -13,6 +13,8 @@ from typing import Any, Final, final
 
 import torch
 
+from selfimprove.training.few_rows import few_rows
+
 __all__ = ["HalfCopy"]
 
 _AT_ONCE: Final = 1 << 16
@@ -72,10 +74,9 @@ def _handing_to(own: torch.nn.Parameter) -> Callable[[torch.Tensor], None]:
         elif own.device.type != "cpu":
             own.grad.add_(there.grad)
         else:
-            # By parts, which stay in the cache while they are widened.
-            rows = max(_AT_ONCE * len(torch.atleast_1d(own)) // own.numel(), 1)
-            parts = (torch.atleast_1d(grad).split(rows) for grad in (own.grad, there.grad))
-            for known, new in zip(*parts, strict=True):
+            # They are widened on the way.
+            both = torch.atleast_1d(own.grad, there.grad)
+            for known, new in few_rows(_AT_ONCE, *both):
                 known.add_(new.to(own.dtype))
         there.grad = None
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from selfimprove.training.few_rows import few_rows
+
 __all__ = ["log_likelihood"]
 
 _AT_ONCE: Final = 1 << 18
@@ -38,26 +40,20 @@ class _Said(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:  # noqa: ANN401
         totals = logits.new_empty(len(logits), dtype=torch.float32)
         said = torch.empty_like(totals)
-        rows = max(_AT_ONCE // logits.shape[1], 1)
-        for part, target, there, total in _split(rows, logits, targets, said, totals):
+        for part, target, there, total in few_rows(_AT_ONCE, logits, targets, said, totals):
             wide = part.float()
             total.copy_(wide.logsumexp(-1))
             there.copy_(wide.gather(1, target[:, None])[:, 0]).sub_(total)
         ctx.save_for_backward(logits, targets, totals)
-        ctx.rows = rows
         return said
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         logits, targets, totals = ctx.saved_tensors
         found = torch.empty_like(logits)
-        parts = _split(ctx.rows, logits, targets, totals, grads[0], found)
+        parts = few_rows(_AT_ONCE, logits, targets, totals, grads[0], found)
         for part, target, total, grad, there in parts:
             wide = part.to(torch.float32, copy=True).sub_(total[:, None]).exp_()
             wide.mul_(-grad[:, None]).scatter_add_(1, target[:, None], grad[:, None])
             there.copy_(wide)
         return found, None
-
-
-def _split(rows: int, *tensors: Tensor) -> Any:  # noqa: ANN401
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)

@@ -12,34 +12,37 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor, nn
 
+from selfimprove.training.few_rows import few_rows
+
 __all__ = ["RootMeanSquare", "use_in"]
 
-_ROWS: Final = 256
+_AT_ONCE: Final = 1 << 17
+"""Numbers."""
 
 
-def use_in(model: nn.Module) -> None:
-    """Let the norms of a model compute so, those of them that scale by a root mean square alone."""
-    norms = {id(m): RootMeanSquare(m) for m in model.modules() if _is_one(m)}
+def use_in(model: Any) -> None:  # noqa: ANN401
+    """Let the norms of a model on a CPU compute so, those that scale by a root mean square alone."""
+    if model.device.type != "cpu":
+        return
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if id(child) in norms:
-                setattr(parent, name, norms[id(child)])
+            if _may_be_one(child) and _same(child, ours := RootMeanSquare(child)):
+                setattr(parent, name, ours)
 
 
-def _is_one(module: Any) -> bool:  # noqa: ANN401
-    """Whether a module is such a norm: by what it holds and takes, and by what comes out."""
+def _may_be_one(module: Any) -> bool:  # noqa: ANN401
+    """Whether a module may be such a norm, by what it holds and takes."""
     held = [name for name, _ in module.named_parameters()]
-    if not type(module).__name__.endswith("RMSNorm") or held != ["weight"]:
-        return False
-    if (
-        "variance_epsilon" not in vars(module)
-        or len(inspect.signature(module.forward).parameters) != 1
-    ):
-        return False
-    row = torch.linspace(-2, 3, module.weight.numel(), device=module.weight.device)[None]
-    row = row.to(module.weight.dtype)
+    named = type(module).__name__.endswith("RMSNorm") and held == ["weight"]
+    plain = named and "variance_epsilon" in vars(module)
+    return plain and len(inspect.signature(module.forward).parameters) == 1
+
+
+def _same(theirs: Any, ours: RootMeanSquare) -> bool:  # noqa: ANN401
+    """Whether the same comes out."""
+    row = torch.linspace(-2, 3, ours.weight.numel(), dtype=ours.weight.dtype)[None]
     with torch.no_grad():
-        return torch.allclose(module(row), RootMeanSquare(module)(row), rtol=1e-2, atol=1e-3)
+        return torch.allclose(theirs(row), ours(row), rtol=1e-2, atol=1e-3)
 
 
 @final
@@ -70,34 +73,35 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # noqa: ANN401
         out = torch.empty_like(states, memory_format=torch.contiguous_format)
-        size, scales = states.shape[-1], []
-        for part, there in zip(_parts(states), _parts(out), strict=True):
+        rows, size = _rows(states), states.shape[-1]
+        scales = states.new_empty(len(rows), 1, dtype=torch.float32)
+        for part, there, scale in few_rows(_AT_ONCE, rows, _rows(out), scales):
             wide = part.to(torch.float32, copy=True)
-            scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+            torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=scale)
             scale.square_().div_(size).add_(epsilon).rsqrt_()
             there.copy_(wide.mul_(scale)).mul_(weight)
-            scales.append(scale)
-        ctx.save_for_backward(states, weight, *scales)
+        ctx.save_for_backward(states, weight, scales)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        states, weight, *scales = ctx.saved_tensors
+        states, weight, scales = ctx.saved_tensors
         wide = weight.float()
         of_states = torch.empty_like(states, memory_format=torch.contiguous_format)
-        of_weight = torch.zeros_like(wide)
-        parts = zip(_parts(states), _parts(grads[0]), _parts(of_states), scales, strict=True)
-        for part, grad, there, scale in parts:
+        of_weight = torch.zeros_like(wide) if ctx.needs_input_grad[1] else None
+        rows = (_rows(x) for x in (states, grads[0], of_states))
+        for part, grad, there, scale in few_rows(_AT_ONCE, *rows, scales):
             scaled = part.to(torch.float32, copy=True).mul_(scale)
             given = grad.to(torch.float32, copy=True)
             product = given * scaled
-            of_weight += product.sum(0)
+            if of_weight is not None:
+                of_weight += product.sum(0)
             # What a longer state would take away again.
             along = torch.mv(product, wide).div_(len(wide))[:, None]
             there.copy_(given.mul_(wide).addcmul_(scaled, along, value=-1).mul_(scale))
-        return of_states, of_weight.to(weight.dtype), None
+        return of_states, None if of_weight is None else of_weight.to(weight.dtype), None
 
 
-def _parts(states: Tensor) -> tuple[Tensor, ...]:
+def _rows(states: Tensor) -> Tensor:
     rows: Tensor = states.reshape(-1, states.shape[-1])
-    return torch.split(rows, _ROWS)
+    return rows

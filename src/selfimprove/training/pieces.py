@@ -62,14 +62,14 @@ class Limits:
         return chunks
 
     def cut(self, group: Group) -> list[Group]:
-        """Cut a group that does not fit into a pass; each part reads the prefix again."""
+        """Cut a group that does not fit into a pass; each part reads the prefix again, if it is shared."""
         parts: list[list[TokenisedExample]] = []
         for row in group.rows:
             if parts and self._fit([Group((*parts[-1], row), group.shared)]):
                 parts[-1].append(row)
             else:
                 parts.append([row])
-        return [Group(tuple(rows), group.shared) for rows in parts]
+        return [_group(rows, group.shared) for rows in parts]
 
     def piece(self, groups: Sequence[Group]) -> dict[str, torch.Tensor]:
         """Return what a model reads for the groups, and what is to be predicted at each place."""
@@ -120,7 +120,8 @@ def groups_of(rows: Sequence[TokenisedExample]) -> list[Group]:
     """Group rows by the beginning they share; rows without a partner come in a group of their own.
 
     In lexicographic order the neighbours share most. A row joins the group before it where that
-    saves more tokens than the group saves without it.
+    saves more tokens than the group saves without it. Within a group, rows of like length are
+    neighbours.
     """
     ordered = sorted(rows, key=lambda row: row.ids)
     groups: list[Group] = []
@@ -133,10 +134,15 @@ def groups_of(rows: Sequence[TokenisedExample]) -> list[Group]:
             shared = joint
             continue
         if members:
-            groups.append(Group(tuple(members), shared if len(members) > 1 else 0))
+            groups.append(_group(members, shared))
         members, shared = [row], row.prompt_tokens - 1
-    groups.append(Group(tuple(members), shared if len(members) > 1 else 0))
-    return groups
+    groups.append(_group(members, shared))
+    return [Group(tuple(sorted(g.rows, key=lambda row: len(row.ids))), g.shared) for g in groups]
+
+
+def _group(rows: Sequence[TokenisedExample], shared: int) -> Group:
+    """One row alone shares nothing."""
+    return Group(tuple(rows), shared if len(rows) > 1 else 0)
 
 
 def _common(one: TokenisedExample, other: TokenisedExample, limit: int) -> int:

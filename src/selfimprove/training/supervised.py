@@ -24,7 +24,7 @@ __all__ = ["piece_limits", "prepare"]
 
 _LOG_EVERY = 10  # steps; short trainings log ten times
 _CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
-_PACKED_FROM = 256  # hidden size; below, an attention row by row costs more than the padding
+_PACKED_FROM = 256  # hidden size; below, attention row by row takes as long as the padding
 
 
 T = TypeVar("T", bound=CompletionTrainer)
