@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from selfimprove.methods.launch import plan_recipe
 from selfimprove.methods.memory import adapter_weights, cache_bytes, sampling, shape_of, training
+from selfimprove.sampling import arithmetic
 from selfimprove.sampling.engine import EngineConfig, ServerConfig
 from selfimprove.tiny.shipped import folder as shipped
+from selfimprove.training.dpo import DpoConfig
+from selfimprove.training.policy_gradient import PolicyGradientConfig
 from selfimprove.training.sft import LoraConfig, SftConfig
 
 _RECIPES = Path(__file__).parents[2] / "recipes"
@@ -71,6 +76,41 @@ def test_checkpointing_keeps_the_input_of_each_layer_alone(llama: Path) -> None:
     kept = training("sft", shape, SftConfig(dtype="bfloat16")).activations
     twice = training("sft", shape, SftConfig(dtype="bfloat16", gradient_checkpointing=True))
     assert twice.activations < kept / 2
+
+
+def test_rows_that_no_pass_parts_are_counted_together(llama: Path) -> None:
+    """Pieces of one token: a row of 1,000 and the prefix before it, a pair, the draws of a prompt."""
+    told = {"max_length": 1_000, "piece_tokens": 1, "dtype": "float32"}
+    shape = shape_of(llama)
+    one, pair, six = (
+        training("train", shape, config).activations
+        for config in (SftConfig(**told), DpoConfig(**told), PolicyGradientConfig(**told, n=6))
+    )
+    assert (pair, six) == (one // 2 * 3, one // 2 * 7)
+
+
+def test_a_cpu_keeps_logits_and_their_gradient_in_the_precision_of_the_model(llama: Path) -> None:
+    told = {"max_length": 1_000, "piece_tokens": 1, "dtype": "bfloat16"}
+    few = dataclasses.replace(shape_of(llama), vocabulary=0)
+    logits = (
+        training("sft", shape_of(llama), SftConfig(**told)).activations
+        - training("sft", few, SftConfig(**told)).activations
+    )
+    assert logits == 2_000 * 128_256 * (12 if torch.cuda.is_available() else 2 * 2)
+
+
+@pytest.mark.parametrize("unit", ["AMX", None])
+def test_what_lies_packed_beside_its_own_weights_is_counted(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, unit: str | None
+) -> None:
+    monkeypatch.setattr(arithmetic, "cpu_bfloat16", lambda: unit)
+    engine = EngineConfig(dtype="bfloat16", device="cpu")
+    (draws,) = sampling("draw", shape_of(llama), engine)
+    (judges,) = sampling("judge", shape_of(llama), engine, cached=False)
+    # Queries, keys and values of 32 layers, and the output layer.
+    twice = 32 * 4096 * (4096 + 1024 + 1024) + 128_256 * 4096
+    assert draws.weights == 2 * (_PARAMETERS + (twice if unit else 0))
+    assert judges.weights == 2 * _PARAMETERS
 
 
 def test_a_server_elsewhere_takes_no_memory_here(llama: Path) -> None:

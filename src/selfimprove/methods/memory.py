@@ -3,7 +3,8 @@
 Bounds, in bytes, of what is held at once in one stage: P parameters, A of adapters (LoRA), D bytes a
 number of the arithmetic, T tokens of a piece.
 
-    weights      4 P and, where a rounded copy computes, D P; with adapters D P + 4 A
+    weights      4 P and, where a rounded copy computes, D P; with adapters D P + 4 A; to draw, D P
+                 and on a CPU with AMX what lies packed beside it
     gradients    4 P, or 4 A                 optimiser   8 P, or 8 A: Adam's two moments
     beside       other models: under RL the reference and the reward model
     cache        keys and values of `engine.max_batch_tokens` tokens
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig
+from selfimprove.training.dpo import DpoConfig
+from selfimprove.training.policy_gradient import PolicyGradientConfig
 from selfimprove.training.reward import RewardConfig
-from selfimprove.training.sft import PIECE_TOKENS, SftConfig
+from selfimprove.training.sft import SftConfig, piece_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -157,10 +160,27 @@ def sampling(
     read = READ_TOKENS * (4 * shape.hidden + 3 * shape.inner) * number
     yield Need(
         stage,
-        weights=number * shape.parameters,
+        weights=number * (shape.parameters + (_packed(shape, device, number) if cached else 0)),
         cache=cache_bytes(shape, engine) if cached else 0,
         activations=read + (MAX_ROWS[device.type] * shape.vocabulary * _LOGITS if cached else 0),
     )
+
+
+def _packed(shape: Shape, device: torch.device, number: int) -> int:
+    """Return how many weights lie in the memory twice at most.
+
+    Queries, keys and values are one product; an output layer may be the embedding, too.
+    """
+    from selfimprove.sampling.arithmetic import cpu_bfloat16
+
+    if device.type != "cpu" or number == _FLOAT or cpu_bfloat16() != "AMX":
+        return 0
+    joined = sum(
+        one * other
+        for name, one, other in shape.linear
+        if name.endswith(("q_proj", "k_proj", "v_proj"))
+    )
+    return joined + shape.vocabulary * shape.hidden
 
 
 def cache_bytes(shape: Shape, engine: EngineConfig) -> int:
@@ -180,9 +200,10 @@ def training(
     stored = number if lora else _FLOAT
     rounded = number * shape.parameters if number < _FLOAT and not lora else 0
     longest = min(config.max_length, shape.context)
-    # A prefix that rows of a piece share is read before them, in a pass of its own.
+    # A prefix that padded rows share is read before them, in a pass of its own. Rows end to end hold it
+    # in their piece; whether they may lie so, only a trial with the weights tells.
     prefix = 0 if config.gradient_checkpointing else longest
-    tokens = max(config.piece_tokens or PIECE_TOKENS[device.type], longest) + prefix
+    tokens = max(piece_tokens(config), _together(config) * longest) + prefix
     # Only a CPU keeps the probabilities of attention, which a fused kernel computes again.
     seen = longest if device.type == "cpu" else 0
     return Need(
@@ -196,6 +217,15 @@ def training(
     )
 
 
+def _together(config: SftConfig) -> int:
+    """Return how many rows a pass never parts: draws of a prompt, a pair, the four gaps of a preference."""
+    if isinstance(config, PolicyGradientConfig):
+        return config.n
+    if isinstance(config, RewardConfig):
+        return 4
+    return 2 if isinstance(config, DpoConfig) else 1
+
+
 def _a_token(shape: Shape, config: SftConfig, number: int, seen: int) -> int:
     """Bytes that one token of a piece keeps for the backward pass."""
     # Inputs of both norms and their float32 copies, queries, attention's output and the two sums;
@@ -205,8 +235,10 @@ def _a_token(shape: Shape, config: SftConfig, number: int, seen: int) -> int:
     kept = shape.layers * layer
     if config.gradient_checkpointing:
         kept = shape.layers * shape.hidden * number + layer
-    # A reward model ends in one number instead.
-    return kept if isinstance(config, RewardConfig) else kept + shape.vocabulary * _LOGITS
+    # A reward model ends in one number instead. Only a CPU (`seen`) widens few logits at a time: it keeps
+    # them and their gradient, in the precision of the model.
+    logits = 2 * number if seen else _LOGITS
+    return kept if isinstance(config, RewardConfig) else kept + shape.vocabulary * logits
 
 
 def _machine(device: str, dtype: Any, shape: Shape) -> tuple[torch.device, int]:  # noqa: ANN401

@@ -31,7 +31,7 @@ from selfimprove.training.model_folder import adapted, arithmetic, merged, save
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
-from selfimprove.training.sft import PIECE_TOKENS, in_order
+from selfimprove.training.sft import in_order, piece_tokens
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["train_head"]
@@ -87,7 +87,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
             model=model,
             args=_arguments(config, use, steps, checkpoints, seed),
             train_dataset=Dataset.from_dict({"row": list(order)}),
-            data_collator=Collator(rows, _piece_tokens(config), pad, share=share),
+            data_collator=Collator(rows, piece_tokens(config), pad, share=share),
             callbacks=[LogFile(out.parent / "train_log.jsonl"), Bar()],
         )
         trainer.compared = compared
@@ -198,11 +198,6 @@ def _arguments(
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-
-
-def _piece_tokens(config: RewardConfig) -> int:
-    """Tokens of a pass."""
-    return config.piece_tokens or PIECE_TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
 
 
 def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401

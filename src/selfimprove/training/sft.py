@@ -24,14 +24,13 @@ from selfimprove.seeds import rng
 from selfimprove.training.tokens import Shown, Tokenised, TokenisedExample, tokenise
 from selfimprove.types import Example
 
-__all__ = ["PIECE_TOKENS", "LoraConfig", "Plan", "SftConfig", "Trained", "in_order", "train_sft"]
+__all__ = ["LoraConfig", "Plan", "SftConfig", "Trained", "in_order", "piece_tokens",
+           "train_sft"]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
-
-PIECE_TOKENS: Final = {"cpu": 2_048, "cuda": 16_384}
-"""Tokens of a pass where a recipe does not say: activations that stay in a CPU's cache are worth more
-than wide matrices."""
+# Activations that stay in a CPU's cache are worth more than wide matrices.
+_PIECE_TOKENS: Final = {"cpu": 2_048, "cuda": 16_384}
 
 
 class LoraConfig(Config):
@@ -77,6 +76,13 @@ class SftConfig(Config):
     """Steps between checkpoints, of which two are kept."""
     lora: LoraConfig | None = None
     """Train adapters and merge them; None: all weights."""
+
+
+def piece_tokens(config: SftConfig) -> int:
+    """Return the tokens of a pass: what a recipe says, or what suits this machine."""
+    from selfimprove.sampling.loading import pick_device  # needs torch
+
+    return config.piece_tokens or _PIECE_TOKENS[pick_device("auto").type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes, share_of
-from selfimprove.training.sft import PIECE_TOKENS, Plan, SftConfig
+from selfimprove.training.sft import Plan, SftConfig, piece_tokens
 from selfimprove.training.support import may_pack, may_share_prefixes
 from selfimprove.training.watch import Bar, LogFile
 
@@ -75,12 +75,11 @@ def piece_limits(model: Any, config: SftConfig, *, drops: bool) -> Limits:  # no
         config: of the training.
         drops: whether it learns with dropout.
     """
-    here = "cuda" if torch.cuda.is_available() else "cpu"
-    pack = here == "cpu" and (hidden_size(model.config) or 0) >= _PACKED_FROM
+    pack = not torch.cuda.is_available() and (hidden_size(model.config) or 0) >= _PACKED_FROM
     pack = pack and may_pack(model, drops=drops)
     one_pass = pack or (processes() == 1 and not config.gradient_checkpointing)
     share = one_pass and may_share_prefixes(model)
-    return Limits(config.piece_tokens or PIECE_TOKENS[here], share=share, pack=pack)
+    return Limits(piece_tokens(config), share=share, pack=pack)
 
 
 def _arguments(
