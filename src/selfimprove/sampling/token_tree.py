@@ -6,13 +6,13 @@ and has the position that it has in its own row, so that every leaf reads what a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
-__all__ = ["Tree", "grown", "laid_out", "leaf_scores", "may_branch", "neighbours"]
+__all__ = ["Tree", "grown", "head_weights", "laid_out", "leaf_scores", "may_branch", "neighbours"]
 
 _MIN_SHARED: Final = 16
 _MAX_TREE: Final = 192
@@ -114,6 +114,12 @@ def may_branch(model: Any) -> bool:  # noqa: ANN401
         and hasattr(inner, "score")
         and inner.config._attn_implementation == "sdpa"
     )
+
+
+def head_weights(model: Any) -> Iterator[torch.nn.Parameter]:  # noqa: ANN401
+    """Return the weights of the head of a classifier that reads trees; of another none."""
+    if may_branch(model):
+        yield from _inner(model).score.parameters()
 
 
 def leaf_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:  # noqa: ANN401

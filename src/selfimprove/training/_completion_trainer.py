@@ -10,10 +10,9 @@ from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from selfimprove.training import causal_products, norms
-from selfimprove.training.half_copy import HalfCopy
+from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.likelihood import log_likelihood
-from selfimprove.training.processes import mean_of_everyone, processes
+from selfimprove.training.processes import mean_of_everyone
 
 __all__ = ["CompletionTrainer", "by_row"]
 
@@ -24,7 +23,7 @@ def by_row(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(counts), device=tokens.device).index_add(0, row, tokens)
 
 
-class CompletionTrainer(SFTTrainer):
+class CompletionTrainer(RoundedTrainer, SFTTrainer):
     """One level below SFTTrainer, which has no hook for what makes small models slow.
 
     - The output layer sees scored positions alone (TRL computes all on a CPU).
@@ -38,20 +37,12 @@ class CompletionTrainer(SFTTrainer):
     """Off where log-probabilities are held against those of a reference, or of the draw itself."""
 
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
-        args = settings["args"]
-        # Layers that are computed twice, and processes that add up gradients, go by the model itself.
-        halves = args.bf16 and not args.gradient_checkpointing and processes() == 1
-        self._half = HalfCopy(model.to(args.device)) if halves else None
-        super().__init__(model=model, **settings)
         self._scored: torch.Tensor | None = None
-        self.lighten(model)
-        if self._half is not None:
-            self.lighten(self._half.model)
+        super().__init__(model=model, **settings)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model compute what is scored alone, and attend and scale as it pays on a CPU."""
-        causal_products.use_in(model)
-        norms.use_in(model)
+        super().lighten(model)
         model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
     def _keep_scored(
@@ -72,22 +63,6 @@ class CompletionTrainer(SFTTrainer):
                 twice = isinstance(module, GradientCheckpointingLayer)
                 module.training = twice and bool(module.gradient_checkpointing)
         return self.computing(model)
-
-    @property
-    def computes_rounded(self) -> bool:
-        """Whether a copy with rounded weights computes; a reference then is rounded likewise."""
-        return self._half is not None
-
-    def computing(self, model: Any) -> Any:  # noqa: ANN401
-        """Return what computes for the model: its rounded copy, as its weights now are, or itself."""
-        return model if self._half is None else self._half.refresh()
-
-    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:  # noqa: ANN401
-        """Make the usual one; what computes follows its steps."""
-        optimizer: torch.optim.Optimizer = super().create_optimizer(*args)
-        if self._half is not None:
-            self._half.follow(optimizer)
-        return optimizer
 
     def training_step(
         self,

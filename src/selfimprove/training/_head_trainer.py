@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 import torch
-from transformers import Trainer
 
 from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.scalar_model import padded
 from selfimprove.sampling.shortening import Shorten, oldest_first
-from selfimprove.sampling.token_tree import grown, laid_out, leaf_scores
+from selfimprove.sampling.token_tree import grown, head_weights, laid_out, leaf_scores
+from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.processes import mean_of_everyone
 
 __all__ = ["Collator", "Comparisons", "HeadTrainer", "Rows"]
@@ -79,13 +79,14 @@ class Collator:
 
 
 @final
-class HeadTrainer(Trainer):
+class HeadTrainer(RoundedTrainer):
     """The usual trainer, with a step that knows of comparisons and of pieces."""
 
     compared: Comparisons
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(**settings)
+    def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
+        # Sixteen bits of a score would round away small differences.
+        super().__init__(model=model, whole=head_weights(model), **settings)
         self._told: dict[str, list[float]] = defaultdict(list)
 
     def training_step(
@@ -95,14 +96,14 @@ class HeadTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Add up the gradients of the pieces; return the mean loss of a comparison."""
-        model.train()
+        computing = self.computing(model.train())
         inputs = self._prepare_inputs(inputs)
         losses = []
         for number, piece in enumerate(inputs["pieces"], start=1):
             last = number == len(inputs["pieces"])
             with nullcontext() if last else self.accelerator.no_sync(model):
                 with self.compute_loss_context_manager():
-                    loss = self._summed_loss(model, piece) / inputs["comparisons"]
+                    loss = self._summed_loss(computing, piece) / inputs["comparisons"]
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
         return torch.stack(losses).sum()

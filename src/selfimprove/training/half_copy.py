@@ -8,7 +8,7 @@ float32 of the weights themselves (as in Micikevicius et al. 2018, Sec. 3.1: mas
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
 import torch
@@ -25,15 +25,20 @@ _AT_ONCE: Final = 1 << 16
 class HalfCopy:
     """A copy of a float32 model, in bfloat16; weights that are frozen are shared with it."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401
-        """Copy the model before a trainer hangs hooks on it."""
-        shared = [p for p in model.parameters() if not p.requires_grad]
+    def __init__(self, model: Any, whole: Iterable[torch.nn.Parameter] = ()) -> None:  # noqa: ANN401
+        """Copy the model before a trainer hangs hooks on it.
+
+        Args:
+            model: that learns.
+            whole: weights of it that are not rounded, but shared with the copy.
+        """
+        shared = [*whole, *(p for p in model.parameters() if not p.requires_grad)]
         self.model: Any = copy.deepcopy(model, {id(p): p for p in shared})
         self._of = model
         self._learning = [
             (own, there)
             for own, there in zip(model.parameters(), self.model.parameters(), strict=True)
-            if own.requires_grad
+            if own is not there
         ]
         for own, there in self._learning:
             # Weights alone: rounded, the frequencies of rotary positions would be others.

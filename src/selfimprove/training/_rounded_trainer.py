@@ -1,0 +1,57 @@
+"""What every trainer here does alike: a rounded copy computes, and attention and norms fit the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from selfimprove.training import causal_products, norms
+from selfimprove.training.half_copy import HalfCopy
+from selfimprove.training.processes import processes
+
+__all__ = ["RoundedTrainer"]
+
+
+class RoundedTrainer(Trainer):
+    """In bfloat16, a copy of the model computes whose weights are rounded once a step."""
+
+    def __init__(
+        self,
+        *,
+        model: Any,  # noqa: ANN401
+        whole: Iterable[torch.nn.Parameter] = (),
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
+        """Set up the usual trainer; weights in `whole` are not rounded."""
+        args = settings["args"]
+        # Layers that are computed twice, and processes that add up gradients, go by the model itself.
+        halves = args.bf16 and not args.gradient_checkpointing and processes() == 1
+        self._half = HalfCopy(model.to(args.device), whole) if halves else None
+        super().__init__(model=model, **settings)
+        self.lighten(model)
+        if self._half is not None:
+            self.lighten(self._half.model)
+
+    def lighten(self, model: Any) -> None:  # noqa: ANN401
+        """Let a model attend and scale as it pays on a CPU."""
+        causal_products.use_in(model)
+        norms.use_in(model)
+
+    @property
+    def computes_rounded(self) -> bool:
+        """Whether a copy with rounded weights computes; a reference then is rounded likewise."""
+        return self._half is not None
+
+    def computing(self, model: Any) -> Any:  # noqa: ANN401
+        """Return what computes for the model: its rounded copy, as its weights now are, or itself."""
+        return model if self._half is None else self._half.refresh()
+
+    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:  # noqa: ANN401
+        """Make the usual one; what computes follows its steps."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args)
+        if self._half is not None:
+            self._half.follow(optimizer)
+        return optimizer
