@@ -18,7 +18,7 @@ from typing import Any
 
 import selfimprove
 
-__all__ = ["keep", "say"]
+__all__ = ["keep", "say", "told_of"]
 
 _PACKAGES = ("torch", "transformers", "trl")
 _BEGAN_WITH_LOAD = os.getloadavg()
@@ -33,9 +33,14 @@ def keep(result: dict[str, Any], out: Path | None) -> None:
     """Print a result as one line of JSON; with machine, commit and command into a file, if one is named."""
     say(json.dumps(result))
     if out is not None:
-        told = {"command": _command(), "commit": _COMMIT, "date": f"{datetime.now(UTC):%Y-%m-%d}",
-                "machine": _machine(), "result": result}  # fmt: skip
+        told = told_of(result, _command())
         out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def told_of(result: dict[str, Any], command: str | list[str]) -> dict[str, Any]:
+    """Return a result with what was typed, the commit, the date and the machine."""
+    return {"command": command, "commit": _COMMIT, "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "machine": _machine(), "result": result}  # fmt: skip
 
 
 def _command() -> str:
