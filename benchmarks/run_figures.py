@@ -15,7 +15,14 @@ from typing import Any
 
 from machine import told_of
 
-_COSTS = ("seconds", "tokens_sampled", "prompt_tokens", "tokens_trained", "peak_memory_mib", "training")
+_COSTS = (
+    "seconds",
+    "tokens_sampled",
+    "prompt_tokens",
+    "tokens_trained",
+    "peak_memory_mib",
+    "training",
+)
 """What a step notes of itself when it is done."""
 
 

@@ -22,12 +22,13 @@ _ROWS: list[Rows] = [
 ]
 
 
-def _trainer(root: Path, *, bf16: bool) -> HeadTrainer:
+def _trainer(root: Path, *, bf16: bool) -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, num_labels=1,
+        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
     )  # fmt: skip
+    config.num_labels = 1
     model: Any = LlamaForSequenceClassification(config)
     arguments = TrainingArguments(
         output_dir=str(root), bf16=bf16, use_cpu=True, report_to="none", disable_tqdm=True,
