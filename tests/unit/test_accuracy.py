@@ -60,6 +60,24 @@ def test_the_command_line_names_each_way_of_asking(capsys: pytest.CaptureFixture
     assert names == ["standard, greedy", "cot, greedy", "cot, maj@2", "cot, sampled", "cot, pass@2"]
 
 
+def test_the_sets_of_a_domain_are_counted_together_and_one_alone_is_not_counted_twice() -> None:
+    def asked(name: str, domain: str, answer: str) -> list[Answered]:
+        # The same id in every set: ids are of a file.
+        return [replace(a, set=name, domain=domain) for a in answered("q1", [answer], "cot")]
+
+    base = asked("s", "in", "3") + asked("t", "in", "7") + asked("u", "in", "3")
+    after = asked("s", "in", "7") + asked("t", "in", "3") + asked("u", "in", "7")
+    alone = asked("far", "out", "7")
+    found = scores([*after, *alone], [*base, *alone])
+    assert [s.set for s in found] == ["all 3 sets", "s", "t", "u", "far"]
+    together, one = found[0], found[1]
+    assert (together.estimate.value, together.estimate.n, one.estimate.n) == (2 / 3, 3, 1)
+    assert together.versus_base is not None
+    assert (together.versus_base.wins, together.versus_base.losses) == (2, 1)
+    apart = scores([*asked("v", "out", "7"), *alone])
+    assert [s.set for s in apart] == ["all 2 sets out of domain", "v", "far"]
+
+
 @pytest.mark.parametrize(
     ("n", "right", "k", "value"), [(4, 1, 1, 0.25), (4, 1, 2, 0.5), (4, 3, 2, 1.0), (4, 0, 4, 0.0)]
 )

@@ -35,6 +35,7 @@ __all__ = [
     "Score",
     "answer_questions",
     "calibration",
+    "domain_name",
     "greedy_hits",
     "majorities",
     "pass_at_k",
@@ -178,15 +179,34 @@ class Score:
 def scores(rows: Sequence[Answered], base: Sequence[Answered] | None = None) -> list[Score]:
     """Return every figure of a model, each paired with the base's on the same questions.
 
+    Where a domain has several sets, the first figures are over all of their questions together.
+
     Raises:
         DataError: the base answered other questions.
     """
-    grouped, of_base = _by_set_and_mode(rows), _by_set_and_mode(base or ())
+    grouped, of_base = (_by_set_and_mode([*_together(r), *r]) for r in (rows, base or ()))
     return [
         score
         for key, answers in grouped.items()
         for score in _scores_of(key, answers, of_base.get(key))
     ]
+
+
+def domain_name(rows: Sequence[Answered], domain: str) -> str:
+    """Return what a domain's questions are called together: as its only set, or by how many it has."""
+    names = dict.fromkeys(row.set for row in rows if row.domain == domain)
+    if len(names) == 1:
+        return next(iter(names))
+    return f"all {len(names)} sets" if domain == "in" else f"all {len(names)} sets out of domain"
+
+
+def _together(rows: Sequence[Answered]) -> Iterator[Answered]:
+    """Yield the answers to the sets of a domain as those to one more, where there are several."""
+    for domain in ("in", "out"):
+        name = domain_name(rows, domain)
+        for row in rows:
+            if row.domain == domain and row.set != name:
+                yield replace(row, set=name, question_id=f"{row.set}/{row.question_id}")
 
 
 _Key = tuple[str, str, str]  # set, domain, mode

@@ -19,6 +19,7 @@ from selfimprove.evaluation.accuracy import (
     Score,
     answer_questions,
     calibration,
+    domain_name,
     greedy_hits,
     scores,
 )
@@ -257,7 +258,7 @@ class Scoreboard:
         strict, flexible = _change(base, last, "strict"), _change(base, last, "flexible")
         return {
             "metric": "greedy chain-of-thought accuracy",
-            "set": ", ".join(dict.fromkeys(a.set for a in base.answers if a.domain == "in")),
+            "set": domain_name(base.answers.items, "in"),
             "arm": last.name,
             **strict,
             # A gain in how answers are stated, and not in what they are, shows here.

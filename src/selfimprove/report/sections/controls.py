@@ -26,7 +26,7 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _set_of(run: RunFolder) -> str | None:
-    """Return the headline's set, or the first in-domain one where that names several."""
+    """Return the headline's set, or the first in-domain one."""
     headline = run.summary.headline
     scores = [score for arm in run.summary.arms for score in arm.scores]
     names = [score.set for score in scores if score.domain == "in"] or [s.set for s in scores]
