@@ -40,6 +40,7 @@ from selfimprove.files import (
     write_replacing,
     writing_to,
 )
+from selfimprove.freed import hand_back
 from selfimprove.progress import track
 from selfimprove.provenance import circumstances, difference, inputs_of, plain
 from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows_digest
@@ -154,6 +155,7 @@ class Run:
                 step.write_shard(index, batch, time.monotonic() - started)
                 started = time.monotonic()
             step.finish(shards=len(chunks))
+            hand_back()
         return step.read()
 
     def train(
@@ -199,6 +201,7 @@ class Run:
                 else:
                     told = elsewhere(step.folder)
                 step.finish_model(told, time.monotonic() - started)
+            hand_back(cycles=True)
         return step.read_model(base)
 
     def write(self, name: str, value: object) -> Path:
