@@ -101,8 +101,9 @@ def rows_of(base: Path, file: Path | None, count: int) -> list[Row]:
         told = [json.loads(line) for line in lines]
         return [Row(row["question"], row["answer"]) for row in told]
     known = AutoTokenizer.from_pretrained(base).get_vocab()
-    # One token a word, nearly: those that a blank precedes.
+    # One token a word, nearly: those that a blank precedes, or a random model's own.
     words = sorted(w[1:] for w in known if w[0] == "Ġ" and w[1:].isascii() and w[1:].islower())
+    words = words or sorted(w for w in known if w[1:].isdigit())
     draw = rng(0, "benchmark rows")
 
     def text(least: int, most: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import selfimprove.models.find as models
 from selfimprove.seeds import rng
 
-__all__ = ["QUICK", "WORKLOADS", "Size", "Workload", "model_folder"]
+__all__ = ["QUICK", "WORKLOADS", "Size", "Workload", "endless", "model_folder"]
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,21 @@ def _25m() -> Any:  # noqa: ANN401
 
 
 def _qwen() -> Any:  # noqa: ANN401
-    from transformers import Qwen2Config
+    """The shape of Qwen2.5-0.5B, as a Llama: for a Qwen, transformers would make another tokenizer."""
+    from transformers import LlamaConfig
 
-    return Qwen2Config(
+    return LlamaConfig(
         vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
         num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True, **_COMMON,
     )  # fmt: skip
 
 
 def _endless(scratch: Path, named: str) -> Path:
+    return endless(model_folder(named or "smollm2-135m"), scratch)
+
+
+def endless(found: Path, scratch: Path) -> Path:
     """A pretrained model without its end tokens: every side samples `max_tokens` for every draw."""
-    found = model_folder(named or "smollm2-135m")
     for file in found.iterdir():
         if file.suffix == ".safetensors":
             (scratch / file.name).symlink_to(file.resolve())
