@@ -68,7 +68,7 @@ def sft_config(setting: Setting) -> SftConfig:
 def dpo(setting: Setting, name: str) -> dict[str, Any]:
     """Prefer; the reference's pass, made before the first step, counts as each pair's share of it."""
     base = folder_of(setting, name)
-    pairs = [Pair(row.question, row.answer, other) for row, other in _answered(setting, base, 640)]
+    pairs = [Pair(row.question, row.answer, other) for row, other in _answered(setting, base, 320)]
     read = _two(base, [(p.prompt, p.chosen, p.rejected) for p in pairs])
     config = DpoConfig(learning_rate=_RATE, batch_size=setting.rows_a_step // 2, max_steps=_STEPS,
                        schedule="constant", warmup_frac=0, save_every=_STEPS)  # fmt: skip
@@ -135,7 +135,7 @@ def _answered(setting: Setting, base: Path, count: int) -> list[tuple[Row, str]]
 def _preferences(setting: Setting, base: Path) -> list[Preference]:
     return [
         Preference(str(n), "made", (Message("user", row.question),), row.answer, other)
-        for n, (row, other) in enumerate(_answered(setting, base, 640))
+        for n, (row, other) in enumerate(_answered(setting, base, 320))
     ]
 
 
