@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from selfimprove.judges.extract import extract
-from selfimprove.sampling.own_words import (
-    closing_of,
-    cut,
-    opens_reasoning,
-    own_words,
-    parted,
-    response,
-    spoken,
-)
+from selfimprove.reasoning import closing_of, cut, opens_reasoning, parted
+from selfimprove.sampling.own_words import own_words, response, spoken
 from selfimprove.sampling.texts import Texts
 from selfimprove.tiny.shipped import folder
 from selfimprove.types import Draw, FinishReason
@@ -47,6 +40,21 @@ PARTED = [
         "Hm.",
     ),
     ("analysisWe add.assistantfinalFour.", "Four.", "We add."),
+    # In capitals, with a space, and tags of other families.
+    ("<THINK>Hm.</THINK>Four.", "Four.", "Hm."),
+    ("<Think>Hm.</think >Four.", "Four.", "Hm."),
+    ("<|think|>Hm.<|/think|>Four.", "Four.", "Hm."),
+    ("<ds_think>Hm.</ds_think>Four.", "Four.", "Hm."),
+    ("<scratchpad>Hm.</scratchpad>Four.", "Four.", "Hm."),
+    ("<analysis>Hm.</analysis>\nFour.", "Four.", "Hm."),
+    ("<reflection>Hm.</reflection>Four.", "Four.", "Hm."),
+    (
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final "
+        "<|constrain|>json<|message|>Four.",
+        "Four.",
+        "Hm.",
+    ),
+    ("I think so </think> Four.", "Four.", "I think so"),
     # The prompt had opened the block.
     ("Two and two.\n</think>\n\nFour.", "Four.", "Two and two."),
     # Several blocks, one within another, one that names another's mark.
@@ -69,6 +77,10 @@ def test_reasoning_is_parted_from_the_response(text: str, said: str, thought: st
         "The `<think>` mark opens a block.",
         'It writes "</think>" behind it.',
         "Put the <think> tag first.",
+        "The tag </think> closes a block.",
+        "The tags <think> and </think> mark a block.",
+        "<analysis> is a tag of XML.",
+        "</reflection> as well.",
         "If a < b then [b] is more.",
         "A thinking cap.",
     ],
@@ -126,6 +138,7 @@ ENDED = [
     ("Score: 4\nuser\nAnd this?\nassistant\nScore: 1", "Score: 4"),
     ("Score: 4.user\n\nAnd this?assistant\n\nScore: 1", "Score: 4."),
     ("<|im_start|>assistant\nScore: 4<|im_end|>", "Score: 4"),
+    ('Score: 4<|tool_call|>[{"name": "f"}]', "Score: 4"),
     ("<think>User: said.\nUser: Score: 2</think>Score: 4\nUser: x", "Score: 4"),
 ]
 
@@ -225,7 +238,9 @@ def test_reading_twice_is_reading_once(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("piece", ["<think>", "</think>", "User:\n", "`<", "<|channel|>", "\n "])
+@pytest.mark.parametrize(
+    "piece", ["<think>", "</think>", "<analysis>", "User:\n", "`<", "<|channel|>", "\n "]
+)
 def test_taking_a_long_text_apart_is_quick(piece: str) -> None:
     began = time.monotonic()
     response(piece * 20_000)

@@ -70,6 +70,23 @@ def test_rows_that_are_no_comparison_are_counted_by_reason(tmp_path: Path) -> No
     assert [row.id for row in found.rows] == ["hh_rlhf-0"]
 
 
+def test_reasoning_is_left_out_of_replies_and_a_reply_of_nothing_else_drops_its_row(
+    tmp_path: Path,
+) -> None:
+    thought = {
+        "prompt": "Why?",
+        "chosen": "<think>hm</think>Because.",
+        "rejected": "<think>x</think>No.",
+    }
+    empty = thought | {"rejected": "<think>hm"}
+    found = read_preferences([Source(source=_file(tmp_path, thought, empty))], 0)
+    assert [(row.chosen, row.rejected) for row in found.rows] == [("Because.", "No.")]
+    (funnel,) = found.funnels
+    assert [(drop.why, drop.count) for drop in funnel.dropped] == [
+        ("has a rejected reply that is nothing but reasoning", 1)
+    ]
+
+
 def test_a_broken_row_stops_the_reading_with_its_line(tmp_path: Path) -> None:
     path = _file(tmp_path, {"chosen": _hh("Hi", "Yes?"), "rejected": "no transcript"})
     with pytest.raises(DataError, match=r"rows.jsonl, line 1: does not begin with a turn"):

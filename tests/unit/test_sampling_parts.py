@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
+from selfimprove.reasoning import cut
 from selfimprove.sampling.attention import KeysValues, attend, attend_by_products, merge
-from selfimprove.sampling.own_words import cut
 from selfimprove.sampling.prompts import Encoded, cohorts
 from selfimprove.sampling.texts import Texts
 from selfimprove.weights import weights_digest

@@ -194,3 +194,17 @@ def test_a_task_is_asked_with_the_input_that_its_output_answers(tmp_path):
     (found,) = read_demonstrations(source, 0).rows
     assert (found.prompt, found.response) == ("Translate.\n\nTee", "Tea")
     assert [p.text for p in read_prompts(source)] == ["Translate.\n\nTee"]
+
+
+def test_reasoning_is_left_out_of_replies_and_what_is_nothing_else_is_counted(tmp_path):
+    said, empty = ({"prompt": "Ask.", "completion": f"<think>Hm.</think>{x}"} for x in ("Say.", ""))
+    source = (_source(_file(tmp_path, said, empty)),)
+    found = read_demonstrations(source, 0)
+    assert [row.response for row in found.rows] == ["Say."]
+    assert [(f.given, f.kept, f.dropped[0].count) for f in found.funnels] == [(2, 1, 1)]
+    assert [row.response for row in read_reviews(source, 0)] == ["Say."]
+    ranked = {"prompt": "Ask.", "scores": [1, 2]}
+    rows = [ranked | {"responses": ["<think>a</think>No.", b]} for b in ("Yes.", "<think>b")]
+    rated = read_ranked((_source(_file(tmp_path, *rows)),))
+    assert [row.responses for row in rated.rows] == [("Yes.", "No.")]
+    assert [(f.given, f.kept) for f in rated.funnels] == [(2, 1)]

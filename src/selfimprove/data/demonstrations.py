@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from selfimprove.data.dialogues import parsed, prompt_of, response_of
 from selfimprove.data.llmbar import DecidedMatch, read_decided_matches
 from selfimprove.data.overlap import same_text
 from selfimprove.data.read import TINY
+from selfimprove.data.replies import ONLY_REASONING, without_reasoning
 from selfimprove.data.row import RowError, value
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
@@ -23,6 +25,8 @@ from selfimprove.types import Demonstration, Ranked
 __all__ = ["read_demonstrations", "read_ranked", "read_reviews"]
 
 _TINY_COUNT = 400
+
+_log = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Demonstration, Ranked)
 
@@ -54,7 +58,10 @@ def read_demonstrations(
             rows += source.part(_others(best, apart))
             funnels.append(funnel)
         else:
-            rows += source.part(_others(_pairs(source), apart))
+            lost = Counter[str]()
+            told = list(source.part(_others(_pairs(source, lost), apart)))
+            rows += told
+            funnels += _lost(source, len(told), lost)
     return Filtered(_named(rows), tuple(funnels))
 
 
@@ -63,14 +70,24 @@ def _others(rows: Iterable[Row], apart: Collection[str]) -> Iterator[Row]:
     return (row for row in rows if not apart or same_text(row.prompt) not in apart)
 
 
-def _pairs(source: Source) -> Iterator[Demonstration]:
+def _pairs(source: Source, lost: Counter[str]) -> Iterator[Demonstration]:
+    """Yield prompts with replies; `lost` counts those of which the reply is nothing but reasoning."""
     name = source.format or "prompts"
 
     def parse(fields: Mapping[str, Any]) -> Demonstration:
-        return Demonstration(name, name, prompt_of(fields), response_of(fields))
+        return Demonstration(name, name, prompt_of(fields), without_reasoning(response_of(fields)))
 
     for number, row in enumerate(parsed(source.source, name, parse)):
-        yield replace(row, id=f"{name}-{number}")
+        if row.response:
+            yield replace(row, id=f"{name}-{number}")
+        else:
+            lost[ONLY_REASONING] += 1
+
+
+def _lost(source: Source, kept: int, lost: Counter[str]) -> list[Funnel]:
+    """Return a funnel of a file of which rows were lost; none where there was no such row."""
+    name = f"replies of {Path(source.source).name}"
+    return [_funnel(name, kept + lost.total(), kept, lost)] if lost else []
 
 
 def _best_replies(trees: Sequence[oasst.Tree]) -> tuple[list[Demonstration], Funnel]:
@@ -118,7 +135,12 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
                 )
             rows += reviews(split, source.limit or _TINY_COUNT, seed)
         else:
-            rows += source.part(_pairs(source))
+            lost = Counter[str]()
+            rows += source.part(_pairs(source, lost))
+            if lost:
+                _log.warning(
+                    "%s: %d rows left out: %s", source.source, lost.total(), ", ".join(lost)
+                )
     return _named(rows)
 
 
@@ -145,7 +167,10 @@ def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filte
             found = [_ranked_match(one) for one in read_decided_matches(Path(source.source))]
         else:
             told = parsed(source.source, source.format or "prompts", _ranked_row)
-            found = [replace(row, id=row.id or f"ranked-{n}") for n, row in enumerate(told)]
+            named = [replace(row, id=row.id or f"ranked-{n}") for n, row in enumerate(told)]
+            found = [row for row in named if all(row.responses)]
+            lost = Counter({ONLY_REASONING: len(named) - len(found)})
+            funnels += _lost(source, len(found), +lost)
         rows += source.part(_others(found, apart))
     names = distinct(row.id for row in rows)
     named = [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
@@ -182,4 +207,5 @@ def _ranked_row(fields: Mapping[str, Any]) -> Ranked:
     best_first = [next(r for r, o in zip(responses, order, strict=True) if o == k) for k in told]
     if len(best_first) < 2:
         raise RowError("ranks all its responses alike")
-    return Ranked(str(fields.get("id") or ""), "ranked", prompt_of(fields), tuple(best_first))
+    said = tuple(without_reasoning(reply) for reply in best_first)
+    return Ranked(str(fields.get("id") or ""), "ranked", prompt_of(fields), said)

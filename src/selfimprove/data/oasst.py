@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from selfimprove.data.replies import without_reasoning
 from selfimprove.data.row import RowError, text, value
 
 __all__ = ["LANGUAGE", "Reply", "Tree", "parse"]
@@ -34,7 +35,7 @@ class Tree:
     language: str
     replies: tuple[Reply, ...]
     unusable: int
-    """Replies that were deleted, failed review, or say nothing."""
+    """Replies that were deleted, failed review, or say nothing outside of reasoning."""
 
     @property
     def ranked(self) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ def _is_usable(reply: object) -> bool:
         isinstance(reply, Mapping)
         and not reply.get("deleted")
         and reply.get("review_result") is not False
-        and bool(str(reply.get("text") or "").strip())
+        and bool(without_reasoning(str(reply.get("text") or "")).strip())
     )
 
 
@@ -82,4 +83,4 @@ def _replies(usable: Sequence[Mapping[str, Any]]) -> Iterator[Reply]:
     for reply in usable:
         rank = reply.get("rank")
         known = isinstance(rank, int) and not isinstance(rank, bool)
-        yield Reply(str(reply["text"]).strip(), int(rank) if known else None)  # type: ignore[arg-type]
+        yield Reply(without_reasoning(str(reply["text"])).strip(), int(rank) if known else None)  # type: ignore[arg-type]

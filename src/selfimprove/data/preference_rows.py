@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from selfimprove.data.formats import rows_of
 from selfimprove.data.hub import hub_records, is_hub_id
+from selfimprove.data.replies import without_reasoning
 from selfimprove.data.row import RowError, text, value
 from selfimprove.data.tables import records
 from selfimprove.errors import DataError
@@ -72,15 +73,19 @@ def parser(name: str) -> Callable[[Mapping[str, Any]], Told]:
 
 
 def _compared(told: Told) -> Told:
-    """Refuse what nothing can be learnt from."""
-    prompt, chosen, rejected = told
+    """Leave reasoning out, and refuse what nothing can be learnt from."""
+    prompt, *given = told
+    chosen, rejected = map(without_reasoning, given)
+    for name, before, said in zip(("chosen", "rejected"), given, (chosen, rejected), strict=True):
+        if before and not said:
+            raise UnusableRow(f"has a {name} reply that is nothing but reasoning")
     if not chosen or not rejected:
         raise UnusableRow(f"has an empty {'rejected' if chosen else 'chosen'} reply")
     if chosen == rejected:
         raise UnusableRow("has twice the same reply")
     if prompt[-1].role != "user" or not prompt[-1].content:
         raise UnusableRow("has a prompt that does not end in the user's words")
-    return told
+    return prompt, chosen, rejected
 
 
 def parse(fields: Mapping[str, Any]) -> Told:

@@ -23,8 +23,8 @@ from selfimprove.judges.judge import JudgeConfig, compare, judging_model
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate
 from selfimprove.progress import track
+from selfimprove.reasoning import parted
 from selfimprove.sampling.engine import SamplingConfig
-from selfimprove.sampling.own_words import parted
 from selfimprove.sampling.responses import respond
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt
 

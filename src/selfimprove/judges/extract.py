@@ -21,7 +21,7 @@ from selfimprove.judges.own_answer import (
 from selfimprove.judges.quantities import read_figure, read_number
 from selfimprove.judges.statements import Statement, is_taken_back, statements
 from selfimprove.judges.yes_no import CANNOT_TELL, read_nli, read_yes_no
-from selfimprove.sampling.own_words import parted
+from selfimprove.reasoning import parted
 from selfimprove.types import AnswerType, Question
 
 __all__ = ["extract", "read_through", "reasoning_before_answer"]

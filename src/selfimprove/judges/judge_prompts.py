@@ -11,7 +11,7 @@ from pydantic import Field
 
 from selfimprove.config import Config, load
 from selfimprove.errors import ConfigError
-from selfimprove.sampling.own_words import parted
+from selfimprove.reasoning import parted
 from selfimprove.seeds import rng
 
 __all__ = ["JudgePrompt", "judge_prompt", "shipped_prompts"]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 
 from selfimprove.errors import EngineError
 from selfimprove.judges.gap import Improved, reads_gaps, trained_here
+from selfimprove.reasoning import parted
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.sampling.own_words import parted
 from selfimprove.types import Message, ModelRef, Response, Verdict
 from selfimprove.weights import weights_digest
 

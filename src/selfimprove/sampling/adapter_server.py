@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, final
 from uuid import uuid4
 
+from selfimprove.reasoning import GENERATION_PROMPT, opens_reasoning
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
-from selfimprove.sampling.own_words import GENERATION_PROMPT, opens_reasoning
 from selfimprove.sampling.prompts import check_keys, encode
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.types import Draw, Prompt

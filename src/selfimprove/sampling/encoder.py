@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any, TypeVar, final
 
+from selfimprove.reasoning import closing_of
 from selfimprove.sampling.chat_template import ChatTemplate
 from selfimprove.sampling.conversation import Asked, Spoken
 from selfimprove.sampling.literal_text import LiteralText
-from selfimprove.sampling.own_words import closing_of
 from selfimprove.types import Message
 
 __all__ = ["Encoder", "encoder_of"]

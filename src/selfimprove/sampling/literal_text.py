@@ -22,7 +22,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, final
 
-from selfimprove.sampling.own_words import holds_mark
+from selfimprove.reasoning import holds_mark
 
 __all__ = ["LiteralText", "control_tokens", "control_tokens_in", "spelled_out"]
 

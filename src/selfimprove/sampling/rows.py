@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from selfimprove.errors import EngineError
+from selfimprove.reasoning import cut
 from selfimprove.sampling.choose import choose
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.lanes import Lanes
-from selfimprove.sampling.own_words import cut
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.texts import Texts
 from selfimprove.seeds import seed_of

@@ -25,10 +25,10 @@ from urllib.parse import urlsplit
 import requests
 
 from selfimprove.errors import EngineError
+from selfimprove.reasoning import cut, holds_mark, opens_reasoning
 from selfimprove.sampling.chat_template import ChatTemplate, warn_once, ways
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
 from selfimprove.sampling.literal_text import control_tokens_in, spelled_out
-from selfimprove.sampling.own_words import cut, holds_mark, opens_reasoning
 from selfimprove.sampling.prompts import Encoded, check_keys
 from selfimprove.sampling.server_process import ServerProcess
 from selfimprove.seeds import rng, seed_of

@@ -9,7 +9,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.own_words import GENERATION_PROMPT, is_mark, opens_reasoning
+from selfimprove.reasoning import GENERATION_PROMPT, opens_reasoning
+from selfimprove.sampling.own_words import is_mark
 
 __all__ = ["Texts"]
 
