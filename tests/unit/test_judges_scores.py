@@ -83,6 +83,25 @@ UNREAD = [
     ("No verdict.\n\nUser: And this?\nScore: 4", NO_SCORE),
 ]
 
+RUNS_ON = [
+    "\nQ: another\nA: ", "\n\nQuestion: x\n\n", "\n\nPrompt: x\n", "\n\nExample 2:\n",
+    "\n\n### Response:\n", "\n\nUser 2: x\n", "\n\nUser instruction: x\nResponse: y\n",
+    "\n\n<question>x</question>\n<response>y</response>\n", "\n<human>: x\n<bot>: ",
+    "<|tool_call|>x\n", "\n\n[User Question]\nx\n", "\n\n**Question 2:** x\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RUNS_ON)
+def test_a_new_case_that_a_judge_invents_behind_its_decision_is_not_read(case: str) -> None:
+    assert read_score(f"Clear. Score: 4{case}Score: 1", 0, 5) == Scored(4.0)
+    assert read_choice(f"A is clear. Better: A{case}Better: B") == 1.0
+
+
+@pytest.mark.parametrize("case", RUNS_ON[:9])
+def test_such_headings_before_the_decision_are_part_of_the_review(case: str) -> None:
+    assert read_score(f"My review.{case}It is clear.\nScore: 4", 0, 5) == Scored(4.0)
+    assert read_choice(f"My review.{case}It is clear.\nBetter: B") == 0.0
+
 
 @pytest.mark.parametrize(("text", "score"), READ)
 def test_scores_that_are_read(text: str, score: int) -> None:

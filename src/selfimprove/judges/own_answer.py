@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from selfimprove.judges.statements import Statement
 
-__all__ = ["next_heading", "own_answer", "raw_end", "up_to_next_question"]
+__all__ = ["next_heading", "next_judged", "own_answer", "raw_end", "up_to_next_question"]
 
 _SPACES = re.compile(r"[^\S\n]{2,}")
 _BLANKS = re.compile(r"(?:\n[^\S\n]?){3,}")
@@ -22,11 +22,17 @@ _NEXT_TURN = re.compile(
     r"|<\|(?:im_end|im_start|endoftext|eot_id|end|user|start_header_id)\|>"
     r"|</s>|<(?:end|start)_of_turn>|<eos>|\[/?INST\]|\n\s*###\s*(?:Instruction|Human|User)\b"
 )
-_HEADING = re.compile(
+_TASK = (
     r"\n\s*(?:[#>*]+\s*)?(?:Problem|Exercise|Example|Passage|Premise|Instruction|Input|Context|Task"
     r"|Prompt|Query|Puzzle|Next (?:question|problem)|Another (?:question|problem|example))"
     r"\s*(?:#?\d{1,4}\s*)?[*_]*[:.\n]"
-    r"|\n\s*[-=_]{3,}\s*\n",
+)
+_HEADING = re.compile(rf"{_TASK}|\n\s*[-=_]{{3,}}\s*\n", re.IGNORECASE)
+# What a judge is shown has further headings: whose words it is to judge, in words or as tags.
+_NEXT_JUDGED = re.compile(
+    rf"{_TASK}|\n\s*(?:[#>*]+\s*)?(?:User(?:['’]s)?\s+(?:instruction|question|prompt|query|request|message)"
+    r"|Response)\s*\d{0,4}\s*[*_]*:"
+    r"|\n\s*(?:<(?:question|instruction|prompt|query|task|user|human|response)>|\[(?:user )?question\])",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"\?[\"'”’)]*(?:\s|\Z)")
@@ -75,6 +81,20 @@ def next_heading(text: str) -> int:
     """Return where a heading announces another question; the text's length if none does."""
     found = _HEADING.search(text, len(text) - len(text.lstrip()))
     return found.start() if found else len(text)
+
+
+def next_judged(text: str, behind: int) -> int:
+    r"""Return where a judge that has decided goes on with a new case; the text's length if it does not.
+
+    Args:
+        text: a judge's own turn.
+        behind: where its first decision ends: before it, such headings are part of its review.
+
+    >>> next_judged("Score: 4\n\nQuestion: Why?\nScore: 1", 8)
+    8
+    """
+    found = [p.search(text, behind) for p in (_NEXT_TURN, _NEXT_JUDGED)]
+    return min((one.start() for one in found if one), default=len(text))
 
 
 def raw_end(text: str, own: str, end: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
+from selfimprove.judges.own_answer import next_judged
 from selfimprove.judges.rubric import voting
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig, draw_in_order
@@ -36,11 +37,17 @@ _SECOND: Final = "[shown second]\n"
 def read_choice(text: str) -> float | None:
     """Read the last `Better: A`, `B` or `tie` of a judge's own turn: the share that goes to A.
 
+    A new case that the judge goes on to invent does not count.
+
     >>> read_choice("A is longer, yet vague. Better: B")
     0.0
     """
-    found = _BETTER.findall(response(text))
-    choice = _CHOICE.match(found[-1]) if found else None
+    text = response(text)
+    found = list(_BETTER.finditer(text))
+    stated = (f.end() for f in found if _CHOICE.match(f["choice"]))
+    end = next_judged(text, next(stated, len(text)))
+    last = [f["choice"] for f in found if f.start() < end][-1:]
+    choice = _CHOICE.match(last[0]) if last else None
     return _WON[choice["one"].lower()] if choice else None
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from selfimprove.judges.own_answer import next_judged
 from selfimprove.sampling.own_words import response
 
 __all__ = ["Scored", "Unscored", "read_score"]
@@ -43,15 +44,16 @@ def read_score(text: str, lowest: int, highest: int) -> Scored | Unscored:
     """Read the last `Score: k` of a judge's own text (Sec. 2.2 gives the form alone).
 
     The last one counts, since a judge may speak of scores before it decides; but none in its
-    reasoning, and none behind the end of its turn. Whole points from `lowest` to `highest`, in ASCII digits; a maximum may follow if it is that of the scale. A second
-    number on that line, or other points after it, contradict the score: then there is none.
+    reasoning, none behind the end of its turn, and none of a new case that it goes on to invent. Whole
+    points from `lowest` to `highest`, in ASCII digits; a maximum may follow if it is that of the scale.
+    A second number on that line, or other points after it, contradict the score: then there is none.
 
     >>> read_score("Relevant and clear. Score: 4", 0, 5)
     Scored(score=4.0)
     >>> read_score("Score: 45", 0, 5)
     Unscored(reason='score outside the scale')
     """
-    text = response(text)
+    text = _of_one_case(response(text))
     found = list(_SCORE.finditer(text))
     if not found:
         return Unscored("no score")
@@ -69,6 +71,11 @@ def read_score(text: str, lowest: int, highest: int) -> Scored | Unscored:
     if _contradicts(score, rest, text[found[-1].end() :]):
         return Unscored("contradicts its own score")
     return Scored(float(score))
+
+
+def _of_one_case(text: str) -> str:
+    stated = (f.end() for f in _SCORE.finditer(text) if _WHOLE.fullmatch(f["number"]))
+    return text[: next_judged(text, next(stated, len(text)))]
 
 
 def _contradicts(score: int, line: str, later: str) -> bool:
