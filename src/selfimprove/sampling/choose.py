@@ -6,12 +6,14 @@ depend on its neighbours in the batch, on their order, or on what was drawn befo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from selfimprove.sampling.engine import SamplingConfig
 
-__all__ = ["choose", "uniform"]
+__all__ = ["Choice", "choose", "choose_blindly", "may_be_unsure", "uniform"]
 
 # top_p looks at this many most probable tokens first; a full sort is the rare case.
 _NUCLEUS = 256
@@ -48,21 +50,47 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
+class Choice(NamedTuple):
+    """The next token of each row, [rows]."""
+
+    tokens: Tensor
+    sure: Tensor | None
+    """Whether the tokens looked at were enough to choose it from, [rows]; None: they always are."""
+
+
 def choose(logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfig) -> Tensor:
     """Return the next token of each row of `logits` [rows, vocabulary].
 
     Temperature first, then top-k, then top-p, as in transformers and vLLM.
     """
+    found = choose_blindly(logits, seeds, steps, sampling)
+    if found.sure is None or bool(found.sure.all()):
+        return found.tokens
+    values, tokens = (logits.float() / sampling.temperature).sort(descending=True, stable=True)
+    chances = _nucleus(torch.softmax(values, -1), sampling.top_p)
+    return _one_of(tokens, chances, uniform(seeds, steps))
+
+
+def choose_blindly(
+    logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfig
+) -> Choice:
+    """Choose without asking the device what it found: where `sure` is false, only `choose` can tell."""
     if sampling.temperature < _COLD or sampling.top_k == 1:
-        return logits.argmax(-1)
+        return Choice(logits.argmax(-1), None)
     u = uniform(seeds, steps)
     if sampling.top_k == 0 and sampling.top_p == 1:
         rows = max(_CACHED // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
         parts = zip(logits.split(rows), u.split(rows), strict=True)
-        return torch.cat([_among_all(part, of, sampling.temperature) for part, of in parts])
-    scaled = logits.float() / sampling.temperature
-    chances, tokens = _most_probable(scaled, sampling)
-    return tokens.gather(1, _inverse_cdf(chances, u).unsqueeze(1)).squeeze(1)
+        found = [_among_all(part, of, sampling.temperature) for part, of in parts]
+        return Choice(torch.cat(found), None)
+    chances, tokens, sure = _most_probable(logits.float() / sampling.temperature, sampling)
+    return Choice(_one_of(tokens, chances, u), sure)
+
+
+def may_be_unsure(sampling: SamplingConfig) -> bool:
+    """Tell whether `choose_blindly` may leave a row unsure."""
+    cold = sampling.temperature < _COLD
+    return not cold and sampling.top_k == 0 and sampling.top_p < 1
 
 
 def _among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
@@ -87,27 +115,33 @@ def _among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
     return (block * _BLOCK + torch.minimum(place, last)).squeeze(1)
 
 
-def _inverse_cdf(chances: Tensor, u: Tensor) -> Tensor:
-    """Return for each row the first place where the running sum exceeds u times the whole sum.
+def _one_of(tokens: Tensor, chances: Tensor, u: Tensor) -> Tensor:
+    """Return each row's token at the first place where its running sum exceeds u times the whole sum.
 
     A place without a chance does not raise the running sum, so it is never the first.
     """
     running = chances.cumsum(-1)
-    return torch.searchsorted(running, u.unsqueeze(1) * running[:, -1:], right=True).squeeze(1)
+    place = torch.searchsorted(running, u.unsqueeze(1) * running[:, -1:], right=True)
+    return tokens.gather(1, place).squeeze(1)
 
 
-def _most_probable(scaled: Tensor, sampling: SamplingConfig) -> tuple[Tensor, Tensor]:
-    """Return the chances left by top-k and top-p and their tokens, most probable first."""
+def _most_probable(
+    scaled: Tensor, sampling: SamplingConfig
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the chances left by top-k and top-p, their tokens, and whether these are all there are.
+
+    Most probable first.
+    """
     vocabulary = scaled.shape[-1]
     if sampling.top_k:
         values, tokens = scaled.topk(min(sampling.top_k, vocabulary))
-        return _nucleus(torch.softmax(values, -1), sampling.top_p), tokens
+        return _nucleus(torch.softmax(values, -1), sampling.top_p), tokens, None
     values, tokens = scaled.topk(min(_NUCLEUS, vocabulary))
     chances = (values - scaled.logsumexp(-1, keepdim=True)).exp()
-    if tokens.shape[-1] < vocabulary and bool((chances.sum(-1) < sampling.top_p).any()):
-        values, tokens = scaled.sort(descending=True, stable=True)
-        chances = torch.softmax(values, -1)
-    return _nucleus(chances, sampling.top_p), tokens
+    whole = tokens.shape[-1] == vocabulary
+    # NaN is sure: it is looked for where rows begin, and no sort would help.
+    sure = None if whole else ~(chances.sum(-1) < sampling.top_p)
+    return _nucleus(chances, sampling.top_p), tokens, sure
 
 
 def _nucleus(chances: Tensor, top_p: float) -> Tensor:

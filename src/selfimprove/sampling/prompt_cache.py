@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from selfimprove.sampling.attention import KeysValues, Partial, attend, hiding, whole_vectors
 
-__all__ = ["PromptCache"]
+__all__ = ["PromptCache", "Seats", "attend_by_slot"]
+
+
+class Seats(NamedTuple):
+    """Which rows read which slot: every slot has as many seats, some of them taken by no row."""
+
+    members: Tensor
+    """The row of each seat, slot after slot; any row where no one sits."""
+    places: Tensor
+    """The seat of each row."""
+
+
+def attend_by_slot(
+    packed: Tensor, kept: KeysValues, seats: Seats, bias: Tensor | None, scale: float
+) -> Partial:
+    """Attend to each row's slot of `kept` with its queries, [rows, key heads, queries, size].
+
+    `bias` [slots, 1, 1, length] hides what lies behind shorter prompts.
+    """
+    slots = len(kept.keys)
+    _, groups, queries, size = packed.shape
+    together = packed.index_select(0, seats.members).view(slots, -1, groups, queries, size)
+    together = together.transpose(1, 2).reshape(slots, groups, -1, size)
+    bias = None if bias is None else bias.expand(-1, -1, together.shape[2], -1)
+    found = attend(together, kept, bias, scale)
+    out = found.out.view(slots, groups, -1, queries, size).transpose(1, 2)
+    lse = found.lse.view(slots, groups, -1, queries).transpose(1, 2)
+    return Partial(
+        out.reshape(-1, groups, queries, size).index_select(0, seats.places),
+        lse.reshape(-1, groups, queries).index_select(0, seats.places),
+    )
 
 
 @final
@@ -84,19 +114,9 @@ class PromptCache:
 
     def attend(self, packed: Tensor, layer: int, scale: float) -> Partial:
         """Attend to each row's own prompt with its queries, [rows, key heads, queries, size]."""
-        slots = len(self._lengths)
-        _, groups, queries, size = packed.shape
-        together = packed.index_select(0, self._members).view(slots, -1, groups, queries, size)
-        together = together.transpose(1, 2).reshape(slots, groups, -1, size)
-        keys, values = (t[:slots, :, : self._used] for t in self._layers[layer])
-        bias = None if self._bias is None else self._bias.expand(-1, -1, together.shape[2], -1)
-        found = attend(together, KeysValues(keys, values), bias, scale)
-        out = found.out.view(slots, groups, -1, queries, size).transpose(1, 2)
-        lse = found.lse.view(slots, groups, -1, queries).transpose(1, 2)
-        return Partial(
-            out.reshape(-1, groups, queries, size).index_select(0, self._places),
-            lse.reshape(-1, groups, queries).index_select(0, self._places),
-        )
+        keys, values = (t[: len(self._lengths), :, : self._used] for t in self._layers[layer])
+        seats = Seats(self._members, self._places)
+        return attend_by_slot(packed, KeysValues(keys, values), seats, self._bias, scale)
 
     def _copy_in(self, pool: Sequence[KeysValues], parents: Sequence[int], first: int) -> None:
         if not parents:

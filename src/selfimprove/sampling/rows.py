@@ -20,10 +20,7 @@ from selfimprove.sampling.texts import Texts
 from selfimprove.seeds import seed_of
 from selfimprove.types import Draw, FinishReason
 
-__all__ = ["Job", "Rows", "Rules"]
-
-# Rows join only when this share of the batch is free: joining costs a pass over the prompts.
-_REFILL_SHARE = 8
+__all__ = ["Job", "Rows", "Rules", "drawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,25 @@ class Rules:
     may_stop: Tensor | None
     """Which tokens can end a stop string; None when there are no stop strings."""
     texts: Texts
+
+
+def drawn(job: Job, new: list[int], rules: Rules, *, ended: bool) -> Draw | None:
+    """Return the draw that the tokens `new` are, or None: neither full nor at a stop string.
+
+    `ended` says that the last of them ends a text.
+    """
+    sampling, texts, read = rules.sampling, rules.texts, job.prompt.ids
+    # The token that ends a text is no part of it.
+    text = texts.continuation(read, new[:-1] if ended else new)
+    thinking = texts.is_thinking(read)
+    before = cut(text, sampling.stop, thinking=thinking)
+    if not ended and before is None and len(new) < sampling.max_tokens:
+        return None
+    finish: FinishReason = "stop" if ended or before is not None else "length"
+    text = text if before is None else before
+    return Draw(
+        job.prompt.key, job.index, text, finish, len(read), len(new), tuple(new), thinking=thinking
+    )
 
 
 @final
@@ -155,25 +171,11 @@ class Rows:
 
     def _finish(self, row: int, new: list[int], ended: bool) -> None:
         """Make the row's draw ready, unless no stop string was there after all."""
-        job, sampling = self._jobs[row], self._rules.sampling
-        if job is None:
-            return
-        texts, read = self._rules.texts, job.prompt.ids
-        # The token that ends a text is no part of it.
-        text, thinking = (
-            texts.continuation(read, new[:-1] if ended else new),
-            texts.is_thinking(read),
-        )
-        before = cut(text, sampling.stop, thinking=thinking)
-        if not ended and before is None and len(new) < sampling.max_tokens:
-            return
-        finish: FinishReason = "stop" if ended or before is not None else "length"
-        text = text if before is None else before
-        self._ready.append(
-            Draw(job.prompt.key, job.index, text, finish, len(read), len(new), tuple(new),
-                 thinking=thinking)
-        )  # fmt: skip
-        self._jobs[row] = None
+        job = self._jobs[row]
+        draw = None if job is None else drawn(job, new, self._rules, ended=ended)
+        if draw is not None:
+            self._ready.append(draw)
+            self._jobs[row] = None
 
     def _close_gaps(self) -> None:
         """Move rows from the end into the places of rows that ended."""
