@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from selfimprove.errors import EngineError
-from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig
+from selfimprove.sampling.engine import BATCH_TOKENS, MAX_ROWS, READ_TOKENS, EngineConfig
 from selfimprove.training.dpo import DpoConfig
 from selfimprove.training.policy_gradient import PolicyGradientConfig
 from selfimprove.training.reward import RewardConfig
@@ -184,9 +184,9 @@ def _packed(shape: Shape, device: torch.device, number: int) -> int:
 
 
 def cache_bytes(shape: Shape, engine: EngineConfig) -> int:
-    """Return the size of the cache at its fullest."""
+    """Return the size of the cache at its fullest; a GPU whose memory is free may be given more."""
     _, number = _machine(engine.device, engine.dtype, shape)
-    return engine.max_batch_tokens * shape.layers * shape.keys_values * number
+    return (engine.max_batch_tokens or BATCH_TOKENS) * shape.layers * shape.keys_values * number
 
 
 def training(

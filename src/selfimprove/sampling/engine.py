@@ -18,6 +18,7 @@ from selfimprove.sampling.own_words import spoken
 from selfimprove.types import Draw, Prompt
 
 __all__ = [
+    "BATCH_TOKENS",
     "MAX_ROWS",
     "READ_TOKENS",
     "Engine",
@@ -33,6 +34,9 @@ __all__ = [
 MAX_ROWS: Final = {"cpu": 512, "cuda": 2048}
 """Rows that the built-in engine draws at once: more do not make a step cheaper a row (CPU: measured),
 and they cost memory."""
+
+BATCH_TOKENS: Final = 65_536
+"""Cache entries held at once, where memory does not say how many."""
 
 READ_TOKENS: Final = 8192
 """Prompts are read in passes of about so many tokens."""
@@ -131,8 +135,9 @@ class EngineConfig(Config):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Variables of the chat template, in sampling, training and judging alike, e.g.
     {enable_thinking: false} for a template that would open a reasoning block."""
-    max_batch_tokens: int = Field(default=65_536, ge=1)
-    """Cache entries (rows x length) held at once; halved by itself when memory runs out."""
+    max_batch_tokens: int | None = Field(default=None, ge=1)
+    """Cache entries (rows x length) held at once; halved by itself when memory runs out. None: what a
+    GPU has memory for, where its decoding steps are graphs; 65,536 elsewhere."""
     threads: int | None = Field(default=None, ge=1)
     """That compute on a CPU, in training as well; None: one a core. No step is made anew for it."""
 

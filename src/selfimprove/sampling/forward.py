@@ -63,15 +63,15 @@ class TransformersForward:
         return logits
 
 
-def lean_forward(model: Any) -> LlamaForward | None:  # noqa: ANN401
+def lean_forward(model: Any, *, frozen: bool = True) -> LlamaForward | None:  # noqa: ANN401
     """Return the lean pass of a model of the Llama family with plain weights, else None.
 
-    It rearranges the model's weights, which must not be trained afterwards; the model's own code
-    still runs on them.
+    Of a `frozen` model it rearranges the weights, which must not be trained afterwards; the model's
+    own code still runs on them. Of another it reads them where they are, as they are at each pass.
     """
     if type(model).__name__ not in _FAMILY:
         return None
-    return LlamaForward(model) if _is_plain(model) else None
+    return LlamaForward(model, frozen=frozen) if _is_plain(model) else None
 
 
 def _is_plain(model: Any) -> bool:  # noqa: ANN401
@@ -89,15 +89,17 @@ def _is_plain(model: Any) -> bool:  # noqa: ANN401
 class LlamaForward:
     """Touvron et al. 2023, as far as decoding needs it."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401
+    def __init__(self, model: Any, *, frozen: bool = True) -> None:  # noqa: ANN401
         inner = model.model
-        if packs := can_pack(model.lm_head.weight):
+        if packs := frozen and can_pack(model.lm_head.weight):
             _packed(model, "lm_head")
         self._embed, self._norm, self._head = inner.embed_tokens, inner.norm, model.lm_head
         self._rotary = inner.rotary_emb
-        feed_forward = _PackedFeedForward if packs else _FeedForward
         self._layers = [
-            (_Attention(layer, place), feed_forward(layer))
+            (
+                _Attention(layer, place, frozen=frozen),
+                _PackedFeedForward(layer) if packs else _FeedForward(layer, frozen=frozen),
+            )
             for place, layer in enumerate(inner.layers)
         ]
 
@@ -118,16 +120,16 @@ class LlamaForward:
 class _Attention:
     """A layer's first half: adds to `hidden` [rows, length, width] what earlier positions say."""
 
-    def __init__(self, layer: Any, place: int) -> None:  # noqa: ANN401
+    def __init__(self, layer: Any, place: int, *, frozen: bool) -> None:  # noqa: ANN401
         attention, self._norm = layer.self_attn, layer.input_layernorm
         self._place, self._scale, self._size = place, attention.scaling, attention.head_dim
         projections = [attention.q_proj, attention.k_proj, attention.v_proj]
         self._heads = [part.out_features // self._size for part in projections]
-        self._joined = _joined(projections)
+        self._joined = _joined(projections) if frozen else _side_by_side(projections)
         self._head_norms = [
             part for name, part in attention.named_children() if name in ("q_norm", "k_norm")
         ]
-        self._add_out = _adding(attention, "o_proj")
+        self._add_out = _adding(attention, "o_proj", frozen=frozen)
 
     def __call__(self, hidden: Tensor, turn: tuple[Tensor, Tensor], lanes: KeptKeys) -> Tensor:
         rows, length, _ = hidden.shape
@@ -151,10 +153,11 @@ class _Attention:
 class _FeedForward:
     """A layer's second half: adds to `hidden` what each position makes of itself."""
 
-    def __init__(self, layer: Any) -> None:  # noqa: ANN401
+    def __init__(self, layer: Any, *, frozen: bool) -> None:  # noqa: ANN401
         mlp, self._norm = layer.mlp, layer.post_attention_layernorm
-        self._gate_up = _joined([mlp.gate_proj, mlp.up_proj])
-        self._activation, self._add_down = mlp.act_fn, _adding(mlp, "down_proj")
+        halves = [mlp.gate_proj, mlp.up_proj]
+        self._gate_up = _joined(halves) if frozen else _side_by_side(halves)
+        self._activation, self._add_down = mlp.act_fn, _adding(mlp, "down_proj", frozen=frozen)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         gate, up = self._gate_up(_normed(hidden, self._norm)).chunk(2, -1)
@@ -186,10 +189,10 @@ def _packed(parent: nn.Module, name: str) -> PackedLinear:
     return packed
 
 
-def _adding(parent: nn.Module, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+def _adding(parent: nn.Module, name: str, *, frozen: bool) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the sum of a linear map of its first argument and its second, packed where that is fast."""
     plain: Any = parent.get_submodule(name)
-    if can_pack(plain.weight):
+    if frozen and can_pack(plain.weight):
         return _packed(parent, name).plus
     return lambda read, hidden: hidden.add(plain(read))
 
@@ -205,6 +208,11 @@ def _joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor], Tensor]:
     if can_pack(weight):
         return PackedLinear(weight, bias)
     return lambda hidden: linear(hidden, weight, bias)
+
+
+def _side_by_side(parts: Sequence[nn.Linear]) -> Callable[[Tensor], Tensor]:
+    """Return what linear maps of one input make of it, side by side; their weights stay their own."""
+    return lambda hidden: torch.cat([part(hidden) for part in parts], -1)
 
 
 def _one_storage(parts: Sequence[Tensor], widths: Sequence[int]) -> Tensor:

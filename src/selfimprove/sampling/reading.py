@@ -48,7 +48,7 @@ class Reader:
         self._forward = forward
         self._dtype: torch.dtype = model.dtype
         self._device: torch.device = model.device
-        self._shared = len(shared)
+        self.shared = len(shared)
         self._prefix: list[KeysValues] = []
         self._prefix_bias: Tensor | None = None
         self._bias: Tensor | None = None
@@ -60,9 +60,9 @@ class Reader:
     @torch.inference_mode()
     def read(self, prompts: Sequence[Encoded]) -> Reading:
         """Read what prompts have behind the shared prefix."""
-        own = [p.ids[self._shared :] for p in prompts]
+        own = [p.ids[self.shared :] for p in prompts]
         ids, mask = left_padded(own, self._device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0) + self._shared
+        positions = (mask.cumsum(-1) - 1).clamp(min=0) + self.shared
         logits, layers = self._pass(ids, mask, positions)
         lengths = [len(row) for row in own]
         if min(lengths) < ids.shape[1]:
@@ -134,12 +134,12 @@ class Reader:
 
     def _pad_prefix(self) -> Tensor | None:
         """Pad the prefix to whole vectors, and return what hides the padding."""
-        length = whole_vectors(self._shared, self._device)
-        if length == self._shared:
+        length = whole_vectors(self.shared, self._device)
+        if length == self.shared:
             return None
-        more = (0, 0, 0, length - self._shared)
+        more = (0, 0, 0, length - self.shared)
         self._prefix = [KeysValues(pad(k, more), pad(v, more)) for k, v in self._prefix]
-        hidden = torch.arange(length, device=self._device) >= self._shared
+        hidden = torch.arange(length, device=self._device) >= self.shared
         return hiding(hidden[None, None, None], self._dtype)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -53,7 +55,13 @@ def fast_lanes(model: Any, limit: int | None, *, frozen: bool) -> FastLanes:  # 
     except _UNABLE as problem:
         _log.info("%s: no plain pass: %s", type(model).__name__, problem)
         return none
-    for way in (lean_forward, TransformersForward) if frozen else (TransformersForward,):
+    ways: list[Callable[[Any], Forward | None]] = [TransformersForward]
+    if frozen:
+        ways.insert(0, lean_forward)
+    elif model.device.type == "cuda":
+        # Where steps are graphs, a model in training gains by the lean pass, too.
+        ways.insert(0, partial(lean_forward, frozen=False))
+    for way in ways:
         forward = way(model)
         if forward is not None and _exact(model, forward, rows, wanted):
             return FastLanes(forward, reach)

@@ -12,11 +12,20 @@ from typing import Any, NamedTuple, final
 import torch
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling import boards
 from selfimprove.sampling.arithmetic import arithmetic_of, width_of
+from selfimprove.sampling.boards import Asked, Boards, Held
 from selfimprove.sampling.cascade import CascadeLanes
 from selfimprove.sampling.encoder import encoder_of
-from selfimprove.sampling.engine import MAX_ROWS, READ_TOKENS, EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import (
+    BATCH_TOKENS,
+    MAX_ROWS,
+    READ_TOKENS,
+    EngineConfig,
+    SamplingConfig,
+)
 from selfimprove.sampling.forward import TransformersForward
+from selfimprove.sampling.graphs import rung_over
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     check_folder,
@@ -28,8 +37,10 @@ from selfimprove.sampling.loading import (
     stop_tokens,
 )
 from selfimprove.sampling.prompts import Cohort, check_fit, check_keys, cohorts, encode
+from selfimprove.sampling.reading import Reader
 from selfimprove.sampling.rows import Job, Rows, Rules
 from selfimprove.sampling.scoring import continuation_logprobs
+from selfimprove.sampling.strides import Strides
 from selfimprove.sampling.support import fast_lanes
 from selfimprove.sampling.texts import Texts
 from selfimprove.sampling.threads import use_threads
@@ -41,11 +52,15 @@ __all__ = ["TorchEngine"]
 _log = logging.getLogger(__name__)
 
 
+# Fewer make a step over a board no cheaper.
+_LEAST_ROWS = 16
+
+
 class _Plan(NamedTuple):
     """How one group of prompts is batched."""
 
     fast: bool
-    """In cascade lanes, else in padded ones."""
+    """In cascade lanes or on a board, else in padded lanes."""
     length: int
     """Cache entries of the longest row."""
     room: int
@@ -90,8 +105,12 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
-        self._budget = config.max_batch_tokens
         self._forward, self._reach = fast_lanes(model, context_length(model), frozen=frozen)
+        self._boards = Boards(model) if boards.by_boards(model, self._forward) else None
+        self._budget = config.max_batch_tokens
+        # A training needs what memory is free for itself.
+        if self._budget is None and not (frozen and self._boards and model.device.type == "cuda"):
+            self._budget = BATCH_TOKENS
         self._identity = {
             "engine": "torch",
             **made_by(model, weights),
@@ -137,17 +156,26 @@ class TorchEngine:
     def _until_memory_ends(self, group: Cohort, rules: Rules, queue: deque[Job]) -> Iterator[Draw]:
         """Draw the queue; out of memory, put back what was under way and halve the budget."""
         plan = self._plan(group, rules.sampling, len(queue))
-        rows: Rows | None = None
+        rows: Rows | Strides | None = None
+        held: Held | None = None
         try:
-            rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
+            if self._boards is not None and plan.fast:
+                held = self._boards.take(_asked(group, rules.sampling, plan), self._budget)
+                plan = plan._replace(room=held.board.size.rows)
+                rows = self._strides(held, group, rules, plan)
+            else:
+                rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
             yield from rows.run(queue)
         except RuntimeError as error:
+            held = None
             self._halve(plan.room * plan.length, plan.length, error)
             if rows is not None:
                 yield from rows.ready()
                 queue.extendleft(reversed(rows.under_way))
         del rows
-        if self._model.device.type == "cuda":
+        if self._boards is not None and held is not None:
+            self._boards.give(held)
+        elif self._model.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _halve(self, used: int, row: int, error: RuntimeError) -> None:
@@ -164,13 +192,23 @@ class TorchEngine:
 
     def _plan(self, group: Cohort, sampling: SamplingConfig, draws: int) -> _Plan:
         """Fit the batch to the budget; the longest prompt of a group is its first."""
-        longest = len(group.prompts[0].ids)
+        longest, most = len(group.prompts[0].ids), MAX_ROWS[self._model.device.type]
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
-        room = max(1, min(self._budget // length, MAX_ROWS[self._model.device.type], draws))
+        if fast and self._boards is not None:
+            # A power of two, so that the next call's draws have room on the same board.
+            plan = _Plan(fast, length, rung_over(draws, _LEAST_ROWS, most), 0)
+            length, budget = _asked(group, sampling, plan).row_tokens, self._budget
+            room = plan.room if budget is None else max(1, min(budget // length, plan.room))
+        else:
+            room = max(1, min((self._budget or BATCH_TOKENS) // length, most, draws))
         # Without refills, the pool of prompts is the batch itself.
-        most = 1 + READ_TOKENS // length if fast else room
-        return _Plan(fast, length, room, min(most, math.ceil(room / sampling.n)))
+        pool = 1 + READ_TOKENS // length if fast else room
+        return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)))
+
+    def _strides(self, held: Held, group: Cohort, rules: Rules, plan: _Plan) -> Strides:
+        reader = Reader(self._model, self._forward, group.prompts[0].ids[: group.shared])
+        return Strides(held.board, held.graphs, self._forward, reader, rules, plan.pool)
 
     def _lanes(self, group: Cohort, plan: _Plan) -> Lanes:
         if not plan.fast:
@@ -196,18 +234,24 @@ class TorchEngine:
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)
         while True:
+            budget = self._budget or BATCH_TOKENS
             try:
-                return continuation_logprobs(self._model, heads, tails, self._budget)
+                return continuation_logprobs(self._model, heads, tails, budget)
             except RuntimeError as error:
                 lengths = [len(h.ids) + len(t) for h, t in zip(heads, tails, strict=True)]
-                self._halve(min(self._budget, sum(lengths)), max(lengths), error)
+                self._halve(min(budget, sum(lengths)), max(lengths), error)
 
     def close(self) -> None:
         """Give the model's memory back."""
         self._model = None
-        self._forward = TransformersForward(None)
+        self._forward, self._boards = TransformersForward(None), None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _asked(group: Cohort, sampling: SamplingConfig, plan: _Plan) -> Asked:
+    own = len(group.prompts[0].ids) - group.shared
+    return Asked(plan.room, sampling.n, group.shared, own, sampling.max_tokens)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -1,0 +1,142 @@
+"""How large a board is made, and which is kept from one call to the next with its graphs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple, final
+
+import torch
+
+from selfimprove.sampling.board import Board, Size, head_size
+from selfimprove.sampling.engine import MAX_ROWS
+from selfimprove.sampling.forward import Forward, LlamaForward
+from selfimprove.sampling.graphs import Graphs
+
+__all__ = ["Asked", "Boards", "Held", "by_boards", "has_static_pass", "rows_that_fit"]
+
+_WIDTH: Final = 32
+"""Rows that read one slot at most: a prompt with more draws has more slots."""
+
+_UNIT: Final = 32
+"""Lengths are multiples of it, so that calls with nearly the same lengths share a board."""
+
+_SHARE: Final = 0.8
+"""Of the free memory that a board and the largest step take."""
+
+_CHANGING = ("dynamic", "longrope")
+"""Rotary frequencies that depend on how long the texts of a pass are."""
+
+
+def by_boards(model: Any, forward: Forward) -> bool:  # noqa: ANN401
+    """Tell whether a model is drawn from by steps over a board: on a CUDA device, by the lean pass.
+
+    On a CPU, where nothing waits to be launched, lanes of the very size of what is under way are
+    faster.
+    """
+    return model.device.type == "cuda" and has_static_pass(model, forward)
+
+
+def has_static_pass(model: Any, forward: Forward) -> bool:  # noqa: ANN401
+    """Tell whether a pass computes alike whatever numbers its buffers hold."""
+    if not isinstance(forward, LlamaForward):
+        return False
+    kind: str = model.model.rotary_emb.rope_type
+    return not any(name in kind for name in _CHANGING)
+
+
+class Asked(NamedTuple):
+    """What a call wants room for."""
+
+    rows: int
+    """At once; a board may have fewer."""
+    draws: int
+    """Of each prompt."""
+    shared: int
+    """Tokens that all prompts begin with."""
+    own: int
+    """Tokens of the longest prompt behind them."""
+    new: int
+    """Tokens drawn at most."""
+
+    @property
+    def row_tokens(self) -> int:
+        """Entries of the cache a row, its share of its prompt included."""
+        share = min(1.0, 2 / min(self.draws, _WIDTH))
+        return _whole(self.new) + 1 + math.ceil(_whole(self.own) * share)
+
+    def size(self, rows: int) -> Size:
+        """Return the size of a board for so many rows."""
+        width = min(self.draws, rows, _WIDTH)
+        # Prompts whose last rows are under way hold a slot, too.
+        slots = rows if width == 1 else min(rows, 2 * math.ceil(rows / width))
+        return Size(
+            rows, slots, width, _whole(self.shared), _whole(self.own), _whole(self.new)
+        )  # fmt: skip
+
+
+def rows_that_fit(model: Any, tokens: int) -> int:  # noqa: ANN401
+    """Return how many rows of `tokens` entries of the cache the model's device has memory for."""
+    device, config = model.device, model.config
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    number = model.dtype.itemsize
+    entry = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * number
+    # Logits, their float32 copy, and what is sorted of them; the widest layers of a pass.
+    step = config.vocab_size * (2 * number + 16)
+    step += 8 * number * (config.hidden_size + config.intermediate_size)
+    fitting = int(free * _SHARE) // int(tokens * entry + step)
+    return max(1, min(fitting, MAX_ROWS[device.type]))
+
+
+def _whole(length: int) -> int:
+    return -(-length // _UNIT) * _UNIT
+
+
+class Held(NamedTuple):
+    """A board with the graphs of the steps over it."""
+
+    board: Board
+    graphs: Graphs
+    full: bool
+    """Whether there was no room for more rows."""
+
+    def has_room(self, asked: Asked, budget: int | None) -> bool:
+        """Tell whether it can be used for what is asked."""
+        size = self.board.size
+        rows = min(asked.rows, size.rows) if self.full else asked.rows
+        within = budget is None or size.rows * asked.row_tokens <= max(budget, asked.row_tokens)
+        return within and size.holds(asked.size(rows))
+
+
+@final
+class Boards:
+    """Keeps the last board of a model, since its graphs take longer to record than to replay."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        self._model = model
+        self._kept: Held | None = None
+        self._weights: list[int] = []
+
+    def take(self, asked: Asked, budget: int | None) -> Held:
+        """Return the board kept, where it has the room asked for, else a new one; nobody else has it.
+
+        `budget` is how many entries its cache may have at most; None: as many as memory has room for.
+        """
+        held, self._kept = self._kept, None
+        weights = [weight.data_ptr() for weight in self._model.parameters()]
+        # Graphs read weights where they lay when they were recorded.
+        if held is not None and weights == self._weights and held.has_room(asked, budget):
+            return held
+        del held
+        self._weights = weights
+        model = self._model
+        tokens = asked.row_tokens
+        most = rows_that_fit(model, tokens) if budget is None else max(1, budget // tokens)
+        size = asked.size(min(asked.rows, most))
+        with torch.inference_mode():
+            board = Board(size, model.config, model.dtype, model.device)
+        return Held(board, Graphs(model.device), most <= asked.rows)
+
+    def give(self, held: Held) -> None:
+        """Keep a board for the next call."""
+        self._kept = held

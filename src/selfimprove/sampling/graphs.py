@@ -1,0 +1,87 @@
+"""Runs steps: on a CUDA device each as one recorded graph, elsewhere as it is written.
+
+A decoding step of a small model is a thousand kernels of microseconds, and Python cannot launch them
+as fast as a GPU finishes them. Recorded once, all are launched by one call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import final
+
+import torch
+
+__all__ = ["Graphs", "rung_over"]
+
+_log = logging.getLogger(__name__)
+
+
+def rung_over(wanted: int, least: int, most: int) -> int:
+    """Return the rung at or over `wanted`: `least` doubled until it is enough, at most `most`.
+
+    >>> [rung_over(n, 16, 100) for n in (1, 16, 17, 65, 100)]
+    [16, 16, 32, 100, 100]
+    """
+    rung = least
+    while rung < wanted:
+        rung *= 2
+    return min(rung, most)
+
+
+@final
+class Graphs:
+    """Graphs of one family of steps, each under a key; all live and leave together.
+
+    They share a memory pool, as no two run at once and none leaves anything in it: a step writes what
+    it finds into buffers that were made before. They share a stream of their own, since torch keys
+    workspaces of products by it and gives those of a stream back with any graph recorded on it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._records = device.type == "cuda"
+        if self._records:
+            self._stream = torch.cuda.Stream(device)
+            self._pool = torch.cuda.graph_pool_handle()
+
+    def run(self, key: Hashable, step: Callable[[], None], times: int) -> None:
+        """Take `times` steps; steps of one key differ in what lies in their buffers alone."""
+        if self._records and key not in self._recorded:
+            # What a first run loads and allocates cannot be recorded.
+            self._run_aside(step)
+            times -= 1
+            self._record(key, step)
+        graph = self._recorded.get(key)
+        for _ in range(times):
+            if graph is None:
+                step()
+            else:
+                graph.replay()
+
+    def _run_aside(self, step: Callable[[], None]) -> None:
+        """Take one step on the stream of the recordings."""
+        here = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
+            step()
+        here.wait_stream(self._stream)
+
+    def _record(self, key: Hashable, step: Callable[[], None]) -> None:
+        """Record a step without taking it; where it cannot be, no more is tried."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.device(self._device), torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):  # fmt: skip
+                step()
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as problem:
+            if isinstance(problem.__context__, torch.cuda.OutOfMemoryError):
+                raise problem.__context__ from problem
+            _log.warning("decoding steps cannot be recorded as CUDA graphs: %s", problem)
+            self._records = False
+            return
+        self._recorded[key] = graph

@@ -1,0 +1,292 @@
+"""The draw loop without waiting: rows take several steps between two looks of the host.
+
+The device itself sees that a row ended or is full. The host only looks every few steps: it gives the
+places of rows that ended to waiting draws, and turns tokens into text while the device goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from selfimprove.errors import EngineError
+from selfimprove.sampling.board import Board, Rung
+from selfimprove.sampling.choose import choose, may_be_unsure
+from selfimprove.sampling.forward import Forward
+from selfimprove.sampling.graphs import Graphs, rung_over
+from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.reading import Reader, Reading
+from selfimprove.sampling.rows import Job, Rules, drawn
+from selfimprove.sampling.seating import Seating
+from selfimprove.sampling.static_step import settle, step
+from selfimprove.seeds import seed_of
+from selfimprove.types import Draw
+
+__all__ = ["STRIDE", "Strides"]
+
+STRIDE = 8
+"""Steps between two looks."""
+
+# Rows join only when this share of the board is free: joining costs a pass over their prompts.
+_REFILL_SHARE = 8
+
+# Fewer rows or columns make a step no cheaper.
+_LEAST_ROWS, _LEAST_COLUMNS = 16, 32
+
+
+class _Seen(NamedTuple):
+    """What a look found of a row: its tokens, and whether it takes no more of them."""
+
+    job: Job
+    tokens: list[int]
+    checked: int
+    """How many of them were looked at before."""
+    over: bool
+
+
+@final
+class Strides:
+    """Rows under way on a board."""
+
+    def __init__(
+        self, board: Board, graphs: Graphs, forward: Forward, reader: Reader, rules: Rules, pool: int
+    ) -> None:  # fmt: skip
+        """Begin with no rows.
+
+        Args:
+            board: that no others use meanwhile.
+            graphs: of steps over this board.
+            forward: runs the model of both.
+            reader: has read what all prompts begin with.
+            rules: what holds for every row.
+            pool: prompts read at once.
+        """
+        self._board, self._graphs, self._forward, self._reader = board, graphs, forward, reader
+        self._rules, self._pool_size = rules, pool
+        self._pool: dict[str, int] = {}
+        self._read: Reading | None = None
+        self._seating = Seating(board.size.rows, board.size.slots, board.size.width)
+        self._jobs: list[Job | None] = [None] * board.size.rows
+        self._checked, self._made = [0] * board.size.rows, [0] * board.size.rows
+        self._cut: list[int] = []
+        self._laid = (0, 0)
+        self._seen: deque[_Seen] = deque()
+        self._ready: deque[Draw] = deque()
+        self._ends = set(rules.ends.tolist())
+        may_stop = rules.may_stop
+        self._stops = set() if may_stop is None else set(may_stop.nonzero().squeeze(1).tolist())
+
+    @property
+    def under_way(self) -> list[Job]:
+        """Draws begun and not finished."""
+        over = [seen.job for seen in self._seen if seen.over]
+        return over + [job for job in self._jobs if job is not None]
+
+    def run(self, queue: deque[Job]) -> Iterator[Draw]:
+        """Make every draw of the queue; a job leaves the queue when its row begins.
+
+        When this raises, `under_way` has the draws begun, and `ready` those not yet yielded.
+        """
+        self._prepare()
+        while queue or self.under_way:
+            self._advance(queue)
+            yield from self.ready()
+
+    def ready(self) -> Iterator[Draw]:
+        """Yield finished draws, each once."""
+        while self._ready:
+            yield self._ready.popleft()
+
+    @torch.inference_mode()
+    def _prepare(self) -> None:
+        board, rules = self._board, self._rules
+        board.begin(rules.ends, rules.may_stop, rules.sampling.max_tokens)
+        if may_be_unsure(rules.sampling):
+            board.keep_logits()
+        if board.prefix:
+            layers = [self._reader.prefix(layer) for layer in range(len(board.prefix))]
+            board.put_prefix(layers, self._reader.shared)
+
+    @torch.inference_mode()
+    def _advance(self, queue: deque[Job]) -> None:
+        """Look, let waiting draws join, set the device going; meanwhile read what was seen."""
+        if self._cut:
+            self._board.alive[self._index(self._cut)] = False
+            self._cut = []
+        if self._seating.taken:
+            self._look()
+        while queue and self._join(queue):
+            pass
+        if not queue:
+            self._close_gaps()
+        self._go()
+        while self._seen:
+            self._check(self._seen[0])
+            self._seen.popleft()
+
+    def _look(self) -> None:
+        """See how far rows came; those that ended give up their places."""
+        board = self._board
+        if may_be_unsure(self._rules.sampling):
+            self._choose_unsure()
+        count = self._seating.rows
+        state = torch.stack([t[:count].long() for t in (board.made, board.alive, board.asks)])
+        # Here the host waits for the device.
+        made, alive, asks = state.tolist()
+        self._made[:count] = made
+        found = [
+            (row, job)
+            for row, job in enumerate(self._jobs[:count])
+            if job is not None and (asks[row] or not alive[row])
+        ]
+        if not found:
+            return
+        board.asks.zero_()
+        rows = [row for row, _ in found]
+        tokens = board.tokens[self._index(rows)].tolist()
+        for (row, job), ids in zip(found, tokens, strict=True):
+            self._seen.append(_Seen(job, ids[: made[row]], self._checked[row], not alive[row]))
+            self._checked[row] = made[row]
+            if not alive[row]:
+                self._leave(row)
+
+    def _choose_unsure(self) -> None:
+        """Choose for the rows that need the whole vocabulary for it."""
+        board = self._board
+        rows = board.unsure.nonzero().squeeze(1)
+        if len(rows):
+            seeds, made = board.seeds[rows], board.made[rows]
+            tokens = choose(board.logits[rows], seeds, made, self._rules.sampling)
+            settle(board, rows, tokens, board.alive[rows])
+            board.unsure.zero_()
+
+    def _leave(self, row: int) -> None:
+        self._jobs[row] = None
+        self._seating.leave(row)
+
+    def _join(self, queue: deque[Job]) -> bool:
+        """Begin waiting draws, as far as places and the pool of prompts go; tell whether any did."""
+        seating, size = self._seating, self._board.size
+        if seating.taken and seating.free * _REFILL_SHARE < size.rows:
+            return False
+        if not seating.has_seat(queue[0].prompt.key):
+            return False
+        if queue[0].prompt.key not in self._pool:
+            self._fill_pool(queue)
+        begun: list[tuple[int, Job]] = []
+        new_slots: dict[int, int] = {}
+        while queue and (key := queue[0].prompt.key) in self._pool and seating.has_seat(key):
+            row, slot, new = seating.sit(key)
+            if new:
+                new_slots[slot] = self._pool[key]
+            begun.append((row, queue.popleft()))
+            self._jobs[row] = begun[-1][1]
+            self._checked[row] = self._made[row] = 0
+        self._begin(begun, new_slots)
+        return True
+
+    def _begin(self, begun: Sequence[tuple[int, Job]], new_slots: dict[int, int]) -> None:
+        """Lay prompts and rows out on the board, and draw the first token of each row."""
+        board, rules, read = self._board, self._rules, self._read
+        assert read is not None
+        if new_slots:
+            lengths = self._index([read.lengths[place] for place in new_slots.values()])
+            slots, places = self._index(list(new_slots)), self._index(list(new_slots.values()))
+            board.put_prompts(slots, read.layers, places, lengths)
+        rows = self._index([row for row, _ in begun])
+        board.seeds[rows] = self._index(
+            [seed_of(rules.seed, job.prompt.key, job.index) for _, job in begun]
+        )
+        board.before[rows] = self._index([len(job.prompt.ids) for _, job in begun])
+        board.made[rows] = 0
+        board.alive[rows] = True
+        self._seat()
+        logits = read.logits[self._index([self._pool[job.prompt.key] for _, job in begun])]
+        if logits.isnan().any():
+            raise EngineError(
+                f"the model answers prompt {begun[0][1].prompt.key!r} or one beside it with NaN: "
+                "its weights are broken, or its dtype overflows (try dtype=float32)"
+            )
+        tokens = choose(logits, board.seeds[rows], board.made[rows], rules.sampling)
+        settle(board, rows, tokens, torch.ones_like(rows, dtype=torch.bool))
+
+    def _fill_pool(self, queue: deque[Job]) -> None:
+        """Read the next prompts of the queue."""
+        prompts: dict[str, Encoded] = {}
+        for job in queue:
+            if job.prompt.key not in prompts and len(prompts) == self._pool_size:
+                break
+            prompts[job.prompt.key] = job.prompt
+        self._pool, self._read = {}, None
+        self._read = self._reader.read(list(prompts.values()))
+        self._pool = {key: place for place, key in enumerate(prompts)}
+
+    def _close_gaps(self) -> None:
+        """Once no more draws wait, move rows together wherever a lower rung will do then."""
+        board, seating = self._board, self._seating
+        if not seating.taken or self._rung(seating.taken, seating.held) == self._laid:
+            return
+        rows, slots = seating.close_gaps()
+        if rows:
+            board.move_rows(self._index(list(rows)), self._index(list(rows.values())))
+        if slots:
+            board.move_slots(self._index(list(slots)), self._index(list(slots.values())))
+        for old, new in rows.items():
+            self._jobs[new], self._jobs[old] = self._jobs[old], None
+            self._checked[new], self._made[new] = self._checked[old], self._made[old]
+        board.alive[seating.rows :] = False
+        self._seat()
+
+    def _go(self) -> None:
+        """Set the device going: as many steps as some row can take."""
+        asked, board, size = self._rules.sampling, self._board, self._board.size
+        made = [m for m, job in zip(self._made, self._jobs, strict=True) if job is not None]
+        if not made:
+            return
+        # A row that has just begun has one token, wherever the last look saw it.
+        times = min(STRIDE, max(1, asked.max_tokens - max(1, min(made))))
+        columns = max(1, max(made)) + times
+        rung = Rung(*self._laid, rung_over(columns, min(_LEAST_COLUMNS, size.new), size.new))
+        key = (rung, asked.temperature, asked.top_k, asked.top_p)
+        self._graphs.run(key, lambda: step(board, rung, self._forward, asked), times)
+
+    def _check(self, seen: _Seen) -> None:
+        """Make a row's draw ready as soon as it ended, at a stop string or otherwise."""
+        made = len(seen.tokens)
+        for count in range(seen.checked + 1, made + 1):
+            token, last = seen.tokens[count - 1], seen.over and count == made
+            if not last and token not in self._stops:
+                continue
+            draw = drawn(seen.job, seen.tokens[:count], self._rules, ended=token in self._ends)
+            if draw is not None:
+                self._ready.append(draw)
+                if not seen.over:
+                    self._cut_off(seen.job)
+                return
+
+    def _cut_off(self, job: Job) -> None:
+        """Free the row of a draw that ended at a stop string, which the device cannot see."""
+        row = next(row for row, of in enumerate(self._jobs) if of is job)
+        self._leave(row)
+        self._cut.append(row)
+
+    def _seat(self) -> None:
+        """Tell the board who sits where; rows that leave stay in what a step computes until then."""
+        seating = self._seating
+        members, places = seating.plan()
+        self._board.seat(self._index(members), self._index(places))
+        self._laid = self._rung(seating.rows, seating.slots)
+
+    def _rung(self, rows: int, slots: int) -> tuple[int, int]:
+        size = self._board.size
+        return (
+            rung_over(rows, min(_LEAST_ROWS, size.rows), size.rows),
+            rung_over(slots, 1, size.slots),
+        )
+
+    def _index(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._board.device)

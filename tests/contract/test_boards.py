@@ -1,0 +1,239 @@
+"""Steps over a board, run as they are written: what a GPU replays as graphs, on a CPU."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from selfimprove.sampling import boards, strides
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.torch_engine import TorchEngine
+from selfimprove.types import Draw, Prompt
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    # Wide enough that greedy text does not repeat one token.
+    "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1,
+}  # fmt: skip
+_CONFIGS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaConfig(**_SIZES),
+    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=None),
+    "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
+    "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=8),
+}
+_FEW_SHOT = "Q: two and two? A: four. Q: three less one? A: two. "
+_PROMPTS = [Prompt(f"p{i}", f"{_FEW_SHOT}Q: {'a lot of ' * (i % 4)}{i} and one? A:") for i in range(7)]  # fmt: skip
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, after <s> and </s>."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", *letters])}
+    raw = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def of(name: str) -> Path:
+        if name not in made:
+            torch.manual_seed(0)
+            made[name] = tmp_path_factory.mktemp(name)
+            model = AutoModelForCausalLM.from_config(_CONFIGS[name](), dtype=torch.float32)
+            model.save_pretrained(made[name])
+            _tokenizer().save_pretrained(made[name])
+        return made[name]
+
+    return of
+
+
+@pytest.fixture
+def on_boards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From the call on, engines that are opened draw by steps over a board."""
+    yield lambda: monkeypatch.setattr(boards, "by_boards", boards.has_static_pass)
+
+
+def _by_name(draws: Sequence[Draw]) -> dict[tuple[str, int], Draw]:
+    named = {(d.key, d.index): d for d in draws}
+    assert len(named) == len(draws), "a draw came twice"
+    return named
+
+
+def _draws(engine: Any, prompts: Sequence[Prompt] = _PROMPTS, **sampling: Any) -> Any:
+    return _by_name(list(engine.draw(prompts, SamplingConfig(**sampling), seed=7)))
+
+
+def _generated(path: Path, prompt: Prompt, max_tokens: int) -> str:
+    model: Any = AutoModelForCausalLM.from_pretrained(path)
+    ids = _tokenizer()(prompt.content, return_tensors="pt").input_ids
+    out = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_tokens,
+        pad_token_id=0,
+    )  # fmt: skip
+    return str(_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+@pytest.mark.parametrize("name", list(_CONFIGS))
+def test_greedy_text_is_that_of_generate(
+    folder: Callable[[str], Path], name: str, on_boards: Callable[[], None]
+) -> None:
+    """All rows at once, and few, whose places are taken again."""
+    on_boards()
+    wanted = {p.key: _generated(folder(name), p, 20) for p in _PROMPTS}
+    assert len(set(wanted.values())) > 1, "all texts equal: the test would not see mixed-up rows"
+    for budget in (None, 400):
+        engine = open_engine(folder(name), EngineConfig(max_batch_tokens=budget))
+        assert isinstance(engine, TorchEngine)
+        assert engine._boards is not None
+        draws = _draws(engine, temperature=0, max_tokens=20, n=2)
+        assert {k: d.text for k, d in draws.items()} == {
+            (key, i): text for key, text in wanted.items() for i in range(2)
+        }
+
+
+_SAMPLINGS: dict[str, dict[str, Any]] = {
+    "plain": {"temperature": 1, "n": 3},
+    "nucleus": {"temperature": 1.3, "n": 3, "top_p": 0.9},
+    "nucleus wider than what is looked at first": {"temperature": 3, "n": 3, "top_p": 0.99},
+    "top-k": {"temperature": 1, "n": 2, "top_k": 5, "top_p": 0.9},
+    "one draw a prompt": {"temperature": 1, "n": 1},
+    "more draws than a slot has seats": {"temperature": 1, "n": 40},
+    "stop strings": {"temperature": 1, "n": 4, "stop": ("e", " a", "never seen")},
+    "one token": {"temperature": 1, "n": 2, "max_tokens": 1},
+}
+
+
+@pytest.mark.parametrize("how", list(_SAMPLINGS))
+def test_draws_are_those_of_the_lanes(
+    folder: Callable[[str], Path], how: str, on_boards: Callable[[], None]
+) -> None:
+    """Token for token, with all at once and with few rows, whose places are taken again."""
+    asked = {"max_tokens": 21, **_SAMPLINGS[how]}
+    wanted = _draws(open_engine(folder("llama"), EngineConfig()), **asked)
+    on_boards()
+    for budget in (None, 400):
+        engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=budget))
+        assert _draws(engine, **asked) == wanted
+        assert _draws(engine, **asked) == wanted, "the board that was kept remembers"
+    if "stop" in asked:
+        assert {d.finish for d in wanted.values()} == {"stop", "length"}
+
+
+def test_rows_unsure_of_their_nucleus_come_up(folder: Callable[[str], Path]) -> None:
+    """So that the test above is one: 256 of 300 tokens hold less than 0.99 somewhere."""
+    model: Any = AutoModelForCausalLM.from_pretrained(folder("llama"))
+    ids = _tokenizer()(_PROMPTS[0].content, return_tensors="pt").input_ids
+    chances = (model(ids).logits[0] / 3).softmax(-1).sort(descending=True).values
+    assert 0 < (chances[:, :256].sum(-1) < 0.99).float().mean() < 1
+
+
+def test_other_prompts_find_the_board_that_was_kept(
+    folder: Callable[[str], Path], on_boards: Callable[[], None]
+) -> None:
+    """Shorter ones, other ends, another sampling: nothing of the first call is left."""
+    fewer = [Prompt(f"q{i}", f"{_FEW_SHOT[:40]}Q: {i}?") for i in range(5)]
+    asked: dict[str, Any] = {"n": 3, "max_tokens": 17, "temperature": 0.8}
+    wanted = _draws(open_engine(folder("qwen3"), EngineConfig()), fewer, **asked)
+    on_boards()
+    engine: Any = open_engine(folder("qwen3"), EngineConfig())
+    _draws(engine, n=3, max_tokens=30, temperature=1, stop=("a",))
+    kept = engine._boards._kept
+    assert _draws(engine, fewer, **asked) == wanted
+    assert engine._boards._kept is kept
+
+
+def test_two_calls_at_once_have_a_board_each(
+    folder: Callable[[str], Path], on_boards: Callable[[], None]
+) -> None:
+    asked = SamplingConfig(n=2, max_tokens=20, temperature=1)
+    on_boards()
+    engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=400))
+    calm = [list(engine.draw(_PROMPTS, asked, seed=seed)) for seed in (1, 2)]
+    both = [engine.draw(_PROMPTS, asked, seed=seed) for seed in (1, 2)]
+    found: list[list[Draw]] = [[next(draws)] for draws in both]
+    for draws, so_far in zip(both, found, strict=True):
+        so_far += draws
+    assert [_by_name(draws) for draws in found] == [_by_name(draws) for draws in calm]
+
+
+def test_weights_that_changed_are_seen(
+    folder: Callable[[str], Path], on_boards: Callable[[], None]
+) -> None:
+    """In place, as an optimiser changes them, and laid elsewhere."""
+    on_boards()
+    engine: Any = open_engine(folder("llama"), EngineConfig())
+    before = _draws(engine, temperature=0, max_tokens=12)
+    kept = engine._boards._kept
+    with torch.no_grad():
+        engine._model.model.layers[0].self_attn.q_proj.weight.neg_()
+    assert _draws(engine, temperature=0, max_tokens=12) != before
+    assert engine._boards._kept is kept
+    norm = engine._model.model.norm
+    norm.weight.data = norm.weight.data.clone()
+    _draws(engine, temperature=0, max_tokens=12)
+    assert engine._boards._kept is not kept
+
+
+def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: dict[str, Any] = {"n": 6, "max_tokens": 20, "temperature": 1}
+    on_boards()
+    engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=1200))
+    calm = _draws(engine, **asked)
+    step, steps = strides.step, [0]
+
+    def failing(*args: Any) -> None:
+        steps[0] += 1
+        if steps[0] in (5, 24):
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        step(*args)
+
+    monkeypatch.setattr(strides, "step", failing)
+    with caplog.at_level(logging.WARNING):
+        assert _draws(engine, **asked) == calm
+    assert caplog.text.count("out of memory") == 2
+
+
+def test_a_model_in_training_is_drawn_from_as_it_is(
+    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the pass that reads weights where they lie; a CPU does not take it by itself."""
+    wanted = _draws(open_engine(folder("qwen2"), EngineConfig()), n=2, max_tokens=12)
+    from selfimprove.sampling import torch_engine
+    from selfimprove.sampling.forward import lean_forward
+    from selfimprove.sampling.support import FastLanes
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder("qwen2"))
+    held = [p.data_ptr() for p in model.parameters()]
+    forward = lean_forward(model, frozen=False)
+    assert forward is not None
+    monkeypatch.setattr(torch_engine, "fast_lanes", lambda *_, **__: FastLanes(forward, 256))
+    on_boards()
+    engine = TorchEngine.of_model(model, _tokenizer(), EngineConfig())
+    assert _draws(engine, n=2, max_tokens=12) == wanted
+    assert [p.data_ptr() for p in model.parameters()] == held
