@@ -115,7 +115,7 @@ def test_greedy_text_is_that_of_generate(
 _SAMPLINGS: dict[str, dict[str, Any]] = {
     "plain": {"temperature": 1, "n": 3},
     "nucleus": {"temperature": 1.3, "n": 3, "top_p": 0.9},
-    "nucleus wider than what is looked at first": {"temperature": 3, "n": 3, "top_p": 0.99},
+    "nucleus wider than what is looked at first": {"temperature": 3, "n": 3, "top_p": 0.947},
     "top-k": {"temperature": 1, "n": 2, "top_k": 5, "top_p": 0.9},
     "one draw a prompt": {"temperature": 1, "n": 1},
     "more draws than a slot has seats": {"temperature": 1, "n": 40},
@@ -141,11 +141,11 @@ def test_draws_are_those_of_the_lanes(
 
 
 def test_rows_unsure_of_their_nucleus_come_up(folder: Callable[[str], Path]) -> None:
-    """So that the test above is one: 256 of 300 tokens hold less than 0.99 somewhere."""
+    """So that the test above is one: 256 of 300 tokens hold less than 0.947 here and there."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder("llama"))
     ids = _tokenizer()(_PROMPTS[0].content, return_tensors="pt").input_ids
     chances = (model(ids).logits[0] / 3).softmax(-1).sort(descending=True).values
-    assert 0 < (chances[:, :256].sum(-1) < 0.99).float().mean() < 1
+    assert 0 < (chances[:, :256].sum(-1) < 0.947).float().mean() < 1
 
 
 def test_other_prompts_find_the_board_that_was_kept(

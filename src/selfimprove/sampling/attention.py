@@ -7,6 +7,8 @@ Ye et al. 2024, Cascade Inference). The softmaxes are joined exactly, by their l
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -32,6 +34,11 @@ NAME = "selfimprove_cascade"
 _CPU_KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 
 _VECTOR = 16
+
+# Queries from which a GPU's attention kernel is worth its tiles of 64.
+_TILE = 16
+
+_log = logging.getLogger(__name__)
 
 # Arguments by which a model asks for another attention than softmax(query key / scale) value.
 _UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
@@ -113,7 +120,46 @@ def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -
         query = query.to(part.values.dtype)
         bias = None if bias is None else bias.to(query.dtype)
         return Partial(*kernel(query, *part, attn_mask=bias, scale=scale))
+    # With few queries a kernel's tiles are mostly empty, and there are few scores to write down.
+    if query.shape[2] >= _TILE and _has_cuda_kernel(query.device, query.dtype, query.shape[3]):
+        return _attend_by_cuda_kernel(query, part, bias, scale)
     return attend_by_products(query, part, bias, scale)
+
+
+def _attend_by_cuda_kernel(
+    query: Tensor, part: KeysValues, bias: Tensor | None, scale: float
+) -> Partial:
+    """Do as `attend` does, by the kernel of the public function that takes every mask and dtype."""
+    rows, heads, queries, _ = query.shape
+    if bias is not None:
+        bias = bias.to(query.dtype).expand(rows, heads, queries, -1)
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    out, lse, *_ = kernel(query, *part, bias, True, scale=scale)
+    # It is as long as whole tiles.
+    return Partial(out, lse[:, :, :queries])
+
+
+@cache
+@torch.inference_mode()
+def _has_cuda_kernel(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+    """Try whether that kernel does what plain products do."""
+    if device.type != "cuda":
+        return False
+    numbers = torch.Generator(device).manual_seed(0)
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=numbers, device=device, dtype=dtype)
+
+    query, part = some(3, 2, 40, size), KeysValues(some(3, 2, 48, size), some(3, 2, 48, size))
+    hidden = torch.arange(48, device=device) > torch.tensor([[5], [20], [47]], device=device)
+    asked = (query, part, hiding(hidden[:, None, None], dtype), size**-0.5)
+    try:
+        found, wanted = _attend_by_cuda_kernel(*asked), attend_by_products(*asked)
+    except RuntimeError as problem:
+        _log.info("no attention kernel for %s, heads of %d: %s", dtype, size, problem)
+        return False
+    off = max((a - b).abs().max().item() for a, b in zip(found, wanted, strict=True))
+    return off <= (1e-2 if dtype == torch.float32 else 0.05)  # float32 may be multiplied as TF32
 
 
 def attend_by_products(

@@ -84,8 +84,8 @@ def rows_that_fit(model: Any, tokens: int) -> int:  # noqa: ANN401
     # Logits, their float32 copy, and what is sorted of them; the widest layers of a pass.
     step = config.vocab_size * (2 * number + 16)
     step += 8 * number * (config.hidden_size + config.intermediate_size)
-    fitting = int(free * _SHARE) // int(tokens * entry + step)
-    return max(1, min(fitting, MAX_ROWS[device.type]))
+    rows = min(int(free * _SHARE) // int(tokens * entry + step), MAX_ROWS[device.type])
+    return max(1, rows - rows % 64 if rows > 64 else rows)
 
 
 def _whole(length: int) -> int:
@@ -97,6 +97,8 @@ class Held(NamedTuple):
 
     board: Board
     graphs: Graphs
+    weights: list[int]
+    """Addresses: graphs read weights where they lay when they were recorded."""
     full: bool
     """Whether there was no room for more rows."""
 
@@ -115,7 +117,6 @@ class Boards:
     def __init__(self, model: Any) -> None:  # noqa: ANN401
         self._model = model
         self._kept: Held | None = None
-        self._weights: list[int] = []
 
     def take(self, asked: Asked, budget: int | None) -> Held:
         """Return the board kept, where it has the room asked for, else a new one; nobody else has it.
@@ -124,18 +125,16 @@ class Boards:
         """
         held, self._kept = self._kept, None
         weights = [weight.data_ptr() for weight in self._model.parameters()]
-        # Graphs read weights where they lay when they were recorded.
-        if held is not None and weights == self._weights and held.has_room(asked, budget):
+        if held is not None and weights == held.weights and held.has_room(asked, budget):
             return held
         del held
-        self._weights = weights
         model = self._model
         tokens = asked.row_tokens
         most = rows_that_fit(model, tokens) if budget is None else max(1, budget // tokens)
         size = asked.size(min(asked.rows, most))
         with torch.inference_mode():
             board = Board(size, model.config, model.dtype, model.device)
-        return Held(board, Graphs(model.device), most <= asked.rows)
+        return Held(board, Graphs(model.device), weights, most <= asked.rows)
 
     def give(self, held: Held) -> None:
         """Keep a board for the next call."""

@@ -17,16 +17,18 @@ __all__ = ["Graphs", "rung_over"]
 _log = logging.getLogger(__name__)
 
 
-def rung_over(wanted: int, least: int, most: int) -> int:
-    """Return the rung at or over `wanted`: `least` doubled until it is enough, at most `most`.
+def rung_over(wanted: int, most: int, *, least: int = 1, factor: int = 2) -> int:
+    """Return the rung at or over `wanted`: `most`, divided by `factor` as often as that is enough.
 
-    >>> [rung_over(n, 16, 100) for n in (1, 16, 17, 65, 100)]
-    [16, 16, 32, 100, 100]
+    No rung is lower than `least`, unless `most` is.
+
+    >>> [rung_over(n, 256, least=16, factor=4) for n in (1, 16, 17, 65, 256)]
+    [16, 16, 64, 256, 256]
     """
-    rung = least
-    while rung < wanted:
-        rung *= 2
-    return min(rung, most)
+    rung = most
+    while rung // factor >= max(wanted, least):
+        rung //= factor
+    return rung
 
 
 @final

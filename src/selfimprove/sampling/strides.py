@@ -250,7 +250,7 @@ class Strides:
         # A row that has just begun has one token, wherever the last look saw it.
         times = min(STRIDE, max(1, asked.max_tokens - max(1, min(made))))
         columns = max(1, max(made)) + times
-        rung = Rung(*self._laid, rung_over(columns, min(_LEAST_COLUMNS, size.new), size.new))
+        rung = Rung(*self._laid, rung_over(columns, size.new, least=_LEAST_COLUMNS))
         key = (rung, asked.temperature, asked.top_k, asked.top_p)
         self._graphs.run(key, lambda: step(board, rung, self._forward, asked), times)
 
@@ -282,10 +282,12 @@ class Strides:
         self._laid = self._rung(seating.rows, seating.slots)
 
     def _rung(self, rows: int, slots: int) -> tuple[int, int]:
+        """Return the parts that hold them: few different ones, as each has to be recorded."""
         size = self._board.size
+        half = size.slots // 2
         return (
-            rung_over(rows, min(_LEAST_ROWS, size.rows), size.rows),
-            rung_over(slots, 1, size.slots),
+            rung_over(rows, size.rows, least=_LEAST_ROWS, factor=4),
+            rung_over(slots, half if slots <= half else size.slots, factor=4),
         )
 
     def _index(self, numbers: Sequence[int]) -> Tensor:

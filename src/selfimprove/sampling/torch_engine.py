@@ -52,7 +52,7 @@ __all__ = ["TorchEngine"]
 _log = logging.getLogger(__name__)
 
 
-# Fewer make a step over a board no cheaper.
+# Boards for fewer rows would not be cheaper.
 _LEAST_ROWS = 16
 
 
@@ -67,6 +67,8 @@ class _Plan(NamedTuple):
     """Rows at once."""
     pool: int
     """Prompts read at once."""
+    on_board: bool = False
+    """By steps over a board."""
 
 
 @final
@@ -159,7 +161,7 @@ class TorchEngine:
         rows: Rows | Strides | None = None
         held: Held | None = None
         try:
-            if self._boards is not None and plan.fast:
+            if self._boards is not None and plan.on_board:
                 held = self._boards.take(_asked(group, rules.sampling, plan), self._budget)
                 plan = plan._replace(room=held.board.size.rows)
                 rows = self._strides(held, group, rules, plan)
@@ -195,16 +197,18 @@ class TorchEngine:
         longest, most = len(group.prompts[0].ids), MAX_ROWS[self._model.device.type]
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
-        if fast and self._boards is not None:
+        # Under autocast weights are rounded anew in every pass, to where no graph would find them.
+        by_steps = self._boards is not None and not torch.is_autocast_enabled("cuda")
+        if on_board := fast and by_steps:
             # A power of two, so that the next call's draws have room on the same board.
-            plan = _Plan(fast, length, rung_over(draws, _LEAST_ROWS, most), 0)
+            plan = _Plan(fast, length, rung_over(draws, most, least=_LEAST_ROWS), 0)
             length, budget = _asked(group, sampling, plan).row_tokens, self._budget
             room = plan.room if budget is None else max(1, min(budget // length, plan.room))
         else:
             room = max(1, min((self._budget or BATCH_TOKENS) // length, most, draws))
         # Without refills, the pool of prompts is the batch itself.
         pool = 1 + READ_TOKENS // length if fast else room
-        return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)))
+        return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)), on_board)
 
     def _strides(self, held: Held, group: Cohort, rules: Rules, plan: _Plan) -> Strides:
         reader = Reader(self._model, self._forward, group.prompts[0].ids[: group.shared])

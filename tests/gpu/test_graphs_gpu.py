@@ -1,0 +1,183 @@
+"""Decoding steps as CUDA graphs against the same steps as written: run with `pytest -m gpu`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from selfimprove.sampling import boards
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.static_step import step
+from selfimprove.sampling.torch_engine import TorchEngine
+from selfimprove.types import Draw, Prompt
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
+    "bos_token_id": None, "eos_token_id": 1,
+}  # fmt: skip
+_CONFIGS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaConfig(**_SIZES),
+    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=None),
+    "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
+    "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=32),
+}
+_PREFIX = " ".join(f"w{i * 7 % 500}" for i in range(60))
+_PROMPTS = [Prompt(f"p{i}", f"{_PREFIX} w{i} " + "w3 " * (i % 5 + 1)) for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    def of(name: str) -> Path:
+        made: Path = tmp_path_factory.getbasetemp() / f"graphs-{name}"
+        if not made.exists():
+            torch.manual_seed(0)
+            config = _CONFIGS[name]()
+            AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(made)
+            raw = Tokenizer(WordLevel({f"w{i}": i for i in range(512)}, unk_token="w0"))
+            raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+            raw.decoder = decoders.Fuse()
+            PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(made)
+        return made
+
+    return of
+
+
+def _draws(engine: Any, **sampling: Any) -> dict[tuple[str, int], Draw]:
+    asked = SamplingConfig(**{"max_tokens": 24, **sampling})
+    draws = list(engine.draw(_PROMPTS, asked, seed=3))
+    named = {(d.key, d.index): d for d in draws}
+    assert len(named) == len(draws) == len(_PROMPTS) * asked.n
+    return named
+
+
+def _graphs(engine: Any) -> Any:
+    return engine._boards._kept.graphs
+
+
+def _share_of_equal(one: dict[Any, Draw], other: dict[Any, Draw]) -> float:
+    return sum(one[name].tokens == other[name].tokens for name in one) / len(one)
+
+
+@pytest.mark.parametrize("name", list(_CONFIGS))
+def test_greedy_text_by_graphs_is_that_of_the_cpu(folder: Callable[[str], Path], name: str) -> None:
+    """In float32; a near tie may fall the other way in at most one text of forty."""
+    found = []
+    for device in ("cpu", "cuda"):
+        engine = open_engine(folder(name), EngineConfig(device=device, dtype="float32"))
+        found.append(_draws(engine, temperature=0))
+    assert _graphs(engine)._recorded, "nothing was recorded"
+    assert _share_of_equal(*found) >= 39 / 40
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"temperature": 1}, {"temperature": 1, "top_p": 0.9}, {"temperature": 3, "top_p": 0.99},
+     {"temperature": 1, "top_k": 9}, {"temperature": 1, "stop": ("w77", "w8")}],
+)  # fmt: skip
+def test_draws_by_graphs_are_those_of_the_lanes(
+    folder: Callable[[str], Path], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few rows, too, whose places are taken again; in float32, up to near ties."""
+    by_graphs = [
+        _draws(open_engine(folder("llama"), config), n=8, **asked)
+        for config in (
+            EngineConfig(device="cuda", dtype="float32"),
+            EngineConfig(device="cuda", dtype="float32", max_batch_tokens=3000),
+        )
+    ]
+    monkeypatch.setattr(boards, "by_boards", lambda *_: False)
+    lanes = _draws(open_engine(folder("llama"), EngineConfig(device="cuda", dtype="float32")), n=8, **asked)  # fmt: skip
+    assert min(_share_of_equal(found, lanes) for found in by_graphs) > 0.97
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-3), ("bfloat16", 0.1)])
+def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
+    folder: Callable[[str], Path], dtype: Any, off: float
+) -> None:
+    """From the same board: log-probabilities of every row, and the state of all of them."""
+    engine: Any = open_engine(folder("llama"), EngineConfig(device="cuda", dtype=dtype))
+    sampling = SamplingConfig(temperature=1, max_tokens=24, n=4)
+    draws = engine.draw(_PROMPTS, sampling, seed=0)
+    taken: list[Any] = []
+    graphs_run = boards.Graphs.run
+
+    def spy(self: Any, key: Any, step_: Any, times: int) -> None:
+        if not taken:
+            taken.append((self, key))
+        graphs_run(self, key, step_, times)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boards.Graphs, "run", spy)
+        list(draws)
+    board, rung = engine._boards._kept.board, taken[0][1][0]
+    logits = torch.zeros(rung.rows, 512, device="cuda", dtype=board.own[0].keys.dtype)
+
+    def forward(*asked: Any) -> torch.Tensor:
+        found: torch.Tensor = engine._forward(*asked)
+        logits.copy_(found)
+        return found
+
+    def laid() -> None:
+        board.alive[: rung.rows] = True
+        board.made[: rung.rows] = 5
+
+    results = []
+    for records in (True, False):
+        graphs = boards.Graphs(engine._model.device)
+        graphs._records = records
+        with torch.inference_mode():
+            for times in (1, 1):  # the second time it is replayed
+                laid()
+                graphs.run("it", lambda: step(board, rung, forward, sampling), times)
+        results.append((logits.float().log_softmax(-1).cpu(), board.tokens.cpu().clone(), board.made.cpu().clone()))  # fmt: skip
+        assert len(graphs._recorded) == records
+    (one, tokens, made), (other, same_tokens, same_made) = results
+    assert (one - other).abs().max() < off
+    assert made.tolist() == same_made.tolist()
+    assert (tokens == same_tokens).float().mean() > 0.99
+
+
+def test_a_model_in_training_is_drawn_from_as_it_then_is(folder: Callable[[str], Path]) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder("llama"), dtype=torch.float32).cuda()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("llama"))
+    engine: Any = TorchEngine.of_model(model, tokenizer, EngineConfig())
+    before = _draws(engine, temperature=0)
+    graphs = _graphs(engine)
+    assert graphs._recorded
+    assert _draws(engine, temperature=0) == before
+    with torch.no_grad():
+        model.model.layers[0].self_attn.q_proj.weight.neg_()
+    after = _draws(engine, temperature=0)
+    assert _graphs(engine) is graphs
+    assert _share_of_equal(before, after) < 0.5
+
+
+def test_the_board_takes_what_memory_is_free(folder: Callable[[str], Path]) -> None:
+    """A tenth of a GiB has room for fewer rows than were asked for."""
+    model: Any = AutoModelForCausalLM.from_pretrained(folder("llama")).cuda()
+    free, total = torch.cuda.mem_get_info()
+    assert boards.rows_that_fit(model, 100) == 2048
+    entry = 2 * 3 * 2 * 32 * model.dtype.itemsize
+    assert boards.rows_that_fit(model, free // entry) == 1
+    assert total >= free
