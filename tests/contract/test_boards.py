@@ -237,3 +237,24 @@ def test_a_model_in_training_is_drawn_from_as_it_is(
     engine = TorchEngine.of_model(model, _tokenizer(), EngineConfig())
     assert _draws(engine, n=2, max_tokens=12) == wanted
     assert [p.data_ptr() for p in model.parameters()] == held
+
+
+def test_where_steps_over_a_board_are_not_exact_the_lanes_draw(
+    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfimprove.sampling import support
+
+    def wrong(board: Any, *asked: Any) -> None:
+        step(board, *asked)
+        board.tokens.add_(1).remainder_(300)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    on_boards()
+    step = support.step
+    for instead, boards_there in ((step, True), (wrong, False), (broken, False)):
+        monkeypatch.setattr(support, "step", instead)
+        engine: Any = open_engine(folder("llama"), EngineConfig())
+        assert (engine._boards is not None) == boards_there
+    assert len(_draws(engine, max_tokens=2)) == len(_PROMPTS)

@@ -1,4 +1,4 @@
-"""Tells which models the fast lanes are exact for, and what runs them: by their config, then by trying."""
+"""Tells which models the fast lanes and boards are exact for, and what runs them: by config, then by trying."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from selfimprove.sampling.attention import KeptKeys
+from selfimprove.sampling.board import Board, Rung, Size
 from selfimprove.sampling.cascade import CascadeLanes
+from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.forward import Forward, TransformersForward, lean_forward
+from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.reading import Reader
+from selfimprove.sampling.static_step import settle, step
 
-__all__ = ["TOLERANCE", "FastLanes", "fast_lanes"]
+__all__ = ["TOLERANCE", "FastLanes", "exact_on_a_board", "fast_lanes"]
 
 _log = logging.getLogger(__name__)
 
@@ -119,12 +125,62 @@ def _exact(model: Any, forward: Forward, rows: _Rows, wanted: Tensor) -> bool:  
     """Whether the fast lanes give the wanted logits, up to rounding."""
     name = f"{type(model).__name__} by {type(forward).__name__}"
     try:
-        off = (_in_lanes(model, forward, rows) - wanted).abs().max()
+        found = _in_lanes(model, forward, rows)
     except _UNABLE as problem:
         _log.info("%s: no shared-prefix attention: %s", name, problem)
         return False
+    return _are_near(f"{name}: shared-prefix attention", found, wanted)
+
+
+def _are_near(name: str, found: Tensor, wanted: Tensor) -> bool:
+    off = (found - wanted).abs().max()
     error = (off / wanted.abs().max().clamp(min=1e-6)).item()
-    if not error <= TOLERANCE.get(model.dtype, 0.0):
-        _log.info("%s: shared-prefix attention differs by %g", name, error)
+    if not error <= TOLERANCE.get(found.dtype, 0.0):
+        _log.info("%s differs by %g", name, error)
         return False
     return True
+
+
+def exact_on_a_board(model: Any, forward: Forward) -> bool:  # noqa: ANN401
+    """Tell whether steps over a board, as graphs on a CUDA device, give the logits of a plain pass."""
+    name = f"{type(model).__name__}: steps over a board"
+    try:
+        found, wanted = _on_a_board(model, forward, _rows(model.config.vocab_size))
+    except _UNABLE as problem:
+        _log.warning("%s are not possible: %s", name, problem)
+        return False
+    return _are_near(name, found, wanted)
+
+
+@torch.inference_mode()
+def _on_a_board(model: Any, forward: Forward, rows: _Rows) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    """Return logits of three greedy steps of two rows, and those of a plain pass."""
+    device = model.device
+    board = Board(Size(2, 2, 1, 32, 32, 32), model.config, model.dtype, device)
+    reader = Reader(model, forward, rows.prefix)
+    read = reader.read([Encoded(str(i), (*rows.prefix, *t)) for i, t in enumerate(rows.tails)])
+    both, lengths = torch.arange(2, device=device), torch.tensor(read.lengths, device=device)
+    board.begin(both[:0], None, board.size.new)
+    board.put_prefix([reader.prefix(layer) for layer in range(len(board.prefix))], _PREFIX)
+    board.put_prompts(both, read.layers, both, lengths)
+    board.before.copy_(lengths + _PREFIX)
+    board.alive.fill_(True)
+    board.seat(both, both)
+    settle(board, both, read.logits.argmax(-1), board.alive)
+    seen = torch.zeros_like(read.logits)
+
+    def watched(ids: Tensor, positions: Tensor, lanes: KeptKeys) -> Tensor:
+        logits = forward(ids, positions, lanes)
+        seen.copy_(logits)
+        return logits
+
+    graphs, greedy, found = Graphs(device), SamplingConfig(temperature=0), []
+    for _ in range(3):
+        graphs.run("trial", lambda: step(board, Rung(2, 2, 32), watched, greedy), 1)
+        found.append(seen.clone())
+    drawn = board.tokens[:, :3].tolist()
+    plain = [
+        model(input_ids=torch.tensor([[*rows.prefix, *tail, *new]], device=device), use_cache=False)
+        for tail, new in zip(rows.tails, drawn, strict=True)
+    ]
+    return torch.stack(found, 1), torch.stack([out.logits[0, -3:] for out in plain])

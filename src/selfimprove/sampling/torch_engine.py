@@ -41,7 +41,7 @@ from selfimprove.sampling.reading import Reader
 from selfimprove.sampling.rows import Job, Rows, Rules
 from selfimprove.sampling.scoring import continuation_logprobs
 from selfimprove.sampling.strides import Strides
-from selfimprove.sampling.support import fast_lanes
+from selfimprove.sampling.support import exact_on_a_board, fast_lanes
 from selfimprove.sampling.texts import Texts
 from selfimprove.sampling.threads import use_threads
 from selfimprove.types import Draw, Prompt
@@ -108,7 +108,8 @@ class TorchEngine:
         self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._forward, self._reach = fast_lanes(model, context_length(model), frozen=frozen)
-        self._boards = Boards(model) if boards.by_boards(model, self._forward) else None
+        steps = boards.by_boards(model, self._forward) and exact_on_a_board(model, self._forward)
+        self._boards = Boards(model) if steps else None
         self._budget = config.max_batch_tokens
         # A training needs what memory is free for itself.
         if self._budget is None and not (frozen and self._boards and model.device.type == "cuda"):
