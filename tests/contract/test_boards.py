@@ -20,9 +20,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from selfimprove.sampling import boards, strides
+from selfimprove.sampling import boards
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.static_step import step
 from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.types import Draw, Prompt
 
@@ -205,7 +206,7 @@ def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
     on_boards()
     engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=1200))
     calm = _draws(engine, **asked)
-    step, steps = strides.step, [0]
+    steps = [0]
 
     def failing(*args: Any) -> None:
         steps[0] += 1
@@ -213,7 +214,7 @@ def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
         step(*args)
 
-    monkeypatch.setattr(strides, "step", failing)
+    monkeypatch.setattr("selfimprove.sampling.strides.step", failing)
     with caplog.at_level(logging.WARNING):
         assert _draws(engine, **asked) == calm
     assert caplog.text.count("out of memory") == 2
@@ -242,8 +243,6 @@ def test_a_model_in_training_is_drawn_from_as_it_is(
 def test_where_steps_over_a_board_are_not_exact_the_lanes_draw(
     folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from selfimprove.sampling import support
-
     def wrong(board: Any, *asked: Any) -> None:
         step(board, *asked)
         board.tokens.add_(1).remainder_(300)
@@ -252,9 +251,9 @@ def test_where_steps_over_a_board_are_not_exact_the_lanes_draw(
         raise RuntimeError("operation not permitted when stream is capturing")
 
     on_boards()
-    step = support.step
+    engine: Any = None
     for instead, boards_there in ((step, True), (wrong, False), (broken, False)):
-        monkeypatch.setattr(support, "step", instead)
-        engine: Any = open_engine(folder("llama"), EngineConfig())
+        monkeypatch.setattr("selfimprove.sampling.support.step", instead)
+        engine = open_engine(folder("llama"), EngineConfig())
         assert (engine._boards is not None) == boards_there
     assert len(_draws(engine, max_tokens=2)) == len(_PROMPTS)

@@ -20,7 +20,9 @@ from transformers import (
 )
 
 from selfimprove.sampling import boards
+from selfimprove.sampling.attention import KeptKeys
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.static_step import step
 from selfimprove.sampling.torch_engine import TorchEngine
@@ -42,6 +44,7 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
     "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
     "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=32),
 }
+_ANY: Any = AutoModelForCausalLM
 _PREFIX = " ".join(f"w{i * 7 % 500}" for i in range(60))
 _PROMPTS = [Prompt(f"p{i}", f"{_PREFIX} w{i} " + "w3 " * (i % 5 + 1)) for i in range(40)]
 
@@ -82,7 +85,7 @@ def _share_of_equal(one: dict[Any, Draw], other: dict[Any, Draw]) -> float:
 @pytest.mark.parametrize("name", list(_CONFIGS))
 def test_greedy_text_by_graphs_is_that_of_the_cpu(folder: Callable[[str], Path], name: str) -> None:
     """In float32; a near tie may fall the other way in at most one text of forty."""
-    found = []
+    found, engine = [], None
     for device in ("cpu", "cuda"):
         engine = open_engine(folder(name), EngineConfig(device=device, dtype="float32"))
         found.append(_draws(engine, temperature=0))
@@ -120,7 +123,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
     sampling = SamplingConfig(temperature=1, max_tokens=24, n=4)
     draws = engine.draw(_PROMPTS, sampling, seed=0)
     taken: list[Any] = []
-    graphs_run = boards.Graphs.run
+    graphs_run = Graphs.run
 
     def spy(self: Any, key: Any, step_: Any, times: int) -> None:
         if not taken:
@@ -128,13 +131,13 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
         graphs_run(self, key, step_, times)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boards.Graphs, "run", spy)
+        patch.setattr(Graphs, "run", spy)
         list(draws)
     board, rung = engine._boards._kept.board, taken[0][1][0]
     logits = torch.zeros(rung.rows, 512, device="cuda", dtype=board.own[0].keys.dtype)
 
-    def forward(*asked: Any) -> torch.Tensor:
-        found: torch.Tensor = engine._forward(*asked)
+    def forward(ids: torch.Tensor, positions: torch.Tensor, lanes: KeptKeys) -> torch.Tensor:
+        found: torch.Tensor = engine._forward(ids, positions, lanes)
         logits.copy_(found)
         return found
 
@@ -144,7 +147,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
 
     results = []
     for records in (True, False):
-        graphs = boards.Graphs(engine._model.device)
+        graphs = Graphs(engine._model.device)
         graphs._records = records
         with torch.inference_mode():
             for times in (1, 1):  # the second time it is replayed
@@ -159,7 +162,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
 
 
 def test_a_model_in_training_is_drawn_from_as_it_then_is(folder: Callable[[str], Path]) -> None:
-    model: Any = AutoModelForCausalLM.from_pretrained(folder("llama"), dtype=torch.float32).cuda()
+    model = _ANY.from_pretrained(folder("llama"), dtype=torch.float32).to("cuda")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("llama"))
     engine: Any = TorchEngine.of_model(model, tokenizer, EngineConfig())
     before = _draws(engine, temperature=0)
@@ -174,10 +177,9 @@ def test_a_model_in_training_is_drawn_from_as_it_then_is(folder: Callable[[str],
 
 
 def test_the_board_takes_what_memory_is_free(folder: Callable[[str], Path]) -> None:
-    """A tenth of a GiB has room for fewer rows than were asked for."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder("llama")).cuda()
-    free, total = torch.cuda.mem_get_info()
+    """Rows of a hundred tokens are few here; one that takes all memory for its keys still counts."""
+    model = _ANY.from_pretrained(folder("llama")).to("cuda")
+    free, _ = torch.cuda.mem_get_info()
     assert boards.rows_that_fit(model, 100) == 2048
     entry = 2 * 3 * 2 * 32 * model.dtype.itemsize
     assert boards.rows_that_fit(model, free // entry) == 1
-    assert total >= free

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from selfimprove.sampling import attention, prompt_cache
+from selfimprove.sampling.attention import KeptKeys
 from selfimprove.sampling.board import Board, Rung, Size
 from selfimprove.sampling.boards import has_static_pass
 from selfimprove.sampling.choose import choose
@@ -90,9 +91,9 @@ class _Laid:
             )
             settle(board, rows, first, torch.ones(3, dtype=torch.bool))
 
-    def forward(self, *asked: Any) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor, lanes: KeptKeys) -> torch.Tensor:
         """Run the lean pass, and keep its logits."""
-        self.logits.append(self.lean(*asked).clone())
+        self.logits.append(self.lean(ids, positions, lanes).clone())
         return self.logits[-1]
 
     @torch.inference_mode()
@@ -176,6 +177,7 @@ def test_tokens_that_may_end_a_stop_string_make_a_row_ask() -> None:
 
 def test_a_row_that_256_tokens_are_not_enough_for_stays_as_it_is() -> None:
     laid = _Laid(sampling=_NUCLEUS)
+    before, made, unsure = [0], [[0]], [False]
     for _ in range(6):
         before, made = laid.board.made[:3].tolist(), laid.steps(1)
         unsure = laid.board.unsure[:3].tolist()
@@ -231,6 +233,15 @@ def test_no_step_waits_for_the_device_or_changes_its_sizes(
     assert not {n for n in names if n.startswith(_WAITING)}
     assert taken[0] == taken[1] == taken[2] == taken[3]
     assert len(taken[0]) > 100
+
+
+def test_a_row_of_nan_is_marked_and_chooses_some_token_of_the_vocabulary() -> None:
+    laid = _Laid()
+    with torch.inference_mode():
+        laid.board.own[0].values[1].fill_(torch.nan)
+    tokens = laid.steps(2)
+    assert laid.board.broken.nonzero().squeeze(1).tolist() == [1]
+    assert max(tokens[1]) < 300
 
 
 def test_where_steps_cannot_be_recorded_they_are_taken_as_written() -> None:

@@ -78,8 +78,8 @@ class Board:
         self.prefix = kept(1, size.prefix) if size.prefix else []
         self.tokens = numbers(size.rows, size.new + 1)
         self.seeds, self.made, self.before = (numbers(size.rows) for _ in range(3))
-        self.alive, self.asks, self.unsure = (
-            torch.zeros(size.rows, dtype=torch.bool, device=device) for _ in range(3)
+        self.alive, self.asks, self.unsure, self.broken = (
+            torch.zeros(size.rows, dtype=torch.bool, device=device) for _ in range(4)
         )
         self.ends, self.may_stop = (
             torch.zeros(config.vocab_size, dtype=torch.bool, device=device) for _ in range(2)
@@ -98,7 +98,8 @@ class Board:
             may_stop: which tokens make a row ask to be looked at, [vocabulary]; None: none.
             most: tokens of a row.
         """
-        for marks in (self.alive, self.asks, self.unsure, self.ends, self.may_stop):
+        rows = (self.alive, self.asks, self.unsure, self.broken)
+        for marks in (*rows, self.ends, self.may_stop):
             marks.zero_()
         self.ends[ends] = True
         if may_stop is not None:

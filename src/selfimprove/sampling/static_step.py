@@ -31,13 +31,16 @@ def step(board: Board, rung: Rung, forward: Forward, sampling: SamplingConfig) -
     positions = (board.before[:count] + last).unsqueeze(1)
     columns = torch.where(alive, last, board.size.new)
     logits = forward(tokens, positions, Keys(board, rung, columns, last))
+    # The host raises when it looks; until then NaN must not become a token that is none.
+    board.broken[:count].logical_or_(logits[:, 0].isnan() & alive)
     choice = choose_blindly(logits, board.seeds[:count], made, sampling)
+    tokens = choice.tokens.clamp(max=logits.shape[1] - 1)
     taken = alive
     if choice.sure is not None:
         board.logits[:count] = logits
         board.unsure[:count] = alive & ~choice.sure
         taken = alive & choice.sure
-    settle(board, torch.arange(count, device=board.device), choice.tokens, taken)
+    settle(board, torch.arange(count, device=board.device), tokens, taken)
 
 
 def settle(board: Board, rows: Tensor, tokens: Tensor, taken: Tensor) -> None:

@@ -34,6 +34,11 @@ STRIDE = 8
 # Rows join only when this share of the board is free: joining costs a pass over their prompts.
 _REFILL_SHARE = 8
 
+_NAN = (
+    "the model answers {prompt} with NaN: its weights are broken, or its dtype overflows "
+    "(try dtype=float32)"
+)
+
 # Fewer rows or columns make a step no cheaper.
 _LEAST_ROWS, _LEAST_COLUMNS = 16, 32
 
@@ -134,9 +139,11 @@ class Strides:
         if may_be_unsure(self._rules.sampling):
             self._choose_unsure()
         count = self._seating.rows
-        state = torch.stack([t[:count].long() for t in (board.made, board.alive, board.asks)])
+        told = (board.made, board.alive, board.asks, board.broken)
         # Here the host waits for the device.
-        made, alive, asks = state.tolist()
+        made, alive, asks, broken = torch.stack([t[:count].long() for t in told]).tolist()
+        if any(broken):
+            raise EngineError(_NAN.format(prompt="one of the prompts under way"))
         self._made[:count] = made
         found = [
             (row, job)
@@ -207,10 +214,8 @@ class Strides:
         self._seat()
         logits = read.logits[self._index([self._pool[job.prompt.key] for _, job in begun])]
         if logits.isnan().any():
-            raise EngineError(
-                f"the model answers prompt {begun[0][1].prompt.key!r} or one beside it with NaN: "
-                "its weights are broken, or its dtype overflows (try dtype=float32)"
-            )
+            key = begun[0][1].prompt.key
+            raise EngineError(_NAN.format(prompt=f"prompt {key!r} or one beside it"))
         tokens = choose(logits, board.seeds[rows], board.made[rows], rules.sampling)
         settle(board, rows, tokens, torch.ones_like(rows, dtype=torch.bool))
 
