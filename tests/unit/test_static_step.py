@@ -72,12 +72,12 @@ class _Laid:
         assert lean is not None
         self.lean = lean
         self.board = board = Board(_SIZE, self.model.config, torch.float32, self.model.device)
+        board.keep_logits()
         self.logits: list[torch.Tensor] = []
         with torch.inference_mode():
             reader = Reader(self.model, lean, _PREFIX)
             read = reader.read([Encoded(str(i), (*_PREFIX, *t)) for i, t in enumerate(_TAILS)])
             board.begin(torch.tensor([], dtype=torch.long), None, 6)
-            board.keep_logits()
             board.put_prefix([reader.prefix(layer) for layer in range(2)], 3)
             both = torch.tensor([0, 1])
             board.put_prompts(both, read.layers, both, torch.tensor(read.lengths))
@@ -96,9 +96,9 @@ class _Laid:
         self.logits.append(self.lean(ids, positions, lanes).clone())
         return self.logits[-1]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self) -> None:
-        """Take one, and keep nothing of it."""
+        """Take one, and keep nothing of it; so that operations are seen that others are made of."""
         step(self.board, _SMALL, self.lean, self.sampling)
 
     @torch.inference_mode()
