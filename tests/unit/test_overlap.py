@@ -63,6 +63,78 @@ def test_a_text_that_was_reworded_a_little_is_nearly_the_same(text: str) -> None
     assert _found(text, _CLIPS) == _found(_CLIPS, text) == "near"
 
 
+_SENTENCES = _CLIPS.partition("How many")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{before}{_CLIPS}" for before in (
+            "1. ", "- ", "> ", "(a) ", "Q1: ", "Problem 3: ", "# Question\n", "**Question:** ", "[INST] ",
+            "Here is one of the problems that a pupil in grade 3 must solve: ",
+        )),
+        *(f"{_CLIPS}{behind}" for behind in (
+            " (Answer: 72)", " [GSM8K]", "\n#### ", "\nA:",
+            " Think step-by-step. Answer with a single Integer.",
+        )),
+        f"**{_CLIPS}**",
+        f"<p>{_CLIPS}</p>",
+        f"Exercise 7: **{_CLIPS}**\nShow all 3 steps, as Maria would.\n\nAnswer: 72",
+        _CLIPS.replace("48", "forty-eight"),
+        _CLIPS.replace("48", "48.0"),
+        _CLIPS.replace("half", "1/2"),
+        _CLIPS.replace("half", "½"),
+        f"{_SENTENCES[1]}{_SENTENCES[2]} {_SENTENCES[0].strip()}",
+        f"Q1: {_SENTENCES[1]}{_SENTENCES[2]} {_SENTENCES[0].strip()} (Answer: 72)",
+        f"Problem 3: {_CLIPS.replace('altogether', 'in total')}\n#### 72",
+    ],
+)  # fmt: skip
+def test_a_text_is_found_whatever_stands_around_it(text: str) -> None:
+    assert _found(text, _CLIPS) == "near"
+    other = text.replace("Natalia", "Maria")
+    assert _found(other, _CLIPS) == "another"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Q: What is the capital of France?\nA:", "What is the capital of France?"),
+        ("Tell me: what is the capital of France?", "What is the capital of France?"),
+        ("What is the capital of France? Answer briefly.", "What is the capital of France?"),
+        ("2) **What is the capital of France?**", "What is the capital of France?"),
+        ("Write me a poem about autumn", "Write a poem about autumn"),
+        ("Please write the poem about autumn.", "Write a poem about autumn"),
+        ("What is twenty-five plus 2?", "What is 25 plus two?"),
+    ],
+)
+def test_a_short_text_is_found_too(one: str, other: str) -> None:
+    assert _found(one, other) == _found(other, one) == "near"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Write a poem about autumn leaves", "Write a poem about autumn"),
+        ("Write a short poem about autumn", "Write a poem about autumn"),
+        ("In 1807: what is the capital of France?", "What is the capital of France?"),
+        ("What is the capital of France? And of Spain?", "What is the capital of France?"),
+        ("Tell me: why?", "Why?"),
+        ("The cat sleeps. Translate the sentence into French.", "Translate the sentence into French."),
+        ("What is - 5 + 3?", "What is 5 + 3?"),
+        ("- 5 + 3 is", "5 + 3 is"),
+        ("What does <b> do to a text?", "What does <p> do to a text?"),
+    ],
+)  # fmt: skip
+def test_a_short_text_within_another_request_is_another(one: str, other: str) -> None:
+    assert _found(one, other) == _found(other, one) == "another"
+
+
+def test_a_copy_among_other_texts_is_found() -> None:
+    passage = "Maria has 3 cats, 2 dogs and no birds. " * 20
+    assert _found(f"{passage}{_CLIPS} {passage}", _CLIPS) == "near"
+    assert _found(f"{passage}{_CLIPS.replace('48', '49')} {passage}", _CLIPS) == "another"
+
+
 @pytest.mark.parametrize(
     ("was", "now"),
     [

@@ -2,14 +2,14 @@
 
 exact: the same words, numbers and signs in the same order; case, spacing and the marks that only
     punctuate a sentence do not count.
-near: the same words in the same order but for one in ten, and nothing differs that makes another
-    question of it:
+near: the same words in the same order, whatever stands around them (`data.copies`); or, of 20 words or
+    more, the same but for one in ten, and nothing differs that makes another question of it:
     - a number, a name, a sign (+, (, %) or a negation on one side alone or in another place;
-    - more than eight words in a row; so many are allowed before or behind a text of 20 words or more,
-      which is no shorter question then (`Please answer: ...`);
-    - in a shorter text, any word within it;
+    - more than eight words in a row; so many are allowed before or behind a text, too;
     - what fills the slot of a template: of all the texts at hand, three or more have different words
       between the same two words before and the same two behind.
+    List marks, headings, markup and answers around a question do not count, nor whether its numbers are
+    in words, nor whether what it asks comes first or last (`data.compared_text`).
 
 So `A fox with lamps` is no repetition of `A fox with bells`, nor is any question of the tiny world or
 of BIG-Bench Hard of another one with other values; a question that was reworded a little is.
@@ -17,82 +17,22 @@ of BIG-Bench Hard of another one with other values; a question that was reworded
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cached_property
 from typing import Final, TypeAlias
 
+from selfimprove.data.compared_text import ComparedText
+from selfimprove.data.copies import copies
 from selfimprove.data.novelty import Novelty
 
 __all__ = ["HeldOutTexts", "Overlaps", "find_overlaps", "same_text"]
 
 _CANDIDATES: Final = 0.8  # ROUGE-L F1 above which two texts are looked at word by word
-_SHORT: Final = 20  # words
-_SHORT_SIMILAR: Final = 0.9  # share of a short text's words that are the same, likewise F1
 _WITHIN: Final = 0.1  # share of a longer text's words that may differ within it
 _LONGEST_CHANGE: Final = 8  # words
 _SLOT_VALUES: Final = 3
 _LONGEST_VALUE: Final = 3  # words
-
-_TOKEN: Final = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s]|_")
-_HYPHEN: Final = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
-_PUNCTUATION: Final = frozenset(".,;:!?'\"`_")
-_STRAIGHT: Final = str.maketrans("‘’“”–—", "''\"\"--")
-_NUMBERS: Final = frozenset(
-    [
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-        "twenty",
-        "thirty",
-        "forty",
-        "fifty",
-        "sixty",
-        "seventy",
-        "eighty",
-        "ninety",
-        "hundred",
-        "thousand",
-        "million",
-        "half",
-        "third",
-        "quarter",
-        "double",
-        "triple",
-        "twice",
-        "thrice",
-        "dozen",
-        "first",
-        "second",
-        "last",
-    ]
-)
-_NEGATIONS: Final = frozenset(
-    [
-        *("no", "not", "never", "none", "nor", "neither", "nothing", "without", "cannot"),
-        *("dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent", "wont", "cant"),
-        *("couldnt", "wouldnt", "shouldnt", "hasnt", "havent", "hadnt"),
-    ]
-)
 
 Context: TypeAlias = tuple[str, str, str, str]
 """Two words before a change, and two behind it; empty at the ends of a text."""
@@ -124,48 +64,6 @@ class Overlaps:
         return frozenset((*self.exact, *self.near))
 
 
-class _Text:
-    """A text, read once for all its comparisons."""
-
-    def __init__(self, text: str) -> None:
-        plain = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
-        plain = _HYPHEN.sub(" ", plain)
-        self.tokens = [t.replace(",", "") if t[0].isdigit() else t for t in _TOKEN.findall(plain)]
-
-    @cached_property
-    def key(self) -> str:
-        """Equal for texts that are exactly the same."""
-        told = [t.casefold() for t in self.tokens if t not in _PUNCTUATION]
-        return " ".join(told or self.tokens)
-
-    @cached_property
-    def words(self) -> list[str]:
-        """Words and numbers as they stand."""
-        return [t for t in self.tokens if t[0].isalnum()]
-
-    @cached_property
-    def lowered(self) -> list[str]:
-        return [w.casefold() for w in self.words]
-
-    @cached_property
-    def telling(self) -> list[str]:
-        """Numbers, names, signs and negations, in order: where these differ, the question does."""
-        return [
-            token.casefold()
-            for before, token in zip([".", *self.tokens], self.tokens, strict=False)
-            if _tells(before, token)
-        ]
-
-
-def _tells(before: str, token: str) -> bool:
-    lowered = token.casefold()
-    if token[0].isalpha():
-        begins = before in ".!?:\"'"  # a capital letter there says nothing
-        named = token[0].isupper() and not begins
-        return named or lowered in _NUMBERS or lowered in _NEGATIONS or lowered.endswith("n't")
-    return token not in _PUNCTUATION
-
-
 @dataclass(frozen=True, slots=True)
 class _Change:
     """Words within two texts that differ."""
@@ -181,13 +79,13 @@ def same_text(text: str) -> str:
     >>> same_text("Why, Ada?") == same_text("why  ada")
     True
     """
-    return _Text(text).key
+    return ComparedText(text).key
 
 
 def find_overlaps(training: Sequence[str], held_out: Sequence[HeldOutTexts]) -> list[Overlaps]:
     """Find the training texts that are, or nearly are, texts of each held-out set."""
-    ours = [_Text(text) for text in training]
-    theirs = [[_Text(text) for text in some.texts] for some in held_out]
+    ours = [ComparedText(text) for text in training]
+    theirs = [[ComparedText(text) for text in some.texts] for some in held_out]
     # All that may be near, before it is known what is a template.
     close = [list(_close(ours, some)) for some in theirs]
     contexts = {c.context for pairs in close for _, _, changes in pairs for c in changes}
@@ -200,14 +98,17 @@ def find_overlaps(training: Sequence[str], held_out: Sequence[HeldOutTexts]) -> 
 
 def _overlaps(
     name: str,
-    ours: Sequence[_Text],
-    theirs: Sequence[_Text],
+    ours: Sequence[ComparedText],
+    theirs: Sequence[ComparedText],
     pairs: Iterable[tuple[int, int, list[_Change]]],
     slots: frozenset[Context],
 ) -> Overlaps:
     place = {text.key: number for number, text in reversed(list(enumerate(theirs)))}
     exact = {i: place[text.key] for i, text in enumerate(ours) if text.key in place}
     near: dict[int, int] = {}
+    for i, j in copies(ours, theirs):
+        if i not in exact:
+            near.setdefault(i, j)
     for i, j, changes in pairs:
         if i not in exact and not any(c.context in slots for c in changes):
             near.setdefault(i, j)
@@ -215,15 +116,15 @@ def _overlaps(
 
 
 def _close(
-    ours: Sequence[_Text], theirs: Sequence[_Text]
+    ours: Sequence[ComparedText], theirs: Sequence[ComparedText]
 ) -> Iterator[tuple[int, int, list[_Change]]]:
-    """Yield pairs of similar texts that tell the same, with what differs within them."""
+    """Yield pairs of similar longer texts that tell the same, with what differs within them."""
     telling: dict[tuple[str, ...], list[int]] = {}
-    for j, text in enumerate(theirs):
-        telling.setdefault(tuple(text.telling), []).append(j)
+    for j, text in _longer(theirs):
+        telling.setdefault(text.telling, []).append(j)
     pools: dict[tuple[str, ...], Novelty] = {}
-    for i, text in enumerate(ours):
-        told = tuple(text.telling)
+    for i, text in _longer(ours):
+        told = text.telling
         alike = telling.get(told)
         if alike is None:
             continue
@@ -235,7 +136,11 @@ def _close(
                 yield i, alike[number], changes
 
 
-def _pool(texts: Sequence[_Text]) -> Novelty:
+def _longer(texts: Sequence[ComparedText]) -> Iterator[tuple[int, ComparedText]]:
+    return ((n, text) for n, text in enumerate(texts) if not text.is_short)
+
+
+def _pool(texts: Sequence[ComparedText]) -> Novelty:
     joined = [" ".join(text.words) for text in texts]
     pool = Novelty(_CANDIDATES, joined)
     for words in joined:
@@ -243,22 +148,20 @@ def _pool(texts: Sequence[_Text]) -> Novelty:
     return pool
 
 
-def _changes(ours: _Text, theirs: _Text) -> list[_Change] | None:
+def _changes(ours: ComparedText, theirs: ComparedText) -> list[_Change] | None:
     """Return what differs within two texts; None where it makes another question of one."""
     one, other = ours.lowered, theirs.lowered
-    same, found = 0, []
+    found = []
     for kind, a, b, c, d in _opcodes(one, other):
         if kind == "equal":
-            same += b - a
-        elif max(b - a, d - c) > _LONGEST_CHANGE:
+            continue
+        if max(b - a, d - c) > _LONGEST_CHANGE:
             return None
-        elif not _is_at_an_end(kind, (a, b, len(one)), (c, d, len(other))):
+        if not _is_at_an_end(kind, (a, b, len(one)), (c, d, len(other))):
             if any(word[0].isupper() for word in (*ours.words[a:b], *theirs.words[c:d])):
                 return None
             found.append(_Change(_context(one, a, b), max(b - a, d - c)))
     shorter = min(len(one), len(other))
-    if shorter < _SHORT:
-        return None if found or 2 * same <= _SHORT_SIMILAR * (len(one) + len(other)) else found
     return found if sum(c.words for c in found) <= _WITHIN * shorter else None
 
 
@@ -287,7 +190,7 @@ def _context(words: Sequence[str], start: int, end: int) -> Context:
     return (padded[start], padded[start + 1], padded[end + 2], padded[end + 3])
 
 
-def _slots(texts: Sequence[_Text], contexts: set[Context]) -> frozenset[Context]:
+def _slots(texts: Sequence[ComparedText], contexts: set[Context]) -> frozenset[Context]:
     """Return the contexts that hold so many different words that these are values of a template."""
     values: dict[Context, set[tuple[str, ...]]] = {context: set() for context in contexts}
     starts = {context[:2] for context in contexts}
