@@ -12,7 +12,8 @@ from selfimprove.data.examples import Lesson, read_lessons
 from selfimprove.data.sources import Source
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.methods.one_model import config_of_words
-from selfimprove.methods.warm_start import WarmStartConfig
+from selfimprove.methods.warm_start import WarmStartConfig, held_out_part, training_part
+from selfimprove.rows import Rows
 from selfimprove.types import Message
 
 _TALK = [
@@ -124,3 +125,41 @@ def test_words_of_the_command_line_are_fields_of_sft_unless_they_are_its_own() -
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
         config_of_words(WarmStartConfig, "tiny", ["a.jsonl"], ["learnin_rate=1"], None)
+
+
+def test_rows_of_one_prompt_are_held_out_together(tmp_path: Path) -> None:
+    asked = [
+        ("Why?", "a"),
+        ("why ?", "b"),
+        ("How?", "c"),
+        ("WHY", "d"),
+        ("Who?", "e"),
+        ("How?", "f"),
+    ]
+    rows = Rows(
+        tuple(lessons(tmp_path, *({"prompt": p, "response": r} for p, r in asked))), "", None
+    )
+    sides = set()
+    for seed in range(20):
+        held = "".join(row.completion for row in held_out_part(rows, 0.5, seed))
+        assert held in ("abd", "cef")
+        assert {*held} | {row.completion for row in training_part(rows, 0.5, seed)} == {*"abcdef"}
+        assert not {*held} & {row.completion for row in training_part(rows, 0.5, seed)}
+        sides.add(held)
+    assert len(sides) > 1
+
+
+def test_a_prompt_with_most_of_the_rows_is_learned_from(tmp_path: Path) -> None:
+    asked = [{"prompt": "Why?", "response": r} for r in "abcdefgh"]
+    rows = lessons(
+        tmp_path, *asked, {"prompt": "How?", "response": "x"}, {"prompt": "How?", "response": "y"}
+    )
+    for seed in range(5):
+        held = held_out_part(Rows(tuple(rows), "", tmp_path), 0.1, seed)
+        assert "".join(row.completion for row in held) == "xy"
+
+
+def test_one_prompt_alone_cannot_be_parted(tmp_path: Path) -> None:
+    rows = lessons(tmp_path, *({"prompt": "Why?", "response": r} for r in "abc"))
+    with pytest.raises(DataError, match="3 rows of one prompt are too few to hold out 10%"):
+        list(training_part(Rows(tuple(rows), "", tmp_path), 0.1, 0))

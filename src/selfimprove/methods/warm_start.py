@@ -19,12 +19,14 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from selfimprove.data.examples import Lesson, read_lessons
+from selfimprove.data.overlap import same_text
 from selfimprove.data.question_prompts import Layout
 from selfimprove.errors import DataError
 from selfimprove.files import read_json
 from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.models import locate
 from selfimprove.rows import Rows
+from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import as_content
@@ -46,7 +48,8 @@ class WarmStartConfig(OneModelConfig):
     """How rows of a question format are laid out, as LMSI asks them: cot has few-shot exemplars,
     standard and direct train on the answer alone."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the rows that is not trained on; the loss on them is told before and after."""
+    """Share of the rows that is not trained on, all rows of a prompt together; the loss on them is told
+    before and after."""
     sft: SftConfig = SftConfig()
     """Fine-tuning."""
 
@@ -82,18 +85,35 @@ def training_part(rows: Rows[Lesson], share: float, seed: int) -> Iterator[Lesso
 
 
 def held_out_part(rows: Rows[Lesson], share: float, seed: int) -> Iterator[Lesson]:
-    """A random share of the rows."""
+    """A random share of the rows: all those of some prompts."""
     out = _held_out(rows, share, seed)
     yield from (row for row in rows if row.id in out)
 
 
 def _held_out(rows: Rows[Lesson], share: float, seed: int) -> set[str]:
-    names = [row.id for row in rows]
-    rng(seed, "sft held out").shuffle(names)
-    count = max(round(share * len(names)), 1) if share else 0
-    if count >= len(names) and names:
-        raise DataError(f"{len(names)} rows are too few to hold out {share:.0%} of them")
-    return set(names[:count])
+    """Draw prompts whose rows make up the share, so that no copy of a held-out row is learned."""
+    if not share:
+        return set()
+    asked: dict[str, list[str]] = {}
+    for row in rows:
+        asked.setdefault(_asked(row), []).append(row.id)
+    prompts = list(asked)
+    rng(seed, "sft held out").shuffle(prompts)
+    if len(prompts) < 2 and rows:
+        raise DataError(
+            f"{len(rows)} rows of one prompt are too few to hold out {share:.0%} of them"
+        )
+    count = max(round(share * len(rows)), min(map(len, asked.values()), default=0))
+    out: set[str] = set()
+    for prompt in prompts:
+        if len(out) + len(asked[prompt]) <= min(count, len(rows) - 1):
+            out.update(asked[prompt])
+    return out
+
+
+def _asked(row: Lesson) -> str:
+    """Return what is equal for rows with the same prompt, whatever its layout, case and spacing."""
+    return same_text(in_words(row.turns) if row.turns else row.text)
 
 
 def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
