@@ -46,9 +46,9 @@ def _long(
         said = text.said if begun else ()
         for start in range(len(said) - _BEGINNING + 1):
             for length, known in begun.get(said[start : start + _BEGINNING], {}).items():
-                j = known.get(said[start : start + length])
-                if j is not None:
-                    yield i, j
+                part = said[start : start + length]
+                if part in known:
+                    yield i, known[part]
 
 
 def _short(
