@@ -137,7 +137,7 @@ def test_rows_of_one_prompt_are_held_out_together(tmp_path: Path) -> None:
         ("How?", "f"),
     ]
     rows = Rows(
-        tuple(lessons(tmp_path, *({"prompt": p, "response": r} for p, r in asked))), "", None
+        tuple(lessons(tmp_path, *({"prompt": p, "response": r} for p, r in asked))), "", tmp_path
     )
     sides = set()
     for seed in range(20):
