@@ -94,6 +94,8 @@ def _is_same_kind(default: Config, given: Mapping[str, Any]) -> bool:
 
 C = TypeVar("C", bound=Config)
 
+_TOO_DEEP = "is nested too deeply, or an alias (`*name`) stands within what it repeats"
+
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a YAML recipe and apply `key.sub=value` overrides (values are YAML).
@@ -102,14 +104,15 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: the file is missing or not a YAML mapping, or an override has no '='.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _apart(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(f"no recipe at {path}; `ls recipes/` shows the shipped ones") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} {_TOO_DEEP}") from None
+    except (yaml.YAMLError, ValueError, IsADirectoryError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
-    tree = _apart(tree)
     for override in overrides:
         apply_override(tree, override)
     return cast("dict[str, Any]", tree)
@@ -141,8 +144,10 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent!r} is a value, it has no keys")
         node = child
     try:
-        node[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        node[leaf] = _apart(yaml.safe_load(text))
+    except RecursionError:
+        raise ConfigError(f"override {path!r} {_TOO_DEEP}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from error
 
 

@@ -117,6 +117,7 @@ class Run:
             made = make(*inputs)
             funnels = made.funnels if isinstance(made, Filtered) else ()
             rows = list(made.rows if isinstance(made, Filtered) else made)
+            step.claim()  # not before: what fails leaves nothing that binds its inputs
             step.write_shard(0, Batch(rows), time.monotonic() - started)
             step.finish(shards=1, funnels=funnels)
         return step.read()
@@ -145,6 +146,7 @@ class Run:
         source = items if isinstance(items, Rows) else [plain(item) for item in held]
         step: _Step[T] = _Step(self, name, make, (source, *inputs, shard_items))
         if not step.is_done():
+            step.claim()
             chunks = _chunks(held, shard_items, together)
             missing = [i for i in range(len(chunks)) if not step.has_shard(i)]
             if missing and len(missing) < len(chunks):
@@ -193,6 +195,7 @@ class Run:
     ) -> ModelRef:
         step: _Step[object] = _Step(self, name, make, (base, *inputs))
         if not step.is_done():
+            step.claim()
             started = time.monotonic()
             shutil.rmtree(places(step.folder)["out"], ignore_errors=True)
             with writing_to(step.folder), _within_memory(name):
@@ -276,9 +279,13 @@ class _Step(Generic[T]):
                     f"{self.folder} was made from other inputs ({difference(found, self._identity)})"
                     ": start a new run with --out, or delete that folder to remake the step"
                 )
-            return
-        make_folder(self.folder)
-        write_json(path, self._identity)
+
+    def claim(self) -> None:
+        """Write down what the step is made from; other inputs are refused from here on."""
+        path = self.folder / "step.json"
+        if not path.exists():
+            make_folder(self.folder)
+            write_json(path, self._identity)
 
     def is_done(self) -> bool:
         done = (self.folder / "done.json").exists()

@@ -75,6 +75,17 @@ def test_a_file_that_is_no_recipe_is_an_error(tmp_path: Path, content: str) -> N
         read_recipe(recipe)
 
 
+@pytest.mark.parametrize("content", ["a: &x [*x]", "a: " + "[" * 3000 + "]" * 3000])
+def test_a_recipe_that_never_ends_or_is_too_deep_is_an_error(tmp_path: Path, content: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(content)
+    with pytest.raises(ConfigError, match=r"recipe\.yaml is nested too deeply"):
+        read_recipe(recipe)
+    recipe.write_text("seed: 1\n")
+    with pytest.raises(ConfigError, match="override 'a' is nested too deeply"):
+        read_recipe(recipe, [content.replace("a: ", "a=")])
+
+
 def test_a_missing_recipe_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no recipe at"):
         read_recipe(tmp_path / "none.yaml")

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from selfimprove import cli
+from selfimprove.data.read import check, read_questions
 from selfimprove.errors import DiskFullError, StoreError
 from selfimprove.files import make_folder, told, write_json, writing_to
 from selfimprove.tiny.shipped import folder as shipped
@@ -147,3 +148,46 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="a file stands where a folder is needed"):
         make_folder(tmp_path / "file" / "runs")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (r'{"prompt": "hi \ud800", "completion": "x"}', "holds half of a surrogate pair"),
+        ('{"prompt": "hi", "completion": "x", "n": ' + "1" * 5000 + "}", "too many digits"),
+    ],
+)
+def test_a_row_that_cannot_be_kept_is_named_and_binds_nothing(
+    monkeypatch, capsys, file, tmp_path, line, says
+) -> None:
+    good = file.read_text()
+    file.write_text(good + line + "\n")
+    out = tmp_path / "out"
+    said = run(monkeypatch, capsys, "sft", "tiny", "--data", file, "--out", out)
+    assert f"{file}, line 2:" in said
+    assert says in said
+    assert not (out / "rows").exists()
+
+
+def test_an_emoji_in_escapes_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(r'{"question": "\ud83d\ude00?", "answer": "1"}')
+    assert [q.text for q in read_questions(path, "questions")] == ["😀?"]
+
+
+def test_rows_with_nan_or_half_a_surrogate_pair_are_broken(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(r'[{"question": NaN, "answer": "1"}, {"question": "\udc00", "answer": "1"}, '
+                    r'{"question": "Why?", "answer": NaN}]')  # fmt: skip
+    told = check(path, "questions")
+    assert [(b.place, b.problem.split(",")[0]) for b in told.bad] == [
+        ("row 1", "'question' is nan"),
+        ("row 2", r"holds half of a surrogate pair (\ud800 to \udfff)"),
+    ]
+    assert (told.good, told.unlabelled) == (1, 1)
+
+
+def test_a_file_without_rows_is_told(monkeypatch, capsys, tmp_path) -> None:
+    (tmp_path / "e.json").write_text("[]")
+    said = run(monkeypatch, capsys, "eval", "tiny", "--data", f"gsm8k:{tmp_path}/e.json")
+    assert "e.json is empty: it holds no rows" in " ".join(said.split())

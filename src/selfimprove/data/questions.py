@@ -58,9 +58,11 @@ def _choices(given: Any) -> list[str]:  # noqa: ANN401  whatever the file holds
 def _from_cell(cell: str) -> Any:  # noqa: ANN401  whatever the cell holds
     """A cell of a .csv holds its choices as a JSON list."""
     try:
-        return json.loads(cell)
-    except json.JSONDecodeError:
+        found = json.loads(cell)
+        json.dumps(found, ensure_ascii=False).encode()  # no half of a surrogate pair
+    except (ValueError, RecursionError):
         raise RowError("'choices' in a cell must be a JSON list of texts") from None
+    return found
 
 
 def _answer_type(named: str | None, answers: list[str], choices: list[str]) -> AnswerType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def text(fields: Fields, *names: str) -> str:
     found = value(fields, *names)
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         raise RowError(f"{' or '.join(map(repr, names))} is {type(found).__name__}, not text")
+    if isinstance(found, float) and not math.isfinite(found):
+        raise RowError(f"{' or '.join(map(repr, names))} is {found}, not text")
     stripped = str(found).strip()
     if not stripped:
         raise RowError(f"{' or '.join(map(repr, names))} is empty")
@@ -79,10 +82,14 @@ def text(fields: Fields, *names: str) -> str:
 
 
 def optional(fields: Fields, *names: str) -> str | None:
-    """Return the first of the named fields as text, or None where none is there or it is empty."""
+    """Return the first of the named fields as text, or None where none is there or it is empty.
+
+    NaN, as some tables write what is missing, is not there.
+    """
     for name in names:
         found = fields.get(name)
-        if found is not None and str(found).strip():
+        is_nan = isinstance(found, float) and math.isnan(found)
+        if found is not None and not is_nan and str(found).strip():
             return str(found).strip()
     return None
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ __all__ = ["SUFFIXES", "Record", "records", "suffix_of"]
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
-_JSON_PROBLEMS = (json.JSONDecodeError, RecursionError)
+_JSON_PROBLEMS = (ValueError, RecursionError)
+_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+"""The escape of a surrogate, which is a character only together with another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,24 @@ def records(
         columns: the names of the columns of a .tsv or .csv that has no header line.
 
     Raises:
-        DataError: the file as a whole cannot be read: missing, empty, not gzip, not UTF-8.
+        DataError: the file as a whole cannot be read: missing, empty, not gzip, not UTF-8. That it
+            has no rows is told when the first one is asked for.
     """
+    found = _found(path, flatten, columns)
+    return _some(path, found)
+
+
+def _some(path: Path, found: Iterator[Record]) -> Iterator[Record]:
+    first = next(found, None)
+    if first is None:
+        raise DataError(f"{path} is empty: it holds no rows")
+    yield first
+    yield from found
+
+
+def _found(
+    path: Path, flatten: Callable[[Any], Sequence[Any]], columns: Sequence[str]
+) -> Iterator[Record]:
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot tell its layout; rename it to end in {_listed()} (or .gz)")
@@ -110,7 +129,9 @@ def _json(path: Path, text: str, flatten: Callable[[Any], Sequence[Any]]) -> Ite
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             return _json_lines(text)
         raise DataError(f"{path} is not JSON: {_json_problem(error)}") from error
-    return (_record(f"row {n}", item) for n, item in enumerate(flatten(tree), 1))
+    rows = enumerate(flatten(tree), 1)
+    escapes = _HALF_OF_A_PAIR.search(text) is not None
+    return (_record(f"row {n}", item, escapes=escapes) for n, item in rows)
 
 
 def _json_lines(text: str) -> Iterator[Record]:
@@ -120,21 +141,36 @@ def _json_lines(text: str) -> Iterator[Record]:
             continue
         place = f"line {number}"
         try:
-            yield _record(place, json.loads(line))
+            yield _record(place, json.loads(line), escapes=bool(_HALF_OF_A_PAIR.search(line)))
         except _JSON_PROBLEMS as error:
             yield Record(place, None, f"not JSON: {_json_problem(error)}")
 
 
-def _json_problem(error: json.JSONDecodeError | RecursionError) -> str:
+def _json_problem(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "nested too deeply"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return "an integer has too many digits to be read"
 
 
-def _record(place: str, item: object) -> Record:
+def _record(place: str, item: object, *, escapes: bool = False) -> Record:
     if not isinstance(item, dict):
         return Record(place, None, f"is {type(item).__name__}, not an object with named fields")
+    if escapes and not _is_text(item):
+        return Record(
+            place, None, "holds half of a surrogate pair (\\ud800 to \\udfff), no character"
+        )
     return Record(place, item)
+
+
+def _is_text(item: object) -> bool:
+    """Tell whether every text in a parsed JSON value can be written as UTF-8."""
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _separated(text: str, delimiter: str, columns: Sequence[str]) -> Iterator[Record]:
