@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from selfimprove.data.row import options
 from selfimprove.judges.flexible import last_line, last_number_seen, last_option, last_word
-from selfimprove.judges.numerals import clean, exact
+from selfimprove.judges.numerals import clean, exact, without_marks
 from selfimprove.judges.options import read_choice
 from selfimprove.judges.own_answer import (
     next_heading,
@@ -40,6 +40,9 @@ _HENCE = re.compile(
 )
 _WRAPPED = re.compile(r"\\(?:boxed|fbox|text|textbf|mathrm)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _BARE_TYPES: tuple[AnswerType, ...] = ("number", "choice", "yes_no", "nli")
+_OPTION_LINE = re.compile(
+    r"\([A-Z]\)(?!.*\b(?:is|are|was|not|can|could|would|seems?|wrong|and|or)\b)[^\n.;]{0,60}\.?|(?:Option|Choice) \(?[A-Z]\)?\.?"
+)
 _TAIL = re.compile(
     r"[,;:\s]*(?:(?:so|thus|therefore|hence|and|then|which means|this means|that means)[,:]?)?[\s*_]*(?:that\s+)?(?:the\s+|my\s+)?[*_]*\Z",
     re.IGNORECASE,
@@ -142,7 +145,7 @@ class _Reader:
         if self.kind == "number":
             reader = read_figure if in_figures else read_number
             return reader(said.strip().rstrip(".").rstrip())
-        said = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", said))
+        said = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", without_marks(said))).strip()
         if self.kind == "choice":
             return read_choice(said, self.letters, self.named)
         if self.kind == "yes_no":
@@ -156,7 +159,8 @@ def _last_stated(text: str, read: _Reader) -> _Read:
     text = text[: up_to_next_question(text, found)]
     found = [s for s in found if s.at < len(text)]
     if not found:
-        return _Read(answer := _bare(text, read), len(text), is_stated=answer is not None)
+        answer = _bare(text, read) or _last_line_option(text, read)
+        return _Read(answer, len(text), is_stated=answer is not None)
     if is_taken_back(text[found[-1].at :]):
         return _Read(None, len(text))
     denied: set[str | None] = set()
@@ -207,6 +211,14 @@ def _bare(text: str, read: _Reader) -> str | None:
     if read.kind == "choice":
         return read(word) if re.fullmatch(r"\(?[A-Z]\)?|\([a-z]\)", word) else None
     return read(word) if word.lower() in ("yes", "no", "true", "false", CANNOT_TELL) else None
+
+
+def _last_line_option(text: str, read: _Reader) -> str | None:
+    """Read a last line that is an option, where no other line is one: they may be listed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if read.kind != "choice" or not lines or not _OPTION_LINE.fullmatch(lines[-1]):
+        return None
+    return None if any(_OPTION_LINE.match(line) for line in lines[:-1]) else read(lines[-1])
 
 
 def _last_seen(text: str, read: _Reader) -> _Read:

@@ -7,7 +7,7 @@ import unicodedata
 from fractions import Fraction
 from functools import partial
 
-__all__ = ["DIGITS", "canonical", "clean", "exact"]
+__all__ = ["DIGITS", "canonical", "clean", "exact", "without_marks"]
 
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
 """1,234 is 1234; 1,23 and 12,34,5 are not numbers."""
@@ -15,6 +15,16 @@ DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
 _PLAIN = re.compile(rf"[-+]?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}})?")
 _FRACTION = re.compile(rf"([-+]?(?:{DIGITS}))\s*/\s*({DIGITS})")
 _MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
+_MARKS = re.compile(
+    r"<<[^<>\n]*>>|</?(?:answer|b|strong|i|em|u|p|span|div|code|mark|center|br)\s*/?>",
+    re.IGNORECASE,
+)
+"""GSM8K's calculations, <<48+24=72>>, and the tags that set a value apart."""
+_BRACKETED_MINUS = re.compile(r"(?<![\w)\]])(?<![\w)\]] )-\s?[(\[]\s*(\d+(?:\.\d+)?)\s*[)\]]")
+_SPACED_MINUS = re.compile(
+    r"((?:\b(?:is|are|was|be|equals|gives|get|makes)|[=:(])\s*)-\s+(?=\.?\d)", re.IGNORECASE
+)
+_SPACED_THOUSANDS = re.compile(r"(?<=\d),[ ](?=000(?!\d))")
 _MINUS = re.compile(r"\b(?:negative|minus)\s+(?=[.\d])", re.IGNORECASE)
 _TIMES = re.compile(r"(?<=\d)\s*[xX×]\s*(?=\d)")
 _POWER_OF_TEN = re.compile(
@@ -87,12 +97,22 @@ def _exact_fraction(text: str) -> Fraction | None:
     return Fraction(ratio[1].replace(",", "").lstrip("+")) / below if below else None
 
 
+def without_marks(text: str) -> str:
+    """Take away calculator marks and tags, which say nothing of their own.
+
+    >>> without_marks("48 + 24 = <<48+24=72>>72"), without_marks("<b>72</b>")
+    ('48 + 24 =  72', ' 72 ')
+    """
+    return _MARKS.sub(" ", text) if "<" in text else text
+
+
 def clean(text: str) -> str:
     r"""Take away what does not change a number: currency, LaTeX wrapping, how digits are grouped.
 
     >>> clean("\\$\\frac{1}{2}"), clean("−５½"), clean("1\u202f234"), clean("12 000 eggs")
     ('1/2', '-5 1/2', '1234', '12000 eggs')
     """
+    text = without_marks(text)
     if not text.isascii():
         text = _ascii_numbers(text)
     if "\\" in text:
@@ -102,8 +122,9 @@ def clean(text: str) -> str:
     text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text)
     text = re.sub(r"(?<=[\d.,])(?:__|[`$€£¥₹])+(?=[.,]?\d)", ";", text)
     text = re.sub(r"\*\*|__|[`$€£¥₹]", "", _COUNTRY.sub("", text))
-    text = _TIMES.sub(" * ", _ungrouped(text))
+    text = _TIMES.sub(" * ", _ungrouped(_SPACED_THOUSANDS.sub(",", text)))
     text = _POWER_OF_TEN.sub(r"e\1", text)
+    text = _SPACED_MINUS.sub(r"\1-", _BRACKETED_MINUS.sub(r"-\1", text))
     return _MINUS.sub("-", text).strip()
 
 
@@ -132,10 +153,16 @@ def _without_latex(text: str) -> str:
     text = _LATEX_SPACES.sub(" ", text).replace("\\$", "$").replace("\\%", "%")
     text = _LATEX_TEXT.sub(r" \1 ", text)
     text = _LATEX_BOX.sub(r"\1", text)
-    text = _LATEX_FRACTION.sub(lambda m: f" {m[1] or m[3]}/{m[2] or m[4]}", text)
+    text = _LATEX_FRACTION.sub(_latex_fraction, text)
     text = text.replace("\\times", "*").replace("\\cdot", "*").replace("\\approx", "≈")
     text = re.sub(r"\\(?:begin|end)\{[a-z]+\*?\}|&(?==)", " ", text)
     return re.sub(r"\\[()\[\]]", " ", text).strip()
+
+
+def _latex_fraction(found: re.Match[str]) -> str:
+    """Keep a minus with its fraction, and apart from it a whole number: 5 1/2."""
+    space = "" if found.string[: found.start()].endswith("-") else " "
+    return f"{space}{found[1] or found[3]}/{found[2] or found[4]}"
 
 
 def _ascii_numbers(text: str) -> str:

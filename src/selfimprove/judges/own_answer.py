@@ -36,6 +36,16 @@ _NEXT_JUDGED = re.compile(
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"\?[\"'”’)]*(?:\s|\Z)")
+_BEGINS = re.compile(
+    r"\n\s*\n\s*(?:[#>*]+\s*)?(?:Given|Next)\s*[*_]*:|\n\s*(?:#+\s*)?Question\s+#?\d{1,4}\s*[*_]*\n"
+    r"|\n\s*\n\s*Here(?:['’]s| is| are) (?:another|a (?:new|similar|different))\b"
+)
+_COMMANDS = re.compile(
+    r"(?:\A\s*\n\s*\n\s*|(?<!\d)[.!]\s+)(?:Find|Calculate|Compute|Determine|Solve|Evaluate|Simplify"
+    r"|Write (?:a|an|the|down|your)|Give (?:a|an|the|your))\s"
+)
+_CLOSED = re.compile(r"####[ \t]*[-+$]*\d[\d.,]*[ \t]*\n\s*\n")
+"""The line that ends a solution of GSM8K, and its paragraph."""
 _LOOKS_BACK = re.compile(
     r"\W*(?:wait|but|however|hmm+|no|oops|sorry|let me|let['’]?s|let us|actually|now|next|then|finally|check|to (?:check|verify)"
     r"|double|verif\w+|is (?:that|this|it|the)|does (?:that|this|it)|did i|am i|(?:are|can|should|do) (?:we|you|i)|would you"
@@ -69,12 +79,19 @@ def up_to_next_question(text: str, stated: Sequence[Statement]) -> int:
     following = [*(s.at for s in stated[1:]), len(text)]
     for statement, until in zip(stated, following, strict=False):
         between = text[statement.end : until]
-        heading = _HEADING.search(between)
+        heading = _HEADING.search(between) or _BEGINS.search(between)
         if heading:
             return statement.end + heading.start()
-        if _ASKS.search(between) and not _LOOKS_BACK.match(between):
+        closed = until < len(text) and _CLOSED.match(text, statement.at)
+        if (closed or _asks(between)) and not _LOOKS_BACK.match(between):
             return statement.end
     return len(text)
+
+
+def _asks(text: str) -> bool:
+    """Tell whether a text asks a question, or a new paragraph says what to find."""
+    is_new = re.match(r"[^\S\n]*\n\s*\n", text) is not None
+    return _ASKS.search(text) is not None or (is_new and _COMMANDS.search(text) is not None)
 
 
 def next_heading(text: str) -> int:

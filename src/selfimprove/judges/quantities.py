@@ -2,7 +2,8 @@
 
 The rules that are not obvious:
 - A percent sign is dropped, 60% is 60: word problems that ask for a percentage have 60 as answer.
-- Hundred, thousand, million, billion, trillion and k multiply; a dozen is a unit like any other.
+- Hundred, thousand, million, billion, trillion and k multiply. Two dozen may be 24 or what was asked
+  for in dozens, 3 quarters a fraction or coins: such a count is unreadable.
 - A unit after a number is dropped, and so is what the number is for (18 dollars for 3 days). Any
   other second number makes the statement unreadable (5 hours and 30 minutes, 5 feet 3 inches,
   5 or 6, 3 to 1, 5-7), and so do times, dates and ratios (5:30, 4 July, 3:2).
@@ -32,7 +33,7 @@ _LETTER_SCALE = re.compile(r"(?:M|B|T|MM)\b(?!\w)")
 _OVER = re.compile(r"\s*/\s*(\d+(?:\.\d+)?)(?![\d/])")
 _PART = re.compile(r"\s+(?:and\s+)?(\d+)\s*/\s*(\d+)(?![\d/])")
 _EXPRESSION = re.compile(
-    r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b)|\((?=\s*-?\d)"
+    r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b)|i\b(?!\.)|\((?=\s*-?\d)"
 )
 _CALCULATES = re.compile(
     r"\s*(?:[-–/]\s*[\d(]|%?\s*[*+·×÷^(]|\s+(?:plus|minus|times|divided by)\s)"
@@ -41,9 +42,14 @@ _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
     r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b"
 )
+_COUNTS_PARTS = (
+    r"(?:dozens?|hal(?:f|ves)|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth"
+    r"|thousandth)s)\b"
+)
 _NO_ONE_NUMBER = re.compile(
-    r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
+    r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*[(\[]?\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
     r"|\s*%?\s*(?:percent\s+)?(?:in|to|of|out of|by|vs\.?|versus|over|at|plus|minus|times|or|divided by|multiplied by)\s+\d"
+    rf"|[₀-₉]|[\s-]+{_COUNTS_PARTS}|\s*(?:degrees?|°)\s*(?:\w+\s+)?below\s+zero\b"
     r"|\s*;\s*\d|\s*\(\s*or\b|\s+or\s+(?:more|less|fewer|higher|lower|above|below)\b"
     r"|\s*(?:squared|cubed|factorial)\b|['\"’″′]\s*\d"
     rf"|(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}|(?:st|nd|rd|th)-"
@@ -71,7 +77,8 @@ _COMPOUND = (
 _IS_A_PART = re.compile(
     r"[\w.,/:^]\Z|[<>≤≥≠±]=?\s*\Z|\d\s*['’\"″′]\s*\Z|\d%?\s+\Z|\d\s*%?\s*[*+×÷]\s*\Z|\(\s*or\s+\Z"
     r"|\d\s*%?\s*(?:[a-z]+\s+)?(?:or|to|in|[-–—])\s*\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
-    r"|\bbetween\b.*\band\s+\Z"
+    r"|\bbetween\b.*\band\s+\Z|\d\s+of\s+(?:the\s+)?\Z|\bpower\s+(?:of\s+)?\Z"
+    r"|(?:√|sqrt|\b(?:log|ln|sin|cos|tan))\s*[({]?\s*\Z"
     r"|(?:%|\b(?:percent|out|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?))\s+of\s+(?:the\s+)?\Z"
     r"|\b(?:root|square|cube|sum|product|difference|ratio|factorial|log)\s+of\s+\Z"
     r"|\b(?:than|under|over|below|above|not|half|twice|double|triple|thrice|times|plus|minus|divided by"
@@ -89,7 +96,7 @@ _GOES_ON = re.compile(
 """What stands between figures and the words that belong to the same value."""
 _GLUED = re.compile(r"[\w.,/:^<>≤≥±]\Z")
 _DENIED = re.compile(
-    r"\b(?:unknown|unclear|cannot|impossible|not|no|wrong|incorrect|neither|than|under|over|root|sqrt|log|half"
+    r"\b(?:unknown|unclear|cannot|impossible|not|no|wrong|incorrect|neither|than|under|over|root|sqrt|log|ln|sin|cos|tan|half"
     r"|twice|double|triple|thrice|times|divided|plus|factorial|(?:square|cube|sum|product|difference|ratio) of)\b"
     rf"|n['’]t\b|[<>≤≥≠√]|\b{_MONTH}\.?\s*\Z",
     re.IGNORECASE,
@@ -240,7 +247,7 @@ def _worded(text: str) -> _Reading | None:
 
 
 def _completed_words(value: Fraction | None, rest: str) -> str | None:
-    if value is None or re.match(r"\s+(?:of\s+the|or|to|point)\b", rest):
+    if value is None or re.match(r"\s+(?:of\s+the|or|to|point|(?:a\s+)?dozens?)\b", rest):
         return None
     again = re.match(r"\s*\(\s*(?P<digits>[^()]*)\)", rest) or re.match(
         r",\s*(?P<digits>\d.*)", rest

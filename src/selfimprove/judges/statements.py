@@ -42,6 +42,19 @@ _BARE_LETTER = re.compile(
 )
 _HASHES = re.compile(r"####")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
+_TAGGED = re.compile(
+    r"<answer>\s*(?P<value>(?:[^<\n]|<(?!/answer)){1,100}?)\s*</answer>"
+    r"|[\"'](?:final[_ ])?answer[\"']\s*:\s*(?:\"(?P<text>[^\"\n]+)\"|(?P<json>[-+.\w]+))",
+    re.IGNORECASE,
+)
+_OWN_LINE = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t]*)?(?:(?:the\s+)?(?:final\s+)?answer[ \t]*(?=\n\s*[^\n]{1,60}\Z)|ans\.?[ \t]*[:=])",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""A heading, 'Answer', above the last line, and 'Ans:'."""
+_LAST_RESULT = re.compile(
+    r"\b[Tt]he (?:result|solution) is:?(?=\s[^\n]{1,60}\Z)(?![^\n]*[.!?]\s+\S)"
+)
 _LAST_LINE = re.compile(r"^[ \t]*A:(?=[^\n]*\S[^\n]*\s*\Z)", re.MULTILINE)
 _VALUE_FIRST = re.compile(
     r"(?P<value>\b[A-Z](?![\w'’])"
@@ -52,7 +65,9 @@ _VALUE_FIRST = re.compile(
     r"(?:(?:correct|right|best|likely)\s+(?:answer|option|choice|one)|answer)\b(?!\s+(?:if|when|that))"
     r"|(?:correct|right)\s*(?=[.,;!*\n]|\Z|because|since))"
 )
-_CHOOSE = re.compile(r"\bI(?:\s+would|\s+will|'ll|'d)?\s+(?:choose|pick|select|go with|answer)\b:?")
+_CHOOSE = re.compile(
+    r"\bI(?:\s+would|\s+will|'ll|'d)?\s+(?:choose|pick|select|go with|answer)\b:?|\b[Mm]y (?:choice|pick)\s*(?:is\b|:)"
+)
 
 _SUPPOSED = re.compile(
     r"(?:\b(?:if|suppose|supposing|assume|assuming|whether|unless|imagine|pretend)"
@@ -77,7 +92,9 @@ _DENIED = re.compile(
 _TAKEN_BACK = re.compile(
     r"\b(?:that|this|it|which|the answer)(?:['’]s|\s+is|\s+was|\s+must be|\s+seems|\s+cannot be|\s+can['’]t be)\s+"
     r"(?:clearly\s+|obviously\s+|actually\s+)?(?:wrong|incorrect|not\s+(?:right|correct|it)|a mistake|an error|mistaken)\b"
-    r"|\b(?:scratch that|i made an? (?:mistake|error)|let me (?:redo|recalculate|start over|try again))\b",
+    r"|\b(?:scratch that|i made an? (?:mistake|error)|let me (?:redo|recalculate|start over|try again))\b"
+    r"|[.!]\s+(?:no|wait|actually|sorry|oops)\b[,.:!]?\s+(?:(?:it['’]?s|it is|make that)\s+)?"
+    r"\(?(?:[a-z]|-?\$?\d[\d.,]*)\)?[.!]?\s*\Z",
     re.IGNORECASE,
 )
 _NOTHING_YET = re.compile(r"(?:[\s*_:`$]|\\[\[(]|\\begin\{[a-z]+\*?\}|```\w*)*")
@@ -154,6 +171,13 @@ def _marked(text: str, answer_type: AnswerType) -> Iterator[Statement]:
         line = _said(text, close) if text[close : close + 1] not in ("", "\n") else None
         closing = _CLOSING.match(text, max(close, line.end if line else 0))
         yield Statement(found.start(), said, closing.end() if closing else close)
+    for found in _last(_TAGGED, text):
+        value = found["value"] or found["text"] or found["json"]
+        yield Statement(found.start(), value, found.end())
+    for found in _last(_OWN_LINE, text):
+        yield _statement(text, found)
+    if answer_type == "number":
+        yield from (_statement(text, found) for found in _last(_LAST_RESULT, text))
     if answer_type != "choice":  # 'A: a rock' would be the first option
         for found in _last(_LAST_LINE, text):
             yield _statement(text, found)
