@@ -19,12 +19,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from selfimprove.config import IDENTITY
 from selfimprove.sampling import attention, prompt_cache
 from selfimprove.sampling.attention import KeptKeys
 from selfimprove.sampling.board import Board, Rung, Size
 from selfimprove.sampling.boards import has_static_pass
 from selfimprove.sampling.choose import choose
-from selfimprove.sampling.engine import SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.forward import lean_forward
 from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.prompts import Encoded
@@ -277,3 +278,12 @@ def test_rows_and_slots_are_taken_from_the_front_and_moved_together() -> None:
     assert seating.plan() == ([1, 0, 0, 2], [2, 0, 3])
     assert seating.sit("a") == (3, 0, False)
     assert seating.sit("c") == (4, 2, True)
+
+
+def test_leaving_the_batch_to_the_device_makes_no_step_anew() -> None:
+    """Steps were stored when the number had to be given, and was 65,536 by itself."""
+    free, given = (
+        EngineConfig(max_batch_tokens=most).model_dump(context=IDENTITY) for most in (None, 65_536)
+    )
+    assert free == given
+    assert EngineConfig(max_batch_tokens=9).model_dump(context=IDENTITY) != given

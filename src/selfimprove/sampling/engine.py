@@ -149,6 +149,8 @@ class EngineConfig(Config):
         tree: dict[str, Any] = serialised(self)
         if info.context == IDENTITY:
             del tree["threads"]
+            # Left out, it is what it was when it had to be a number: steps made then are still good.
+            tree["max_batch_tokens"] = self.max_batch_tokens or BATCH_TOKENS
         return tree
 
     @property
