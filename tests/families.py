@@ -76,6 +76,30 @@ SILENT: Final = (  # drops the system's turn without a word
     "{% elif m.role == 'assistant' %}<|assistant|>\n{{ m.content }}</s>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+MISTRAL_V3: Final = (  # puts the system's text into the last turn, if that is the user's
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"
+    "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
+    "{{ bos_token }}{% for m in rest %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('After the optional system message, conversation roles must alternate') }}"
+    "{% endif %}{% if m.role == 'user' %}{% if loop.last and system is defined %}"
+    "{{ '[INST] ' + system + '\n\n' + m.content + '[/INST]' }}{% else %}"
+    "{{ '[INST] ' + m.content + '[/INST]' }}{% endif %}{% else %}{{ ' ' + m.content + eos_token }}"
+    "{% endif %}{% endfor %}"
+)
+GEMMA3: Final = (  # puts the system's text in front of the first turn, and insists that sides alternate
+    "{{ bos_token }}{% set first = '' %}{% set rest = messages %}{% if messages[0].role == 'system' %}"
+    "{% set first = messages[0].content + '\n\n' %}{% set rest = messages[1:] %}{% endif %}"
+    "{% for m in rest %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}"
+    "{% endif %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ first if loop.first }}{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+LAST_USER: Final = (  # shows the user's last turn alone
+    "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list | last }}"
+    "{% if messages[-1].role == 'assistant' %}<|assistant|>{{ messages[-1].content }}</s>"
+    "{% elif add_generation_prompt %}<|assistant|>{% endif %}"
+)
 JSON: Final = (  # writes what was said as JSON
     "{{ bos_token }}{% for m in messages %}<|im_start|>"
     "{{ {'role': m.role, 'text': m.content} | tojson }}<|im_end|>{% endfor %}"
@@ -83,7 +107,7 @@ JSON: Final = (  # writes what was said as JSON
 )
 TEMPLATES: Final = {
     "chatml": CHATML, "gemma": GEMMA, "mistral": MISTRAL, "llama3": LLAMA3, "qwen3": QWEN3, "r1": R1,
-    "silent": SILENT, "json": JSON,
+    "silent": SILENT, "json": JSON, "mistral v3": MISTRAL_V3, "gemma 3": GEMMA3,
 }  # fmt: skip
 
 SPECIAL: Final = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>",

@@ -206,6 +206,17 @@ def test_an_unfinished_completion_gets_no_end_token_neither_ours_nor_the_templat
     assert completions == [(w2, w3, _EOS), (w2, w3)] * 2
 
 
+def test_a_template_with_two_end_marks_ends_a_completion_at_the_first(base: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = str(tokenizer.chat_template).replace("<eos>", "w9 <eos>")
+    w2, w9 = (tokenizer.convert_tokens_to_ids(word) for word in ("w2", "w9"))
+    turns = (Message("user", "w1"),)
+    examples = [Example(turns, "w2", done) for done in (True, False)]
+    whole, cut = tokenise(examples, tokenizer, [_EOS, w9], 64).rows
+    completions = [row.ids[row.prompt_tokens :] for row in (whole, cut)]
+    assert completions == [(w2, w9), (w2,)]
+
+
 def test_a_completion_is_never_cut_to_fit_so_no_end_token_stands_behind_half_of_it(
     base: Path,
 ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from tests.families import tokenizer
+from tests.families import LAST_USER, tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from selfimprove.config import load
 from selfimprove.errors import ConfigError, EngineError
@@ -18,6 +19,7 @@ from selfimprove.types import Example, Message
 
 _SYSTEM = (Message("system", "Be brief."), Message("user", "Why?"))
 _TWICE = (Message("user", "Hi."), Message("user", "Why?"))
+_MORE = (Message("assistant", "So."), Message("user", "And?"))
 _OFF = {"enable_thinking": False}
 
 
@@ -35,6 +37,9 @@ def _read(template: str, turns: tuple[Message, ...], **variables: bool) -> str:
         ("mistral", _TWICE, "<s>[INST] Hi.\n\nWhy? [/INST]"),
         ("mistral", (*_SYSTEM, Message("user", "So?")), "<s>[INST] Be brief.\n\nWhy?\n\nSo? [/INST]"),
         ("silent", _SYSTEM, "<|user|>\nBe brief.\n\nWhy?</s>\n<|assistant|>\n"),
+        ("mistral v3", (*_SYSTEM, *_MORE), "<s>[INST] Be brief.\n\nWhy?[/INST] So.</s>[INST] And?[/INST]"),
+        ("gemma 3", (Message("user", "Hi."), Message("system", "Be brief.")),
+         "<s><start_of_turn>user\nHi.\n\nBe brief.<end_of_turn>\n<start_of_turn>model\n"),
         ("silent", _TWICE, "<|user|>\nHi.</s>\n<|user|>\nWhy?</s>\n<|assistant|>\n"),
         ("chatml", _SYSTEM,
          "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"),
@@ -49,7 +54,18 @@ def test_what_a_template_refuses_or_drops_is_folded_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    "template", ["gemma", "mistral", "silent", "chatml", "llama3", "qwen3", "r1"]
+    "template",
+    [
+        "gemma",
+        "gemma 3",
+        "mistral",
+        "mistral v3",
+        "silent",
+        "chatml",
+        "llama3",
+        "qwen3",
+        "r1",
+    ],
 )
 @pytest.mark.parametrize("turns", [_SYSTEM, _TWICE])
 def test_training_and_scoring_see_the_prompt_of_sampling(
@@ -64,6 +80,23 @@ def test_training_and_scoring_see_the_prompt_of_sampling(
     text = found.decode(scored)
     assert all(turn.content in text for turn in turns)
     assert "Because." in text
+
+
+def test_a_system_turn_is_in_a_whole_conversation_of_a_template_that_shows_it_in_prompts_alone() -> (
+    None
+):
+    found = tokenizer("byte-level", "mistral v3")
+    (scored,) = encoder_of(found).conversations([(_SYSTEM, "Because.")])
+    assert found.decode(scored) == "<s>[INST] Be brief.\n\nWhy?[/INST] Because.</s>"
+
+
+def test_a_template_that_shows_the_last_turn_alone_gets_it_folded_or_refuses() -> None:
+    raw = tokenizer("byte-level", "chatml").backend_tokenizer
+    found = PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=LAST_USER)
+    (shown,) = encoder_of(found).prompts([_SYSTEM])
+    assert found.decode(shown) == "Be brief.\n\nWhy?<|assistant|>"
+    with pytest.raises(EngineError, match="it leaves out a turn"):
+        encoder_of(found).prompts([(Message("user", "Why?"), *_MORE)])
 
 
 def test_it_is_said_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,8 +3,9 @@
 A template may refuse a system turn, leave its text out without a word, or insist that user and
 assistant alternate. What it does with turns of these sides is tried once, with words of no meaning;
 where it refuses or loses some, turns of one side are put into one, and where that is not enough, the
-system's text goes in front of the next user's. It depends on the sides alone, so that training,
-sampling and judging see the same.
+system's text goes in front of the next user's. It is tried as sampling asks, and with a reply behind
+it, as training and reward models read it: some templates show the system's turn in the former alone.
+It depends on the sides alone, so that training, sampling and judging see the same.
 """
 
 from __future__ import annotations
@@ -125,17 +126,25 @@ class ChatTemplate:
         why = "it leaves out a turn"
         for refused, changed in ways(words):
             try:
-                text = self._text(changed, to_be_continued=True)
+                asked, answered = self._both(changed)
             except TemplateError as error:
                 why = str(error)
                 continue
-            if all(word.content in text for word in words):
+            if all(word.content in text for word in words for text in (asked, answered)):
                 if refused:
                     warn_once(self._name, refused)
                 return refused
         raise EngineError(
             f"{self._name}: its chat template does not take a conversation of {', '.join(roles)}: {why}"
         )
+
+    def _both(self, turns: _Turns) -> tuple[str, str]:
+        """Return turns as they are asked, and with a reply behind them, unless they end in one."""
+        asked = self._text(turns, to_be_continued=True)
+        if not turns or turns[-1].role == "assistant":
+            return asked, asked
+        reply = Message("assistant", "w")
+        return asked, self._text([*turns, reply], to_be_continued=False)
 
     @property
     def _name(self) -> str:

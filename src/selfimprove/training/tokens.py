@@ -98,8 +98,10 @@ def _taught(group: tuple[TokenisedExample, ...] | None) -> tuple[TokenisedExampl
 def _end(
     prompt: list[int], completion: list[int], stop: Sequence[int], *, finished: bool
 ) -> tuple[list[int], list[int]]:
-    """End a finished completion with a stop token, an unfinished one with its own last token."""
-    last = next((i for i in reversed(range(len(completion))) if completion[i] in stop), None)
-    if not finished:
-        return prompt, completion[:last]
-    return prompt, [*completion, stop[0]] if last is None else completion[: last + 1]
+    """End a finished completion with a stop token, an unfinished one with its own last token.
+
+    A template may write several of them, as Phi-3's does: sampling ends at the first.
+    """
+    first = next((i for i, token in enumerate(completion) if token in stop), len(completion))
+    end = completion[first : first + 1] or [stop[0]]
+    return prompt, [*completion[:first], *(end if finished else [])]
