@@ -118,6 +118,32 @@ def test_killed_at_any_step_it_ends_with_the_same_weights(tmp_path, monkeypatch)
     assert (told.best_step, told.best_reward) == (whole.best_step, whole.best_reward)
 
 
+def test_how_rows_lie_is_tried_on_the_model_as_it_comes(tmp_path, monkeypatch):
+    from selfimprove.training import supervised
+
+    def limits(model, *_args, **_settings):
+        assert model.config._attn_implementation == "sdpa"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(supervised, "piece_limits", limits)
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path)
+
+
+def test_weights_of_another_training_are_not_put_into_the_best_policy(tmp_path):
+    from selfimprove.training._tries import Tried, Tries
+
+    tries = Tries(tmp_path, resumed_at=0)
+    best = Tried(reward=1.0, kl=0.1, objective=0.9, unfinished=0.0, lowest=0.0, inside=True)
+    learned = torch.nn.Linear(2, 1)
+    tries.note(3, best, learned, writes=True)
+    again = torch.nn.Linear(2, 1)
+    tries.load_best(again, now=5)
+    assert torch.equal(again.weight, learned.weight)
+    with pytest.raises(TrainingError, match=r"tried-3\.safetensors holds other weights .* bias"):
+        tries.load_best(torch.nn.Linear(2, 1, bias=False), now=5)
+
+
 def test_the_best_policy_is_kept_and_not_the_last_one(tmp_path):
     calls = []
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from selfimprove.training.causal_products import _attention
+from selfimprove.training.causal_products import _attention, use_in
 
 _ROWS, _HEADS, _GROUPS, _SIZE = 2, 6, 3, 8
 _MODULE: Any = SimpleNamespace(
@@ -49,6 +50,29 @@ def test_outputs_and_gradients_are_those_of_the_fused_kernel(queries, keys, mask
         found.append([out, *(tensor.grad for tensor in inputs)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padding_on_the_left_that_sees_no_key_spoils_no_token_behind_it(dtype):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(config).to(dtype)
+    use_in(model)
+    ids = torch.tensor([[7, 8, 9, 10]])
+    alone = model(input_ids=ids, use_cache=False).logits
+    padded = model(
+        input_ids=torch.tensor([[0, 0, *ids[0]]]),
+        attention_mask=torch.tensor([[0, 0, 1, 1, 1, 1]]),
+        position_ids=torch.tensor([[0, 0, 0, 1, 2, 3]]),
+        use_cache=False,
+    ).logits[:, 2:]
+    off = {torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
+    torch.testing.assert_close(padded, alone, atol=off, rtol=off)
+    padded.float().square().sum().backward()
+    assert all(weights.grad.isfinite().all() for weights in model.parameters())
 
 
 def test_dropout_is_left_to_the_fused_kernel():

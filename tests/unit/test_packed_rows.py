@@ -259,6 +259,14 @@ def test_what_the_table_alone_decides_is_made_once_for_all_layers_and_their_grad
     assert _batches.cache_info().hits == model.config.num_hidden_layers - 1
 
 
+def test_what_hides_later_tokens_is_rounded_once_for_all_layers():
+    (batch,) = _batches(((0, 3, 0, 0),))
+    rounded = batch.bias(torch.bfloat16)
+    assert rounded is batch.bias(torch.bfloat16)
+    assert rounded[0, 0].exp().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert batch.bias(torch.float32).dtype == torch.float32
+
+
 def test_a_row_sees_its_prefix_and_itself():
     mask = _seen(table_of([((0, 2), _NONE), ((2, 4), (0, 2)), ((4, 5), (0, 2))]))
     assert mask[0, 0].int().tolist() == [

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 import torch
 from safetensors.torch import load_file, save_file
 
+from selfimprove.errors import TrainingError
 from selfimprove.files import read_json, write_json
 from selfimprove.training.checkpoints import step_of
 
@@ -72,11 +73,22 @@ class Tries:
         self._prune()
 
     def load_best(self, model: Any, now: int) -> None:  # noqa: ANN401
-        """Give the model the weights of the best step, unless it has them."""
+        """Give the model the weights of the best step, unless it has them.
+
+        Raises:
+            TrainingError: they are not those that are trained here.
+        """
         if self.best == now:
             return
+        file = self._weights(self.best)
+        weights = load_file(file)
+        if strange := weights.keys() ^ dict(_trained(model)).keys():
+            raise TrainingError(
+                f"{file} holds other weights than this training's, such as {min(strange)}: delete "
+                f"{self._folder}, and the training starts anew"
+            )
         # What is frozen is not in the file; who keeps a copy is told by this way of reading alone.
-        model.load_state_dict(load_file(self._weights(self.best)), strict=False)
+        model.load_state_dict(weights, strict=False)
 
     def _weights(self, step: int) -> Path:
         return self._folder / f"{_KEPT}-{step}.safetensors"

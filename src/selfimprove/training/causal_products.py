@@ -111,7 +111,10 @@ def _bias(query: Tensor, mask: Tensor | None, keys: int) -> Tensor:
     if mask is None:
         seen = torch.ones(query.shape[2], keys, dtype=torch.bool, device=query.device).tril()
         mask = seen[None, None]
-    return hiding(~mask, query.dtype) if mask.dtype == torch.bool else mask
+    if mask.dtype != torch.bool:
+        return mask
+    # Finite: padding on the left sees no key, and would turn its row into NaN.
+    return hiding(~mask, query.dtype).clamp_(min=torch.finfo(query.dtype).min)
 
 
 AttentionInterface.register(_NAME, _attention)

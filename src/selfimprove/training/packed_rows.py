@@ -93,11 +93,16 @@ class _Batch:
         sizes = torch.tensor([last - start for start, last in self.rows])
         return (torch.arange(self.width) < sizes[:, None]).flatten()
 
-    @cached_property
-    def bias(self) -> Tensor:
+    def bias(self, dtype: torch.dtype) -> Tensor:
         """What hides the later tokens of a row, its padding with them: (1, 1, width, keys)."""
-        every = torch.ones(self.width, self.shared + self.width, dtype=torch.bool)
-        return hiding(every.triu_(self.shared + 1), torch.float32)[None, None]
+        if dtype not in self._biases:
+            every = torch.ones(self.width, self.shared + self.width, dtype=torch.bool)
+            self._biases[dtype] = hiding(every.triu_(self.shared + 1), dtype)[None, None]
+        return self._biases[dtype]
+
+    @cached_property
+    def _biases(self) -> dict[torch.dtype, Tensor]:
+        return {}
 
 
 @lru_cache(maxsize=1)  # the layers of a pass, its gradient, a reference: one piece at a time
@@ -144,7 +149,7 @@ class _Rows(torch.autograd.Function):
         for batch in ctx.batches:
             keys, values = _keys(k, batch), _keys(v, batch)
             queries = _queries(q, batch, k.shape[1])
-            said, chances = attended(queries, keys, values, batch.bias.to(q.dtype), scale)
+            said, chances = attended(queries, keys, values, batch.bias(q.dtype), scale)
             _lay(said, batch, out)
             kept.append(chances)
         ctx.save_for_backward(query, key, value, *kept)

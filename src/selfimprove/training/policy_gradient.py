@@ -167,6 +167,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     order, steps = in_order(len(prompts), config, seed, "rl order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
+    # Tried before the trainer changes how the model attends.
+    limits = supervised.piece_limits(model, config, drops=PolicyTrainer.dropout)
     with quietly():
         trainer = supervised.prepare(
             PolicyTrainer,
@@ -188,7 +190,6 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         sampler = policy_sampler(drawn_from, tokenizer, policy, engine, checkpoints / "adapter")
         with closing(sampler):
             frozen = model_folder.load_frozen(reference, config, trainer)
-            limits = supervised.piece_limits(model, config, drops=PolicyTrainer.dropout)
             trainer.set_up(draws, tries, sampler, frozen, limits)
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             if not trainer.stopped:
