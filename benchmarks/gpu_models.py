@@ -14,7 +14,13 @@ import torch
 from sampling_workloads import endless, model_folder
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 __all__ = ["Cost", "cost_of", "endless_of", "folder_of", "made"]
 
@@ -89,7 +95,7 @@ class Cost:
 
     parameters: int
     weights: int
-    """That are multiplied with: not the table of embeddings, but the output layer."""
+    """That are multiplied with: not the table of embeddings, but the output layer, if there is one."""
     attended: int
     """Layers x heads x width of a head."""
     cache_bytes: int
@@ -104,15 +110,16 @@ class Cost:
         return self.forward(tokens, tokens / 2)
 
 
-def cost_of(folder: Path) -> Cost:
-    """Return the cost of the model of a folder."""
-    config: Any = AutoConfig.from_pretrained(folder)
+def cost_of(folder: Path, *, scores: bool = False) -> Cost:
+    """Return the cost of the model of a folder, or of one that scores in place of its output layer."""
+    config: Any = AutoConfig.from_pretrained(folder, num_labels=1)
+    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = kind.from_config(config)
     parameters = sum(p.numel() for p in model.parameters())
-    tied = config.tie_word_embeddings
-    lookup = 0 if tied else model.get_input_embeddings().weight.numel()
-    width = config.hidden_size // config.num_attention_heads
+    is_output = config.tie_word_embeddings and not scores
+    lookup = 0 if is_output else model.get_input_embeddings().weight.numel()
+    width = config.head_dim
     kept = config.num_hidden_layers * config.num_key_value_heads * width
     return Cost(
         parameters=parameters,

@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from gpu_models import cost_of, folder_of
+from gpu_models import Cost, cost_of, folder_of
 from gpu_parts import Setting
 from machine import say
 
@@ -47,7 +47,7 @@ def sft(setting: Setting, name: str) -> dict[str, Any]:
     read = [[n] for n in lengths(base, [f"{row.prompt}{row.completion}" for row in rows])]
     with clocked(setting) as clock:
         train_sft(base, rows, sft_config(setting), seed=0, **places(setting))
-    told = _told(clock, read, base, _FORWARD_AND_BACKWARD)
+    told = _told(clock, read, cost_of(base), _FORWARD_AND_BACKWARD)
     total = [0, *accumulate(read[number][0] for number in clock.order)]
     told["losses"] = [[total[step * clock.batch], loss] for step, loss in told["losses"]]
     return told
@@ -74,7 +74,7 @@ def dpo(setting: Setting, name: str) -> dict[str, Any]:
                        schedule="constant", warmup_frac=0, save_every=_STEPS)  # fmt: skip
     with clocked(setting) as clock:
         train_dpo(base, pairs, config, seed=0, **places(setting))
-    told = _told(clock, read, base, _FORWARD_AND_BACKWARD + _FORWARD)
+    told = _told(clock, read, cost_of(base), _FORWARD_AND_BACKWARD + _FORWARD)
     told |= {"steps_tokens_per_s": told["tokens_per_s"], "reference_s": round(clock.before_s, 3),
              "reference_tokens_per_s": round(sum(map(sum, read)) / clock.before_s, 1)}  # fmt: skip
     a_token = 1 / told["steps_tokens_per_s"] + 1 / told["reference_tokens_per_s"]
@@ -90,7 +90,7 @@ def reward(setting: Setting, name: str) -> dict[str, Any]:
     read = _two(base, [(p.prompt[0].content, p.chosen, p.rejected) for p in told])
     with clocked(setting) as clock:
         train_reward(base, told, _reward_config(setting), seed=0, chat=False, **places(setting))
-    return _told(clock, read, base, _FORWARD_AND_BACKWARD)
+    return _told(clock, read, cost_of(base, scores=True), _FORWARD_AND_BACKWARD)
 
 
 def gap_reward(setting: Setting, name: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def gap_reward(setting: Setting, name: str) -> dict[str, Any]:
     with clocked(setting) as clock:
         train_gap_reward(base, told, _reward_config(setting), seed=0, chat=False, template=words,
                          **places(setting))  # fmt: skip
-    return _told(clock, read, base, _FORWARD_AND_BACKWARD)
+    return _told(clock, read, cost_of(base, scores=True), _FORWARD_AND_BACKWARD)
 
 
 def _reward_config(setting: Setting) -> RewardConfig:
@@ -116,8 +116,8 @@ def _reward_config(setting: Setting) -> RewardConfig:
                         schedule="constant", warmup_frac=0, save_every=_STEPS)  # fmt: skip
 
 
-def _told(clock: Clock, read: Sequence[Sequence[int]], base: Path, passes: float) -> dict[str, Any]:
-    told = throughput(clock, read, cost_of(base), passes)
+def _told(clock: Clock, read: Sequence[Sequence[int]], cost: Cost, passes: float) -> dict[str, Any]:
+    told = throughput(clock, read, cost, passes)
     say(f"  {told['tokens_per_s']:,.0f} tokens/s over {clock.steps} steps")
     return told
 

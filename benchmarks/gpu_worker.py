@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import traceback
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,6 +21,7 @@ __all__ = ["Worker"]
 # A process that starts anew imports torch and transformers first.
 _START_S = 40
 _GOODBYE_S = 5
+_LOOK_S = 0.5
 
 
 class Worker:
@@ -31,17 +33,14 @@ class Worker:
 
     def run(self, part: Part, seconds: float) -> dict[str, Any]:
         """Return what the part found, or `failed`: why it found nothing."""
-        process, pipe = self._running or self._started()
-        pipe.send(part)
+        limit = seconds + (0 if self._running else _START_S)
+        process, pipe = self._running = self._running or self._started()
         try:
-            if pipe.poll(seconds + (0 if self._running else _START_S)):
-                told: dict[str, Any] = pipe.recv()
-            else:
-                told = {"failed": f"given up after {seconds:.0f} s"}
-        except EOFError:
-            process.join()
+            pipe.send(part)
+            told = _answer(process, pipe, limit) or {"failed": f"given up after {seconds:.0f} s"}
+        except (EOFError, OSError):  # nobody is at the other end
+            process.join(_GOODBYE_S)
             told = {"failed": f"its process ended with exit code {process.exitcode}"}
-        self._running = process, pipe
         if "failed" in told:
             self.end(at_once=True)
         return told
@@ -51,7 +50,6 @@ class Worker:
         process = get_context("spawn").Process(target=_serve, args=(theirs, self._setting))
         process.start()
         theirs.close()
-        ours.recv()  # it leads its own process group now
         return process, ours
 
     def end(self, *, at_once: bool = False) -> None:
@@ -62,14 +60,30 @@ class Worker:
         self._running = None
         pipe.close()
         process.join(0 if at_once else _GOODBYE_S)
-        if process.is_alive():
+        with suppress(ProcessLookupError):  # of its group none is left, or it leads none yet
             os.killpg(process.pid or 0, signal.SIGKILL)
-        process.join()
+        process.kill()
+        process.join(_GOODBYE_S)  # one that hangs in a driver may outlive even that
+
+
+def _answer(process: BaseProcess, pipe: Connection, seconds: float) -> dict[str, Any] | None:
+    """Return what comes in so many seconds.
+
+    Raises:
+        EOFError: the process is gone.
+    """
+    over = time.monotonic() + seconds
+    while (left := over - time.monotonic()) > 0:
+        if pipe.poll(min(left, _LOOK_S)):
+            told: dict[str, Any] = pipe.recv()
+            return told
+        if not process.is_alive():  # what it began may hold the pipe open
+            raise EOFError
+    return None
 
 
 def _serve(pipe: Connection, setting: Setting) -> None:
     os.setsid()
-    pipe.send("ready")
     if setting.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     while True:

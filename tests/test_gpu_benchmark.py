@@ -8,13 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.gguf_files import write_gguf
 
+Script = Callable[..., subprocess.CompletedProcess[str]]
 _ROOT = Path(__file__).parents[1]
 _PARTS = """
 import os, time
@@ -26,6 +30,13 @@ def fails(setting, model):
     raise ValueError("not this time")
 
 def dies(setting, model):
+    os._exit(3)
+
+def dies_and_leaves_a_child(setting, model):
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+    (setting.scratch / "child").write_text(str(child))
     os._exit(3)
 
 def hangs(setting, model):
@@ -65,10 +76,51 @@ def test_a_part_that_fails_dies_or_hangs_loses_itself_alone(
         assert failed["failed"] == "ValueError: not this time"
         assert "parts_of_this_test.py" in failed["where"]
         assert told("dies")["failed"] == "its process ended with exit code 3"
+        # The child holds the pipe open, and must not outlive the part.
+        left = told("dies_and_leaves_a_child")
+        assert left["failed"] == "its process ended with exit code 3"
+        assert _ends(int((tmp_path / "child").read_text()))
         assert told("hangs", seconds=1)["failed"] == "given up after 1 s"
         assert told("fine")["model"] == "m"
     finally:
         worker.end()
+
+
+def _ends(process: int) -> bool:
+    """Whether a process that was killed is gone soon, or waits for its parent to look."""
+    state = Path(f"/proc/{process}/stat")
+    for _ in range(50):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """What the process that reads it calls a function in place of."""
+
+    function: Callable[[int], object]
+    argument: int
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.function, (self.argument,)
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("begins", "failed"),
+    [(_Unread(os._exit, 4), "its process ended with exit code 4"),
+     (_Unread(time.sleep, 600), "given up after 1 s")],
+)  # fmt: skip
+def test_a_process_that_dies_or_hangs_before_it_takes_a_part_is_noted(
+    begins: _Unread, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = importlib.import_module("gpu_parts").Part("p", "os:getpid", "m", 1)
+    monkeypatch.setattr(module := importlib.import_module("gpu_worker"), "_START_S", 0)
+    worker = module.Worker(begins)
+    assert worker.run(part, 30 if "exit" in failed else 1) == {"failed": failed}
+    worker.end()
 
 
 @pytest.mark.usefixtures("benchmarks")
@@ -90,19 +142,21 @@ def test_the_model_of_a_gguf_file_is_measured_and_loses_its_end_for_sampling(
 
 @pytest.mark.usefixtures("benchmarks")
 def test_operations_are_two_a_weight_and_four_a_place_attended(tmp_path: Path) -> None:
-    """Worked by hand for a layer of width 8: 2 heads of 4, 1 of keys; 16 inner, 10 words, tied."""
+    """Worked by hand for a layer of width 8: 2 heads of 6, 1 of keys; 16 inner, 10 words, tied."""
     from transformers import LlamaConfig
 
     LlamaConfig(
         vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=6, tie_word_embeddings=True,
     ).save_pretrained(tmp_path)  # fmt: skip
-    cost = importlib.import_module("gpu_models").cost_of(tmp_path)
-    attention = 8 * 8 + 2 * 8 * 4 + 8 * 8
-    assert cost.weights == 10 * 8 + attention + 3 * 8 * 16 + 3 * 8
-    assert cost.attended == 8
-    assert cost.cache_bytes == 2 * 2 * 4
-    assert cost.forward(5, 3) == 5 * (2 * cost.weights + 4 * 8 * 3)
+    cost_of = importlib.import_module("gpu_models").cost_of
+    cost = cost_of(tmp_path)
+    layers = 8 * 12 + 2 * 8 * 6 + 12 * 8 + 3 * 8 * 16 + 3 * 8
+    assert cost.weights == 10 * 8 + layers
+    assert cost.attended == 12
+    assert cost.cache_bytes == 2 * 2 * 6
+    assert cost.forward(5, 3) == 5 * (2 * cost.weights + 4 * 12 * 3)
+    assert cost_of(tmp_path, scores=True).weights == layers + 8  # one score, no words
 
 
 @pytest.mark.usefixtures("benchmarks")
@@ -116,33 +170,80 @@ def test_rates_are_told_as_shares_of_the_lower_limit() -> None:
     assert told["share_of_limit"] == 0.2
 
 
-def _script(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Call a copy of the script in a folder of its own, which is taken for the project's."""
-    (folder / "benchmarks").mkdir(exist_ok=True)
-    shutil.copy(_ROOT / "benchmarks" / "gpu.sh", folder / "benchmarks")
-    told = {"SELFIMPROVE_GPU_FILES": str(folder / "files"), "PYTHON": "echo", **settings}
-    return subprocess.run(
-        ["bash", str(folder / "benchmarks" / "gpu.sh"), *words],
-        capture_output=True, text=True, check=True, env={**os.environ, **told},
-    )  # fmt: skip
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Calls a copy of the script where a folder of its own is the project's, and tells what it measured by."""
+    there = tmp_path / "benchmarks"
+    there.mkdir()
+    shutil.copy(_ROOT / "benchmarks" / "gpu.sh", there)
+    (there / "gpu.py").write_text(
+        "import sys; from importlib.metadata import version\n"
+        "print(*(version(f'carried_{name}') for name in ('one', 'two')), *sys.argv[3:])"
+    )
+    here = tmp_path / "installed-before"
+    for name in ("one", "two"):
+        _wheel(here, f"carried_{name}", "0.9")
+    for wheel in here.glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(here)
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        told = {"SELFIMPROVE_GPU_FILES": str(tmp_path / "files"), "PYTHON": sys.executable,
+                "PYTHONPATH": str(here)}  # fmt: skip
+        done = subprocess.run(
+            ["bash", str(there / "gpu.sh"), *words], env={**os.environ, **told},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        shutil.rmtree(tmp_path / ".gpu", ignore_errors=True)
+        return done
+
+    return call
 
 
-def test_what_travels_in_several_calls_is_joined_and_installed_once(tmp_path: Path) -> None:
+def _wheel(folder: Path, name: str, version: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    about = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(
+            f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{about}/RECORD", "")
+
+
+def test_wheels_of_every_call_stand_before_what_the_machine_has(
+    tmp_path: Path, script: Script
+) -> None:
+    wheels = tmp_path / ".gpu" / "wheels"
+    assert script("--quick").stdout == "0.9 0.9 --quick\n"
+    _wheel(wheels, "carried_one", "1.0")
+    script("--take-in")
+    assert script("--quick").stdout == "1.0 0.9 --quick\n"
+    _wheel(wheels, "carried_two", "1.0")
+    _wheel(wheels, "carried_one", "1.1")
+    assert script().stdout == "1.1 1.0\n"
+    site = tmp_path / "files" / "site"
+    assert len(list(site.glob("carried_one-*"))) == 1
+    made = site.stat().st_ctime_ns
+    script()
+    assert site.stat().st_ctime_ns == made  # nothing new came
+
+
+def test_a_model_that_travels_in_parts_is_joined_once_all_are_there(
+    tmp_path: Path, script: Script
+) -> None:
     carried, files = tmp_path / ".gpu", tmp_path / "files"
-    (carried / "wheels").mkdir(parents=True)
-    (carried / "wheels" / "one-1.0-py3-none-any.whl").write_text("wheel")
-    _script(tmp_path, "--take-in")
-    shutil.rmtree(carried)
     carried.mkdir()
     (carried / "model.gguf.part-1-of-2").write_text("first ")
-    assert "only 1 of 2 parts" in _script(tmp_path, "--quick").stderr
+    assert "only 1 of 2 parts" in script("--quick").stderr
+    assert not (files / "model.gguf").exists()
+    carried.mkdir()
     (carried / "model.gguf.part-2-of-2").write_text("second")
-    done = _script(tmp_path, "--quick")
+    script("--quick")
     assert (files / "model.gguf").read_text() == "first second"
     assert not list(files.glob("*.part-*"))
-    # The first measuring call installed: `echo` stands for Python here.
-    assert done.stdout.strip() == f"benchmarks/gpu.py --files {files} --quick"
-    assert (files / "installed").exists()
 
 
 @pytest.mark.slow
