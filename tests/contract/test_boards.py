@@ -20,9 +20,13 @@ from transformers import (
     Qwen3Config,
 )
 
-from selfimprove.sampling import boards
+from selfimprove.sampling import boards, torch_engine
+from selfimprove.sampling.board import Board, Size
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.reading import Reader, Reading
+from selfimprove.sampling.scoring import continuation_logprobs
 from selfimprove.sampling.static_step import step
 from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.types import Draw, Prompt
@@ -85,6 +89,11 @@ def _draws(engine: Any, prompts: Sequence[Prompt] = _PROMPTS, **sampling: Any) -
     return _by_name(list(engine.draw(prompts, SamplingConfig(**sampling), seed=7)))
 
 
+def _kept(engine: Any) -> bool:
+    """Whether it keeps a board for the next call."""
+    return engine._boards._kept is not None
+
+
 def _generated(path: Path, prompt: Prompt, max_tokens: int) -> str:
     model: Any = AutoModelForCausalLM.from_pretrained(path)
     ids = _tokenizer()(prompt.content, return_tensors="pt").input_ids
@@ -139,6 +148,18 @@ def test_draws_are_those_of_the_lanes(
         assert _draws(engine, **asked) == wanted, "the board that was kept remembers"
     if "stop" in asked:
         assert {d.finish for d in wanted.values()} == {"stop", "length"}
+
+
+def test_draws_of_one_token_take_no_step(
+    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass that reads a prompt gives it."""
+    steps: list[Any] = []
+    on_boards()
+    engine = open_engine(folder("llama"), EngineConfig())
+    monkeypatch.setattr("selfimprove.sampling.strides.step", lambda *asked: steps.append(asked))
+    assert {len(d.tokens) for d in _draws(engine, n=2, max_tokens=1).values()} == {1}
+    assert not steps
 
 
 def test_rows_unsure_of_their_nucleus_come_up(folder: Callable[[str], Path]) -> None:
@@ -220,12 +241,87 @@ def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
     assert caplog.text.count("out of memory") == 2
 
 
+def test_out_of_memory_for_a_board_itself_halves_the_rows_that_were_tried(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of 64 rows wished for, memory is said to hold 24, and it does hold 12: one refusal tells."""
+    made: list[int] = []
+
+    def small(size: Size, *rest: Any) -> Board:
+        made.append(size.rows)
+        if size.rows > 12:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return Board(size, *rest)
+
+    on_boards()
+    engine: Any = open_engine(folder("llama"), EngineConfig())
+    engine._budget = None
+    monkeypatch.setattr(boards, "rows_that_fit", lambda *_: 24)
+    monkeypatch.setattr(boards, "Board", small)
+    with caplog.at_level(logging.WARNING):
+        assert len(_draws(engine, n=6, max_tokens=8)) == 6 * len(_PROMPTS)
+    assert made == [24, 12]
+    assert caplog.text.count("out of memory") == 1
+
+
+def test_a_board_gives_its_memory_back_to_lanes_and_to_passes_that_need_it(
+    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold most of a GPU's; a pass that then has room keeps its budget."""
+    on_boards()
+    engine: Any = open_engine(folder("llama"), EngineConfig())
+    pairs = [(p, " two") for p in _PROMPTS]
+    wanted, budget = engine.logprobs(pairs), engine._budget
+
+    def crowded(*asked: Any) -> Any:
+        if _kept(engine):
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return continuation_logprobs(*asked)
+
+    _draws(engine, max_tokens=4)
+    assert _kept(engine)
+    monkeypatch.setattr(torch_engine, "continuation_logprobs", crowded)
+    assert engine.logprobs(pairs) == wanted
+    assert not _kept(engine)
+    assert engine._budget == budget
+    _draws(engine, max_tokens=4)
+    assert _kept(engine)
+    engine._reach = 0
+    _draws(engine, max_tokens=4)
+    assert not _kept(engine)
+
+
+def test_prompts_read_together_are_as_few_for_a_board_as_for_lanes(
+    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 32 draws a prompt a row has few entries of its own, but a pass reads whole prompts."""
+    read: list[int] = []
+    as_written = Reader.read
+
+    def noted(self: Reader, prompts: Sequence[Encoded]) -> Reading:
+        read.append(len(prompts))
+        return as_written(self, prompts)
+
+    prompts = [Prompt(f"p{i}", f"{i}: {'many words ' * 8}") for i in range(9)]
+    lanes = open_engine(folder("llama"), EngineConfig())
+    on_boards()
+    board = open_engine(folder("llama"), EngineConfig())
+    monkeypatch.setattr(torch_engine, "READ_TOKENS", 200)
+    monkeypatch.setattr(Reader, "read", noted)
+    for engine in (lanes, board):
+        _draws(engine, prompts, n=32, max_tokens=2)
+    # Prompts of 91 bytes and 2 new tokens: the third of a pass is the first over 200.
+    assert read == [3, 3, 3] * 2
+
+
 def test_a_model_in_training_is_drawn_from_as_it_is(
     folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the pass that reads weights where they lie; a CPU does not take it by itself."""
     wanted = _draws(open_engine(folder("qwen2"), EngineConfig()), n=2, max_tokens=12)
-    from selfimprove.sampling import torch_engine
     from selfimprove.sampling.forward import lean_forward
     from selfimprove.sampling.support import FastLanes
 
@@ -236,8 +332,15 @@ def test_a_model_in_training_is_drawn_from_as_it_is(
     monkeypatch.setattr(torch_engine, "fast_lanes", lambda *_, **__: FastLanes(forward, 256))
     on_boards()
     engine = TorchEngine.of_model(model, _tokenizer(), EngineConfig())
+    given: list[Any] = []
+    monkeypatch.setattr(boards.Boards, "give", lambda _, held: given.append(held))
     assert _draws(engine, n=2, max_tokens=12) == wanted
     assert [p.data_ptr() for p in model.parameters()] == held
+    assert len(given) == 1, "no board was drawn on"
+    monkeypatch.undo()
+    assert _draws(engine, n=2, max_tokens=12) == wanted
+    assert engine._boards is not None
+    assert engine._boards._kept is None, "the trainer wants its memory"
 
 
 def test_where_steps_over_a_board_are_not_exact_the_lanes_draw(

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from selfimprove.sampling import boards
+from selfimprove.sampling import attention, boards
 from selfimprove.sampling.attention import KeptKeys
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.graphs import Graphs
@@ -74,8 +74,19 @@ def _draws(engine: Any, **sampling: Any) -> dict[tuple[str, int], Draw]:
     return named
 
 
-def _graphs(engine: Any) -> Any:
-    return engine._boards._kept.graphs
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The keys of the graphs that took steps; not those of the trial that opens an engine."""
+    keys: list[Any] = []
+    as_written = Graphs.run
+
+    def noted(self: Any, key: Any, step_: Any, times: int) -> None:
+        as_written(self, key, step_, times)
+        if key != "trial" and key in self._recorded:
+            keys.append(key)
+
+    monkeypatch.setattr(Graphs, "run", noted)
+    return keys
 
 
 def _share_of_equal(one: dict[Any, Draw], other: dict[Any, Draw]) -> float:
@@ -83,13 +94,16 @@ def _share_of_equal(one: dict[Any, Draw], other: dict[Any, Draw]) -> float:
 
 
 @pytest.mark.parametrize("name", list(_CONFIGS))
-def test_greedy_text_by_graphs_is_that_of_the_cpu(folder: Callable[[str], Path], name: str) -> None:
+def test_greedy_text_by_graphs_is_that_of_the_cpu(
+    folder: Callable[[str], Path], name: str, replayed: list[Any]
+) -> None:
     """In float32; a near tie may fall the other way in at most one text of forty."""
-    found, engine = [], None
+    found = []
     for device in ("cpu", "cuda"):
+        assert not replayed
         engine = open_engine(folder(name), EngineConfig(device=device, dtype="float32"))
         found.append(_draws(engine, temperature=0))
-    assert _graphs(engine)._recorded, "nothing was recorded"
+    assert replayed, "nothing was recorded"
     assert _share_of_equal(*found) >= 39 / 40
 
 
@@ -99,18 +113,22 @@ def test_greedy_text_by_graphs_is_that_of_the_cpu(folder: Callable[[str], Path],
      {"temperature": 1, "top_k": 9}, {"temperature": 1, "stop": ("w77", "w8")}],
 )  # fmt: skip
 def test_draws_by_graphs_are_those_of_the_lanes(
-    folder: Callable[[str], Path], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[str], Path],
+    asked: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    replayed: list[Any],
 ) -> None:
     """Few rows, too, whose places are taken again; in float32, up to near ties."""
-    by_graphs = [
-        _draws(open_engine(folder("llama"), config), n=8, **asked)
-        for config in (
-            EngineConfig(device="cuda", dtype="float32"),
-            EngineConfig(device="cuda", dtype="float32", max_batch_tokens=3000),
-        )
-    ]
+    by_graphs = []
+    for budget in (None, 3000):
+        replayed.clear()
+        config = EngineConfig(device="cuda", dtype="float32", max_batch_tokens=budget)
+        by_graphs.append(_draws(open_engine(folder("llama"), config), n=8, **asked))
+        assert replayed, "nothing was recorded"
+    replayed.clear()
     monkeypatch.setattr(boards, "by_boards", lambda *_: False)
     lanes = _draws(open_engine(folder("llama"), EngineConfig(device="cuda", dtype="float32")), n=8, **asked)  # fmt: skip
+    assert not replayed
     assert min(_share_of_equal(found, lanes) for found in by_graphs) > 0.97
 
 
@@ -161,19 +179,55 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
     assert (tokens == same_tokens).float().mean() > 0.99
 
 
-def test_a_model_in_training_is_drawn_from_as_it_then_is(folder: Callable[[str], Path]) -> None:
+def test_a_model_in_training_is_drawn_from_as_it_then_is(
+    folder: Callable[[str], Path], replayed: list[Any]
+) -> None:
+    """And leaves the trainer its memory: graphs are recorded for each call."""
     model = _ANY.from_pretrained(folder("llama"), dtype=torch.float32).to("cuda")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("llama"))
     engine: Any = TorchEngine.of_model(model, tokenizer, EngineConfig())
-    before = _draws(engine, temperature=0)
-    graphs = _graphs(engine)
-    assert graphs._recorded
-    assert _draws(engine, temperature=0) == before
+
+    def drawn() -> dict[tuple[str, int], Draw]:
+        replayed.clear()
+        draws = _draws(engine, temperature=0)
+        assert replayed, "nothing was recorded"
+        assert engine._boards._kept is None
+        return draws
+
+    before = drawn()
+    assert drawn() == before
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.weight.neg_()
-    after = _draws(engine, temperature=0)
-    assert _graphs(engine) is graphs
-    assert _share_of_equal(before, after) < 0.5
+    assert _share_of_equal(before, drawn()) < 0.5
+
+
+def test_under_autocast_lanes_draw_and_no_graph(
+    folder: Callable[[str], Path], replayed: list[Any]
+) -> None:
+    """As a trainer draws: queries come in float32, and no graph finds weights that are rounded anew."""
+    model = _ANY.from_pretrained(folder("llama"), dtype=torch.float32).to("cuda")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("llama"))
+    engine = TorchEngine.of_model(model, tokenizer, EngineConfig())
+    with torch.autocast("cuda", torch.bfloat16):
+        assert len(_draws(engine, temperature=1, n=8)) == 8 * len(_PROMPTS)
+    assert not replayed
+
+
+@pytest.mark.parametrize("queries", [3, 40])
+def test_queries_in_float32_attend_in_the_dtype_of_values(queries: int) -> None:
+    """By products and by the kernel."""
+    query = torch.randn(2, 2, queries, 32, device="cuda")
+    part = attention.KeysValues(*torch.randn(2, 2, 2, 45, 32, device="cuda").bfloat16())
+    found = attention.attend(query, part, None, 0.2)
+    wanted = attention.attend(query.bfloat16(), part, None, 0.2)
+    assert found.out.dtype == torch.bfloat16
+    assert torch.equal(found.out, wanted.out)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_attention_kernel_takes_biases_of_any_length(dtype: torch.dtype) -> None:
+    """Prompts of 45 tokens, and their numbers as plain products give them."""
+    assert attention._has_cuda_kernel(torch.device("cuda"), dtype, 32)
 
 
 def test_the_board_takes_what_memory_is_free(folder: Callable[[str], Path]) -> None:

@@ -79,7 +79,7 @@ class _Laid:
             reader = Reader(self.model, lean, _PREFIX)
             read = reader.read([Encoded(str(i), (*_PREFIX, *t)) for i, t in enumerate(_TAILS)])
             board.begin(torch.tensor([], dtype=torch.long), None, 6)
-            board.put_prefix([reader.prefix(layer) for layer in range(2)], 3)
+            board.put_prefix(reader.layers, 3)
             both = torch.tensor([0, 1])
             board.put_prompts(both, read.layers, both, torch.tensor(read.lengths))
             rows = torch.tensor([0, 1, 2])
@@ -162,6 +162,22 @@ def test_a_row_that_ended_writes_nothing() -> None:
     assert not torch.equal(after["own 0"][1], before["own 0"][1])
     assert [len(row) for row in laid.steps(9)] == [2, 6, 6]
     assert not laid.board.alive.any()
+
+
+def test_tokens_that_the_model_does_not_know_end_nothing() -> None:
+    """As those of a tokenizer with more tokens than the model."""
+    board = _Laid().board
+    with torch.inference_mode():
+        board.begin(torch.tensor([7, 300, 512]), None, 6)
+    assert board.ends.nonzero().squeeze(1).tolist() == [7]
+
+
+def test_a_row_that_moves_still_asks() -> None:
+    laid = _Laid()
+    with torch.inference_mode():
+        laid.board.asks[2] = True
+        laid.board.move_rows(torch.tensor([1, 2]), torch.tensor([0, 1]))
+    assert laid.board.asks[:2].tolist() == [False, True]
 
 
 def test_tokens_that_may_end_a_stop_string_make_a_row_ask() -> None:

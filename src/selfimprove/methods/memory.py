@@ -108,6 +108,8 @@ def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    from selfimprove.sampling.loading import head_size
+
     head = model.get_output_embeddings()
     linear = [
         (name, *layer.weight.shape)
@@ -116,7 +118,6 @@ def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta
     ]
     heads = text.num_attention_heads
     groups = getattr(text, "num_key_value_heads", None) or heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // heads
     experts = getattr(text, "num_experts_per_tok", None) or 1
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -125,7 +126,7 @@ def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta
         inner=(getattr(text, "intermediate_size", None) or 4 * text.hidden_size) * experts,
         heads=heads,
         context=getattr(text, "max_position_embeddings", None) or READ_TOKENS,
-        keys_values=2 * groups * size,
+        keys_values=2 * groups * head_size(text),
         vocabulary=text.vocab_size,
         linear=tuple(linear),
     )

@@ -13,15 +13,18 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 __all__ = [
     "NAME",
     "KeptKeys",
     "KeysValues",
     "Partial",
+    "aligned",
     "attend",
     "attend_by_products",
     "cascade_attention",
+    "for_queries",
     "hiding",
     "merge",
     "over_all_parts",
@@ -34,6 +37,9 @@ NAME = "selfimprove_cascade"
 _CPU_KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 
 _VECTOR = 16
+
+# A GPU's attention kernel reads a mask so many numbers at a time.
+_ALIGNED = 8
 
 # Queries from which a GPU's attention kernel is worth its tiles of 64.
 _TILE = 16
@@ -72,6 +78,13 @@ def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the bias that hides the keys marked in `hidden`."""
     nothing = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return nothing.masked_fill_(hidden, -torch.inf)
+
+
+def for_queries(bias: Tensor | None, queries: int) -> Tensor | None:
+    """Return the bias of a head's queries as one of `queries` packed ones: those of all its heads."""
+    if bias is None or bias.shape[2] == queries:
+        return bias
+    return bias.repeat(1, 1, queries // bias.shape[2], 1)
 
 
 class KeptPrompts(Protocol):
@@ -113,11 +126,11 @@ def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -
 
     `bias` is added to the scores and broadcasts over heads; -inf hides a key.
     """
+    # Under autocast, which knows none of the kernels, rotated queries are float32.
+    query = query.to(part.values.dtype)
     if query.device.type == "cpu":
         # The public function runs this same kernel, but keeps the log-sum-exp to itself.
         kernel = getattr(torch.ops.aten, _CPU_KERNEL)
-        # Under autocast, which does not know the kernel, rotated queries are float32.
-        query = query.to(part.values.dtype)
         bias = None if bias is None else bias.to(query.dtype)
         return Partial(*kernel(query, *part, attn_mask=bias, scale=scale))
     # With few queries a kernel's tiles are mostly empty, and there are few scores to write down.
@@ -132,11 +145,17 @@ def _attend_by_cuda_kernel(
     """Do as `attend` does, by the kernel of the public function that takes every mask and dtype."""
     rows, heads, queries, _ = query.shape
     if bias is not None:
-        bias = bias.to(query.dtype).expand(rows, heads, queries, -1)
+        bias = aligned(bias.to(query.dtype)).expand(rows, heads, queries, -1)
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     out, lse, *_ = kernel(query, *part, bias, True, scale=scale)
     # It is as long as whole tiles.
     return Partial(out, lse[:, :, :queries])
+
+
+def aligned(bias: Tensor) -> Tensor:
+    """Return the same numbers, laid so that every row begins where the kernel can read: see `_ALIGNED`."""
+    short = -bias.shape[-1] % _ALIGNED
+    return pad(bias, (0, short))[..., :-short] if short else bias
 
 
 @cache
@@ -150,9 +169,11 @@ def _has_cuda_kernel(device: torch.device, dtype: torch.dtype, size: int) -> boo
     def some(*shape: int) -> Tensor:
         return torch.randn(shape, generator=numbers, device=device, dtype=dtype)
 
-    query, part = some(3, 2, 40, size), KeysValues(some(3, 2, 48, size), some(3, 2, 48, size))
-    hidden = torch.arange(48, device=device) > torch.tensor([[5], [20], [47]], device=device)
-    asked = (query, part, hiding(hidden[:, None, None], dtype), size**-0.5)
+    # No whole number of what the kernel reads at a time, as prompts have.
+    query, part = some(3, 2, 40, size), KeysValues(some(3, 2, 45, size), some(3, 2, 45, size))
+    hidden = torch.arange(45, device=device) > torch.tensor([[5], [20], [44]], device=device)
+    bias = hiding(hidden[:, None, None].expand(-1, -1, 40, -1), dtype)
+    asked = (query, part, bias, size**-0.5)
     try:
         found, wanted = _attend_by_cuda_kernel(*asked), attend_by_products(*asked)
     except RuntimeError as problem:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.attention import KeysValues, Partial, hiding
+from selfimprove.sampling.loading import head_size
+from selfimprove.sampling.own_keys import own_part
 from selfimprove.sampling.prompt_cache import Seats, attend_by_slot
 
 __all__ = ["Board", "Keys", "Rung", "Size"]
@@ -94,14 +96,14 @@ class Board:
         """Let no row be alive, and say what will end rows.
 
         Args:
-            ends: tokens that end a text.
+            ends: tokens that end a text; a model can draw no others than those of its vocabulary.
             may_stop: which tokens make a row ask to be looked at, [vocabulary]; None: none.
             most: tokens of a row.
         """
         rows = (self.alive, self.asks, self.unsure, self.broken)
         for marks in (*rows, self.ends, self.may_stop):
             marks.zero_()
-        self.ends[ends] = True
+        self.ends[ends[ends < len(self.ends)]] = True
         if may_stop is not None:
             self.may_stop.copy_(may_stop)
         self.most.fill_(most)
@@ -112,10 +114,10 @@ class Board:
             shape = (self.size.rows, len(self.ends))
             self.logits = torch.zeros(shape, dtype=self.own[0].keys.dtype, device=self.device)
 
-    def put_prefix(self, layers: Sequence[KeysValues | None], length: int) -> None:
+    def put_prefix(self, layers: Sequence[KeysValues], length: int) -> None:
         """Copy in what all prompts begin with: `length` tokens of each layer."""
         for kept, read in zip(self.prefix, layers, strict=True):
-            for there, entries in zip(kept, read or (), strict=True):
+            for there, entries in zip(kept, read, strict=True):
                 there[:, :, :length] = entries[:, :, :length]
         self.prefix_length.fill_(length)
 
@@ -131,7 +133,7 @@ class Board:
 
     def move_rows(self, sources: Tensor, targets: Tensor) -> None:
         """Copy rows over others; who sits where is told by `seat`."""
-        for state in (self.tokens, self.seeds, self.made, self.before, self.alive):
+        for state in (self.tokens, self.seeds, self.made, self.before, self.alive, self.asks):
             state[targets] = state[sources]
         self._move(self.own, sources, targets)
 
@@ -169,9 +171,7 @@ class Keys:
         """
         self._board, self._rung = board, rung
         size, dtype = board.size, board.own[0].keys.dtype
-        groups, longest = board.own[0].keys.shape[1], size.new + 1
-        lanes = torch.arange(rung.rows * groups, device=board.device).view(rung.rows, groups)
-        self._places = (lanes * longest + columns.unsqueeze(1)).view(-1)
+        self._part = own_part(board.own[0].keys, columns, rung.columns)
 
         def behind(length: int, last: Tensor) -> Tensor:
             numbers = torch.arange(length, device=board.device)
@@ -185,15 +185,7 @@ class Keys:
         self, key: Tensor, value: Tensor, layer: int, *_: object, **__: object
     ) -> KeysValues:
         """Store new keys and values of a layer; return all own ones that queries attend to."""
-        rows, columns = self._rung.rows, self._rung.columns
-        # Under autocast keys are rotated in float32: they are kept like the values.
-        key = key.to(value.dtype)
-        kept = []
-        for buffer, new in zip(self._board.own[layer], (key, value), strict=True):
-            head = buffer.shape[-1]
-            buffer.view(-1, head).index_copy_(0, self._places, new.reshape(-1, head))
-            kept.append(buffer[:rows, :, :columns])
-        return KeysValues(*kept)
+        return self._part.update(self._board.own[layer], key, value)
 
     @property
     def prompts(self) -> Keys:
@@ -220,11 +212,3 @@ class Keys:
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides what a row has not written from `queries` queries a key head."""
         return self._own_bias.expand(-1, -1, queries, -1)
-
-
-def head_size(config: Any) -> int:  # noqa: ANN401  of any model of transformers
-    """Return how wide a key is."""
-    size: int = (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
-    return size

@@ -7,10 +7,11 @@ from typing import Any, Final, NamedTuple, final
 
 import torch
 
-from selfimprove.sampling.board import Board, Size, head_size
+from selfimprove.sampling.board import Board, Size
 from selfimprove.sampling.engine import MAX_ROWS
 from selfimprove.sampling.forward import Forward, LlamaForward
 from selfimprove.sampling.graphs import Graphs
+from selfimprove.sampling.loading import head_size
 
 __all__ = ["Asked", "Boards", "Held", "by_boards", "has_static_pass", "rows_that_fit"]
 
@@ -118,24 +119,43 @@ class Boards:
         self._model = model
         self._kept: Held | None = None
 
-    def take(self, asked: Asked, budget: int | None) -> Held:
-        """Return the board kept, where it has the room asked for, else a new one; nobody else has it.
+    def rows_for(self, asked: Asked, budget: int | None) -> int:
+        """Return how many rows the board has that `take` will give; one without that room is dropped.
 
         `budget` is how many entries its cache may have at most; None: as many as memory has room for.
         """
-        held, self._kept = self._kept, None
-        weights = [weight.data_ptr() for weight in self._model.parameters()]
-        if held is not None and weights == held.weights and held.has_room(asked, budget):
+        held, tokens = self._kept, asked.row_tokens
+        if held is not None:
+            if held.weights == _addresses(self._model) and held.has_room(asked, budget):
+                return held.board.size.rows
+            held = None
+            self.drop()
+        most = rows_that_fit(self._model, tokens) if budget is None else max(1, budget // tokens)
+        return min(asked.rows, most)
+
+    def take(self, asked: Asked, rows: int) -> Held:
+        """Return the board that `rows_for` found kept, else a new one; nobody else has it."""
+        if self._kept is not None:
+            held, self._kept = self._kept, None
             return held
-        del held
         model = self._model
-        tokens = asked.row_tokens
-        most = rows_that_fit(model, tokens) if budget is None else max(1, budget // tokens)
-        size = asked.size(min(asked.rows, most))
         with torch.inference_mode():
-            board = Board(size, model.config, model.dtype, model.device)
-        return Held(board, Graphs(model.device), weights, most <= asked.rows)
+            board = Board(asked.size(rows), model.config, model.dtype, model.device)
+        return Held(board, Graphs(model.device), _addresses(model), rows < asked.rows)
 
     def give(self, held: Held) -> None:
         """Keep a board for the next call."""
         self._kept = held
+
+    def drop(self) -> bool:
+        """Give the memory of the board kept back, for others to use; tell whether there was one."""
+        if self._kept is None:
+            return False
+        self._kept = None
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+
+def _addresses(model: Any) -> list[int]:  # noqa: ANN401
+    return [weight.data_ptr() for weight in model.parameters()]

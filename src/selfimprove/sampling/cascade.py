@@ -8,8 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.attention import KeysValues, hiding, whole_vectors
+from selfimprove.sampling.attention import KeysValues, for_queries, hiding, whole_vectors
 from selfimprove.sampling.forward import Forward
+from selfimprove.sampling.own_keys import OwnPart, own_part
 from selfimprove.sampling.prompt_cache import PromptCache
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.reading import Reader, Reading
@@ -60,7 +61,7 @@ class CascadeLanes:
         self._lengths_there = torch.zeros(room, dtype=torch.long, device=self._device)
         self._before = torch.zeros(room, dtype=torch.long, device=self._device)
         self._moved = False
-        self._places = torch.empty(0)
+        self._part = OwnPart(torch.empty(0), 0, 0)
         self._bias: Tensor | None = None
 
     def prefill(self, prompts: Sequence[Encoded]) -> None:
@@ -89,13 +90,10 @@ class CascadeLanes:
             self._prompts.lay_out()
             self._before = self._index(self._prompts.lengths) + self._shared
             self._moved = False
-        rows = len(tokens)
-        lengths = self._lengths_there[:rows]
-        groups = self._buffers[0].keys.shape[1]
-        lanes = torch.arange(rows * groups, device=self._device).view(rows, groups)
-        self._places = (lanes * self._longest + lengths.unsqueeze(1)).view(-1)
+        lengths = self._lengths_there[: len(tokens)]
         self._lengths = [length + 1 for length in self._lengths]
         self._used = whole_vectors(max(self._lengths), self._device)
+        self._part = own_part(self._buffers[0].keys, lengths, self._used)
         self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
         logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1), self)
         lengths += 1
@@ -123,15 +121,7 @@ class CascadeLanes:
         self, key: Tensor, value: Tensor, layer: int, *_: object, **__: object
     ) -> KeysValues:
         """Store new keys and values of a layer; return all own ones that queries attend to."""
-        # Under autocast keys are rotated in float32: they are kept like the values.
-        key = key.to(value.dtype)
-        rows, longest = len(self._lengths), self._used
-        kept = []
-        for buffer, new in zip(self._buffers[layer], (key, value), strict=True):
-            size = buffer.shape[-1]
-            buffer.view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
-            kept.append(buffer[:rows, :, :longest])
-        return KeysValues(*kept)
+        return self._part.update(self._buffers[layer], key, value)
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Return 0: positions are always given; models ask only to guess them."""
@@ -153,8 +143,7 @@ class CascadeLanes:
 
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides padding from `queries` packed queries a key head."""
-        if self._bias is not None and self._bias.shape[2] != queries:
-            self._bias = self._bias.repeat(1, 1, queries // self._bias.shape[2], 1)
+        self._bias = for_queries(self._bias, queries)
         return self._bias
 
     def _padding(self, lengths: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ __all__ = [
     "UNREADABLE",
     "check_folder",
     "context_length",
+    "head_size",
     "load_model",
     "load_tokenizer",
     "made_by",
@@ -155,6 +156,12 @@ def context_length(model: Any) -> int | None:  # noqa: ANN401
     """Return how many tokens the model can attend to, or None when its config sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def head_size(config: Any) -> int:  # noqa: ANN401
+    """Return how many numbers the key of one head has, by the model's text config."""
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(size)
 
 
 @contextmanager

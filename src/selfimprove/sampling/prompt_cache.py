@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.attention import KeysValues, Partial, attend, hiding, whole_vectors
+from selfimprove.sampling.seating import to_the_front
 
 __all__ = ["PromptCache", "Seats", "attend_by_slot"]
 
@@ -144,14 +145,12 @@ class PromptCache:
         count = len(alive)
         if count == len(self._lengths):
             return
-        holes = sorted(set(range(count)) - set(alive))
-        sources = alive[count - len(holes) :]
-        if holes:
-            source, target = self._index(sources), self._index(holes)
+        now = to_the_front(alive)
+        if now:
+            source, target = self._index(list(now)), self._index(list(now.values()))
             for kv in self._layers:
                 for slots in kv:
                     slots[target] = slots[source]
-        now = dict(zip(sources, holes, strict=True))
         for old, new in now.items():
             self._lengths[new], self._parents[new] = self._lengths[old], self._parents[old]
         del self._lengths[count:], self._parents[count:]

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from selfimprove.sampling.attention import KeptPrompts, KeysValues, hiding, whole_vectors
+from selfimprove.sampling.attention import (
+    KeptPrompts,
+    KeysValues,
+    for_queries,
+    hiding,
+    whole_vectors,
+)
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.lanes import left_padded
 from selfimprove.sampling.prompts import Encoded
@@ -57,6 +63,11 @@ class Reader:
             self._read_prefix(shared[start : start + _PIECE], start)
         self._prefix_bias = self._pad_prefix()
 
+    @property
+    def layers(self) -> list[KeysValues]:
+        """The shared keys and values of every layer; none where nothing is shared."""
+        return self._prefix
+
     @torch.inference_mode()
     def read(self, prompts: Sequence[Encoded]) -> Reading:
         """Read what prompts have behind the shared prefix."""
@@ -99,8 +110,7 @@ class Reader:
 
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides padding and the future from `queries` packed queries a key head."""
-        if self._bias is not None and self._bias.shape[2] != queries:
-            self._bias = self._bias.repeat(1, 1, queries // self._bias.shape[2], 1)
+        self._bias = for_queries(self._bias, queries)
         return self._bias
 
     def _pass(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
-__all__ = ["Moves", "Seating"]
+__all__ = ["Moves", "Seating", "to_the_front"]
 
 
 class Moves(NamedTuple):
@@ -106,9 +107,9 @@ class Seating:
 
     def close_gaps(self) -> Moves:
         """Move rows and slots from the end to the gaps before them."""
-        rows = _to_the_front(sorted(self._slot_of))
+        rows = to_the_front(sorted(self._slot_of))
         held = [slot for slot, prompt in enumerate(self._prompts) if prompt is not None]
-        slots = _to_the_front(held)
+        slots = to_the_front(held)
         for old, new in slots.items():
             self._prompts[new], self._prompts[old] = self._prompts[old], None
             self._members[new], self._members[old] = self._members[old], []
@@ -124,7 +125,11 @@ class Seating:
         return Moves(rows, slots)
 
 
-def _to_the_front(taken: list[int]) -> dict[int, int]:
-    """Return which of the numbers `taken`, sorted, go where, so that they are the first ones."""
+def to_the_front(taken: Sequence[int]) -> dict[int, int]:
+    """Return which of the numbers `taken`, sorted, go where, so that they are the first ones.
+
+    >>> to_the_front([0, 3, 4])
+    {3: 1, 4: 2}
+    """
     gaps = sorted(set(range(len(taken))) - set(taken))
     return dict(zip(taken[len(taken) - len(gaps) :], gaps, strict=True))

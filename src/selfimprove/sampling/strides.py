@@ -113,8 +113,7 @@ class Strides:
         if may_be_unsure(rules.sampling):
             board.keep_logits()
         if board.prefix:
-            layers = [self._reader.prefix(layer) for layer in range(len(board.prefix))]
-            board.put_prefix(layers, self._reader.shared)
+            board.put_prefix(self._reader.layers, self._reader.shared)
 
     @torch.inference_mode()
     def _advance(self, queue: deque[Job]) -> None:
@@ -253,7 +252,9 @@ class Strides:
         if not made:
             return
         # A row that has just begun has one token, wherever the last look saw it.
-        times = min(STRIDE, max(1, asked.max_tokens - max(1, min(made))))
+        times = min(STRIDE, asked.max_tokens - max(1, min(made)))
+        if not times:
+            return
         columns = max(1, max(made)) + times
         rung = Rung(*self._laid, rung_over(columns, size.new, least=_LEAST_COLUMNS))
         key = (rung, asked.temperature, asked.top_k, asked.top_p)

@@ -161,7 +161,7 @@ def _on_a_board(model: Any, forward: Forward, rows: _Rows) -> tuple[Tensor, Tens
     read = reader.read([Encoded(str(i), (*rows.prefix, *t)) for i, t in enumerate(rows.tails)])
     both, lengths = torch.arange(2, device=device), torch.tensor(read.lengths, device=device)
     board.begin(both[:0], None, board.size.new)
-    board.put_prefix([reader.prefix(layer) for layer in range(len(board.prefix))], _PREFIX)
+    board.put_prefix(reader.layers, _PREFIX)
     board.put_prompts(both, read.layers, both, lengths)
     board.before.copy_(lengths + _PREFIX)
     board.alive.fill_(True)

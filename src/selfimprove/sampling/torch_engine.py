@@ -67,8 +67,8 @@ class _Plan(NamedTuple):
     """Rows at once."""
     pool: int
     """Prompts read at once."""
-    on_board: bool = False
-    """By steps over a board."""
+    asked: Asked | None
+    """Of a board; None: rows live in lanes."""
 
 
 @final
@@ -103,7 +103,7 @@ class TorchEngine:
         *,
         frozen: bool,
     ) -> None:
-        self._model = model
+        self._model, self._frozen = model, frozen
         self._tokenizer = tokenizer
         self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
@@ -151,10 +151,15 @@ class TorchEngine:
         return self._draws(cohorts(encoded), rules)
 
     def _draws(self, groups: Sequence[Cohort], rules: Rules) -> Iterator[Draw]:
-        for group in groups:
-            queue = deque(Job(p, i) for p in group.prompts for i in range(rules.sampling.n))
-            while queue:
-                yield from self._until_memory_ends(group, rules, queue)
+        try:
+            for group in groups:
+                queue = deque(Job(p, i) for p in group.prompts for i in range(rules.sampling.n))
+                while queue:
+                    yield from self._until_memory_ends(group, rules, queue)
+        finally:
+            if not self._frozen:
+                # What trains the model wants the memory before the next call does.
+                self._drop_board()
 
     def _until_memory_ends(self, group: Cohort, rules: Rules, queue: deque[Job]) -> Iterator[Draw]:
         """Draw the queue; out of memory, put back what was under way and halve the budget."""
@@ -162,11 +167,11 @@ class TorchEngine:
         rows: Rows | Strides | None = None
         held: Held | None = None
         try:
-            if self._boards is not None and plan.on_board:
-                held = self._boards.take(_asked(group, rules.sampling, plan), self._budget)
-                plan = plan._replace(room=held.board.size.rows)
+            if self._boards is not None and plan.asked is not None:
+                held = self._boards.take(plan.asked, plan.room)
                 rows = self._strides(held, group, rules, plan)
             else:
+                self._drop_board()
                 rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
             yield from rows.run(queue)
         except RuntimeError as error:
@@ -198,18 +203,18 @@ class TorchEngine:
         longest, most = len(group.prompts[0].ids), MAX_ROWS[self._model.device.type]
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
+        # Without refills, the pool of prompts is the batch itself.
+        pool = 1 + READ_TOKENS // length if fast else most
+        asked = None
         # Under autocast weights are rounded anew in every pass, to where no graph would find them.
-        by_steps = self._boards is not None and not torch.is_autocast_enabled("cuda")
-        if on_board := fast and by_steps:
+        if fast and self._boards is not None and not torch.is_autocast_enabled("cuda"):
             # A power of two, so that the next call's draws have room on the same board.
-            plan = _Plan(fast, length, rung_over(draws, most, least=_LEAST_ROWS), 0)
-            length, budget = _asked(group, sampling, plan).row_tokens, self._budget
-            room = plan.room if budget is None else max(1, min(budget // length, plan.room))
+            rows, own = rung_over(draws, most, least=_LEAST_ROWS), longest - group.shared
+            asked = Asked(rows, sampling.n, group.shared, own, sampling.max_tokens)
+            length, room = asked.row_tokens, self._boards.rows_for(asked, self._budget)
         else:
             room = max(1, min((self._budget or BATCH_TOKENS) // length, most, draws))
-        # Without refills, the pool of prompts is the batch itself.
-        pool = 1 + READ_TOKENS // length if fast else room
-        return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)), on_board)
+        return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)), asked)
 
     def _strides(self, held: Held, group: Cohort, rules: Rules, plan: _Plan) -> Strides:
         reader = Reader(self._model, self._forward, group.prompts[0].ids[: group.shared])
@@ -243,8 +248,14 @@ class TorchEngine:
             try:
                 return continuation_logprobs(self._model, heads, tails, budget)
             except RuntimeError as error:
+                if _out_of_memory(error) and self._drop_board():
+                    continue
                 lengths = [len(h.ids) + len(t) for h, t in zip(heads, tails, strict=True)]
                 self._halve(min(budget, sum(lengths)), max(lengths), error)
+
+    def _drop_board(self) -> bool:
+        """Give back the memory of the board that is kept; tell whether there was one."""
+        return self._boards is not None and self._boards.drop()
 
     def close(self) -> None:
         """Give the model's memory back."""
@@ -252,11 +263,6 @@ class TorchEngine:
         self._forward, self._boards = TransformersForward(None), None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _asked(group: Cohort, sampling: SamplingConfig, plan: _Plan) -> Asked:
-    own = len(group.prompts[0].ids) - group.shared
-    return Asked(plan.room, sampling.n, group.shared, own, sampling.max_tokens)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
