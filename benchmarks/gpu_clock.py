@@ -62,6 +62,11 @@ class Clock(TrainerCallback):
         """Numbers of the rows of the timed steps."""
         return self.order[self.batch * self.edges[0][0] : self.batch * self.edges[1][0]]
 
+    def logged(self, name: str) -> list[float]:
+        """Return what the timed steps logged under a name."""
+        first, last = (step for step, *_ in self.edges)
+        return [told[name] for told in self.logs if name in told and first < told["step"] <= last]
+
     def on_init_end(self, *_: Any, **rest: Any) -> None:  # noqa: ANN401
         """A trainer was made."""
         self._made = synchronised(self._device)
@@ -73,24 +78,17 @@ class Clock(TrainerCallback):
         rows = rest["train_dataloader"].dataset
         self.order = list(rows["row"]) if "row" in rows.column_names else []
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
-        """Begin to time, or end it."""
+    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
+        """Begin to time, or end it: so that each timed step is whole, and has been logged."""
         if state.global_step == _WARM_STEPS:
             self._edge(state.global_step)
         elif self.edges and time.perf_counter() - self.edges[0][1] >= self._window_s:
             self._edge(state.global_step)
             raise Enough
 
-    def on_log(
-        self,
-        args: Any,  # noqa: ANN401
-        state: Any,  # noqa: ANN401
-        control: Any,  # noqa: ANN401
-        logs: dict[str, Any] | None = None,
-        **rest: Any,  # noqa: ANN401
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
         """Keep what is logged."""
-        self.logs.append({**(logs or {}), "step": state.global_step})
+        self.logs.append({**rest["logs"], "step": state.global_step})
 
     def _edge(self, step: int) -> None:
         now = synchronised(self._device)

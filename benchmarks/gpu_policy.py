@@ -59,7 +59,7 @@ def _told(clock: Clock, asked: Sequence[int], draws: int, cost: Cost) -> dict[st
     Operations of a row, as if each was read alone: its draw is sampled behind a prompt that was read
     once for all draws, the reference reads it once, and the policy forwards and backwards.
     """
-    said = mean(entry["completion_length"] for entry in clock.logs if "completion_length" in entry)
+    said = mean(clock.logged("completion_length"))
     rows = [(prompt, prompt + said) for prompt in asked for _ in range(draws)]
     sampled, trained = said * len(rows), sum(row for _, row in rows)
     flops = sum(map(cost.row, asked))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.open import open_engine
 
-__all__ = ["greedy", "prompts", "sampling", "vllm"]
+__all__ = ["cost_of_token", "greedy", "prompts", "sampling", "vllm"]
 
 _ROWS = 2048
 """Of one call of `generate`."""
@@ -37,7 +37,7 @@ def sampling(setting: Setting, name: str) -> dict[str, Any]:
     texts = prompts(folder, name, size.prompts)
     told: dict[str, Any] = _ours(setting, folder, texts)
     told |= _prompt_tokens(folder, texts)
-    told |= _cost(folder, told, size)
+    told |= cost_of_token(folder, told, size)
     told["generate"] = _generate(setting, folder, texts)
     best = max(told["generate"].values())
     return {**told, "ratio_to_generate": round(told["tokens_per_s"] / best, 2)}
@@ -90,19 +90,31 @@ def _prompt_tokens(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     return {"prompt_tokens": round(mean(map(len, ids))), "prefix_tokens": len(common_prefix(ids))}
 
 
-def _cost(folder: Path, told: dict[str, Any], size: Size) -> dict[str, Any]:
+def cost_of_token(folder: Path, told: Mapping[str, float], size: Size) -> dict[str, float]:
     """Return what a sampled token must cost, where nothing is read or computed twice.
 
-    Operations: two a weight. Bytes: keys and values of its own draw (half of them, in the mean), its
-    share of the question's, which its draws have in common, of the prefix and of the weights, of which
-    every step reads all for all rows.
+    The prefix is read once for all, the rest of each question once for its draws; both need no output
+    layer, and give each draw its first token. Behind them each token attends to all before it. It
+    reads keys and values: of its own draw (half of them, in the mean), its share of the question's and
+    of the prefix; and of the weights, of which reading and every step behind it read all for all rows.
+
+    Args:
+        folder: the model's.
+        told: tokens of a prompt, in the mean, and of the prefix that all have in common.
+        size: of the workload.
     """
-    cost, rows = cost_of(folder), size.prompts * size.draws
-    own = told["prompt_tokens"] - told["prefix_tokens"]
-    entries = size.max_tokens / 2 + own / size.draws + told["prefix_tokens"] / rows
+    model, reader = cost_of(folder), cost_of(folder, scores=True)
+    prefix, rows = told["prefix_tokens"], size.prompts * size.draws
+    own = told["prompt_tokens"] - prefix
+    read = reader.row(prefix) + size.prompts * reader.forward(own, prefix + own / 2)
+    later = (size.max_tokens - 1) / size.max_tokens
+    seen = size.max_tokens / 2 + own / size.draws + prefix / rows
+    written = (prefix + size.prompts * own) / (rows * size.max_tokens)
     return {
-        "flops_per_token": 2.0 * cost.weights,
-        "bytes_per_token": cost.cache_bytes * entries + 2 * cost.weights / rows,
+        "flops_per_token": read / (rows * size.max_tokens)
+        + model.forward(later, told["prompt_tokens"] + size.max_tokens / 2),
+        "bytes_per_token": model.cache_bytes * (later * (seen + 1) + written)
+        + 2 * model.weights / rows,
     }
 
 

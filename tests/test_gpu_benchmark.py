@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.gguf_files import write_gguf
+from transformers import LlamaConfig, TrainerState
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 _ROOT = Path(__file__).parents[1]
@@ -140,23 +141,59 @@ def test_the_model_of_a_gguf_file_is_measured_and_loses_its_end_for_sampling(
     assert ends[1] is None
 
 
+def _tiny_llama(folder: Path) -> None:
+    """A layer of width 8: 2 heads of 6, 1 of keys; 16 inner, 10 words, tied."""
+    LlamaConfig(
+        vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=1, head_dim=6,
+        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+_LAYERS = 8 * 12 + 2 * 8 * 6 + 12 * 8 + 3 * 8 * 16 + 3 * 8  # attention, inner layers, norms
+
+
 @pytest.mark.usefixtures("benchmarks")
 def test_operations_are_two_a_weight_and_four_a_place_attended(tmp_path: Path) -> None:
-    """Worked by hand for a layer of width 8: 2 heads of 6, 1 of keys; 16 inner, 10 words, tied."""
-    from transformers import LlamaConfig
-
-    LlamaConfig(
-        vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=6, tie_word_embeddings=True,
-    ).save_pretrained(tmp_path)  # fmt: skip
+    _tiny_llama(tmp_path)
     cost_of = importlib.import_module("gpu_models").cost_of
     cost = cost_of(tmp_path)
-    layers = 8 * 12 + 2 * 8 * 6 + 12 * 8 + 3 * 8 * 16 + 3 * 8
-    assert cost.weights == 10 * 8 + layers
+    assert cost.weights == _LAYERS + 10 * 8
     assert cost.attended == 12
     assert cost.cache_bytes == 2 * 2 * 6
     assert cost.forward(5, 3) == 5 * (2 * cost.weights + 4 * 12 * 3)
-    assert cost_of(tmp_path, scores=True).weights == layers + 8  # one score, no words
+    assert cost_of(tmp_path, scores=True).weights == _LAYERS + 8  # one score, no words
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_sampled_token_costs_its_share_of_reading_and_sees_all_before_it(tmp_path: Path) -> None:
+    """2 prompts of 5 tokens, 3 of them shared; 2 draws of 4 tokens: 16 tokens in all, 12 of steps."""
+    _tiny_llama(tmp_path)
+    size = importlib.import_module("sampling_workloads").Size(prompts=2, draws=2, max_tokens=4)
+    told = importlib.import_module("gpu_sampling").cost_of_token(
+        tmp_path, {"prompt_tokens": 5, "prefix_tokens": 3}, size
+    )
+    # 3 tokens see 1.5 in the mean, and 2 x 2 see 4; 12 tokens see 7.
+    read = 2 * 7 * (_LAYERS + 8) + 4 * 12 * (3 * 1.5 + 4 * 4)
+    steps = 12 * (2 * (_LAYERS + 80) + 4 * 12 * 7)
+    assert told["flops_per_token"] == (read + steps) / 16
+    # Keys and values of 24 bytes: each of 12 steps reads 2 of its draw, 2 that 2 draws share and 3
+    # that 4 rows share, and writes one; 7 are written before. 4 readings of all weights.
+    cache = 24 * (12 * (2 + 2 / 2 + 3 / 4 + 1) + 7)
+    assert told["bytes_per_token"] == (cache + 4 * 2 * (_LAYERS + 80)) / 16
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_whole_steps_are_timed_and_what_they_logged_is_theirs(tmp_path: Path) -> None:
+    gpu_clock = importlib.import_module("gpu_clock")
+    clock = gpu_clock.Clock(setting := _setting(tmp_path))
+    with pytest.raises(gpu_clock.Enough):
+        for step in range(9):
+            clock.on_step_begin(None, TrainerState(global_step=step), None)
+            time.sleep(0 if step < 4 else setting.window_s)
+            ended = TrainerState(global_step=step + 1)
+            clock.on_log(None, ended, None, logs={"length": 10 * ended.global_step})
+    assert clock.steps == 2
+    assert clock.logged("length") == [40, 50]  # the three before warm up
 
 
 @pytest.mark.usefixtures("benchmarks")
