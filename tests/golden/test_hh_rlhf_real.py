@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from selfimprove.data.hh_rlhf import turns
-from selfimprove.data.preference_rows import UnusableRow, rows
+from selfimprove.data.preference_rows import rows
 from selfimprove.data.preferences import of_fold, read_preferences, three_folds
 from selfimprove.data.read import check
-from selfimprove.data.row import RowError
+from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source
 from selfimprove.data.tables import records
 

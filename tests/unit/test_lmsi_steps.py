@@ -124,6 +124,9 @@ def test_own_questions_may_end_as_the_questions_do_that_they_follow() -> None:
     other = [Written("other", "How much it is", "drop", "number")]
     assert new_questions(other, (seed,)).rows == []
     assert seed_questions([seed], 1, 0).rows == [seed]
+    # A seed of one word ends in no word that shows what a question is.
+    word = Question("w", "bbh", "Why", "yes_no")
+    assert new_questions([Written("own", "This", "bbh", "yes_no")], (word,)).rows == []
 
 
 _KINDS: tuple[tuple[str, AnswerType], ...] = (

@@ -129,6 +129,17 @@ def test_a_short_text_within_another_request_is_another(one: str, other: str) ->
     assert _found(one, other) == _found(other, one) == "another"
 
 
+def test_every_training_text_that_a_held_out_one_holds_is_found() -> None:
+    asked = [
+        "Write a poem about autumn.",
+        "Write me a poem about autumn.",
+        "Write the poem about autumn",
+    ]
+    held_out = HeldOutTexts("test", ("Do this: write a poem about autumn",))
+    (found,) = find_overlaps(asked, [held_out])
+    assert found.places == {0, 1, 2}
+
+
 def test_a_copy_among_other_texts_is_found() -> None:
     passage = "Maria has 3 cats, 2 dogs and no birds. " * 20
     assert _found(f"{passage}{_CLIPS} {passage}", _CLIPS) == "near"

@@ -107,9 +107,57 @@ def test_any_rated_data_is_a_ranking(tmp_path):
         ("y", "z", "x"),
         ("y", "x"),
     ]
-    bad = _file(tmp_path, {"prompt": "Ask.", "responses": ["x"], "scores": [1]})
+
+
+@pytest.mark.parametrize(
+    "rated",
+    [
+        {"responses": ["x"], "scores": [1]},
+        {"responses": ["x", "y"], "scores": [1]},
+        {"responses": ["x", 2], "scores": [1, 2]},
+        {"responses": ["x", "y"], "scores": ["good", "bad"]},
+        {"responses": "xy", "ranks": [0, 1]},
+    ],
+)
+def test_a_row_that_rates_no_two_replies_is_broken(tmp_path, rated):
+    bad = _file(tmp_path, {"prompt": "Ask.", **rated})
     with pytest.raises(DataError, match="two or more 'responses'"):
         read_ranked((_source(bad),))
+
+
+def test_replies_are_compared_as_they_read_without_their_reasoning(tmp_path):
+    thought = "<think>Hm.</think>"
+    row = {"prompt": "Ask.", "scores": [1, 5, 5, 3, 2],
+           "responses": ["x", f"{thought}", f"{thought}y", f"{thought}x", "z"]}  # fmt: skip
+    same = {"prompt": "Ask.", "scores": [1, 2], "responses": ["x", f"{thought}x"]}
+    found = read_ranked((_source(_file(tmp_path, row, same)),))
+    # The best reply says nothing, the next one of its rank does; x has the better of its two ranks.
+    assert [r.responses for r in found.rows] == [("y", "x", "z")]
+    assert [(f.given, f.kept) for f in found.funnels] == [(2, 1)]
+
+
+def test_what_is_lost_is_counted_in_the_part_that_is_read(tmp_path):
+    def row(n, said):
+        return {
+            "prompt": f"Ask {n}.",
+            "completion": said,
+            "responses": ["a", said],
+            "scores": [1, 2],
+        }
+
+    lost = "<think>Hm."
+    rows = [row(n, said) for n, said in enumerate([lost, "w", lost, "x", lost, "y", lost, "z"])]
+    part = (Source(source=str(_file(tmp_path, *rows)), skip=1, limit=2),)
+    for read in (read_demonstrations(part, 0), read_reviews(part, 0), read_ranked(part)):
+        assert [r.prompt for r in read.rows] == ["Ask 3.", "Ask 5."]
+        # Behind the first row that is passed over, before the last one that is used.
+        assert [(f.given, f.kept, f.dropped[0].count) for f in read.funnels] == [(4, 2, 2)]
+    replies = [_reply("a", 0), _reply("b", 1)]
+    trees = [_tree(n, replies, lang="en" if n % 2 else "de") for n in range(8)]
+    part = (Source(source=str(_file(tmp_path, *trees)), format="oasst", skip=1, limit=2),)
+    for read in (read_demonstrations(part, 0), read_ranked(part)):
+        assert [r.id for r in read.rows] == ["oasst-3", "oasst-5"]
+        assert [(f.given, f.kept, f.dropped[0].count) for f in read.funnels] == [(4, 2, 2)]
 
 
 def test_two_files_may_count_alike(tmp_path):
@@ -127,7 +175,7 @@ def test_the_tiny_worlds_demonstrations_are_good_but_not_perfect():
 
 
 def test_the_tiny_worlds_reviews_are_of_other_instructions_and_balanced():
-    reviews = read_reviews((_source("train", "tiny", 600),), 0)
+    reviews = read_reviews((_source("train", "tiny", 600),), 0).rows
     shown = {p.text for p in read_prompts((_source("train", "tiny", 400),))}
     assert not any(text in r.prompt for r in reviews for text in shown)
     counts = Counter(r.response[-1] for r in reviews)
@@ -202,7 +250,9 @@ def test_reasoning_is_left_out_of_replies_and_what_is_nothing_else_is_counted(tm
     found = read_demonstrations(source, 0)
     assert [row.response for row in found.rows] == ["Say."]
     assert [(f.given, f.kept, f.dropped[0].count) for f in found.funnels] == [(2, 1, 1)]
-    assert [row.response for row in read_reviews(source, 0)] == ["Say."]
+    reviews = read_reviews(source, 0)
+    assert [row.response for row in reviews.rows] == ["Say."]
+    assert reviews.funnels == found.funnels
     ranked = {"prompt": "Ask.", "scores": [1, 2]}
     rows = [ranked | {"responses": ["<think>a</think>No.", b]} for b in ("Yes.", "<think>b")]
     rated = read_ranked((_source(_file(tmp_path, *rows)),))

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
 
-__all__ = ["PUNCTUATION", "SHORT", "ComparedText"]
+__all__ = ["PUNCTUATION", "SHORT", "ComparedText", "Counted"]
 
 SHORT: Final = 20
 """Words; in a text of fewer, every one of them counts."""
 PUNCTUATION: Final = frozenset(".,;:!?'\"`_")
+_FILLERS: Final = frozenset(["a", "an", "the", "me", "us", "please"])
 
 _TOKEN: Final = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s]|_")
 _HYPHEN: Final = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
@@ -106,10 +107,36 @@ class ComparedText:
         """Numbers, names, signs and negations, in order: where these differ, the question does."""
         return tuple(t.casefold() for t, yes in zip(self.tokens, self.tells, strict=True) if yes)
 
+    @cached_property
+    def counted(self) -> Counted:
+        """What of it counts where it, or a part of it, is compared with a short text."""
+        return Counted(self.tokens, self.tells)
+
     @property
     def is_short(self) -> bool:
         """Whether every word of it counts."""
         return len(self.words) < SHORT
+
+
+class Counted:
+    """The words of a text that count, and where others begin or end that are set off from them."""
+
+    def __init__(self, tokens: Sequence[str], tells: Sequence[bool]) -> None:
+        words: list[str] = []
+        self.tells: list[bool] = []
+        """For each word: whether another one there would make another question."""
+        self.colons, self.asked = {0}, set[int]()
+        """Words before each colon, none included; before each question mark, and the end."""
+        for token, tell in zip(tokens, tells, strict=True):
+            if token == ":":
+                self.colons.add(len(words))
+            elif token == "?":
+                self.asked.add(len(words))
+            elif tell or (token not in PUNCTUATION and token.casefold() not in _FILLERS):
+                words.append(token.casefold())
+                self.tells.append(tell)
+        self.asked.add(len(words))
+        self.words = tuple(words)
 
 
 def _tokens(plain: str) -> list[str]:

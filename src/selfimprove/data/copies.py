@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
-from selfimprove.data.compared_text import PUNCTUATION, ComparedText
+from selfimprove.data.compared_text import ComparedText, Counted
 
 __all__ = ["copies"]
 
@@ -20,7 +20,6 @@ _BEGINNING: Final = 8  # words by which a longer text is looked up
 _AROUND: Final = 8  # words around a short text
 _FEWEST: Final = 3  # words of a short text that count
 _FEWEST_WITHIN: Final = 4  # likewise, where others stand around it
-_FILLERS: Final = frozenset(["a", "an", "the", "me", "us", "please"])
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -54,38 +53,19 @@ def _long(
 def _short(
     ours: Sequence[ComparedText], theirs: Sequence[ComparedText]
 ) -> Iterator[tuple[int, int]]:
-    known: dict[Words, int] = {}
+    known: dict[Words, list[int]] = {}
     for j, text in enumerate(theirs):
         if text.is_short:
-            known.setdefault(_Counted(text).words, j)
+            known.setdefault(text.counted.words, []).append(j)
     for i, text in enumerate(ours):
-        for words in _Counted(text).parts() if known else ():
-            if words in known:
-                yield i, known[words]
+        for words in _parts(text.counted) if known else ():
+            yield from ((i, j) for j in known.get(words, ()))
 
 
-class _Counted:
-    """The words of a text that count, and where others begin or end that are set off from them."""
-
-    def __init__(self, text: ComparedText) -> None:
-        words: list[str] = []
-        self._tells: list[bool] = []
-        self._colons, self._asked = {0}, set[int]()
-        for token, tells in zip(text.tokens, text.tells, strict=True):
-            if token == ":":
-                self._colons.add(len(words))
-            elif token == "?":
-                self._asked.add(len(words))
-            elif tells or (token not in PUNCTUATION and token.casefold() not in _FILLERS):
-                words.append(token.casefold())
-                self._tells.append(tells)
-        self._asked.add(len(words))
-        self.words = tuple(words)
-
-    def parts(self) -> Iterator[Words]:
-        """Yield the whole, and what is set off from a few words that tell nothing."""
-        size = len(self.words)
-        for start in (n for n in self._colons if n <= _AROUND and not any(self._tells[:n])):
-            for end in (n for n in self._asked if size - n <= _AROUND and not any(self._tells[n:])):
-                if end - start >= (_FEWEST if end - start == size else _FEWEST_WITHIN):
-                    yield self.words[start:end]
+def _parts(text: Counted) -> Iterator[Words]:
+    """Yield the whole, and what is set off from a few words that tell nothing."""
+    size = len(text.words)
+    for start in (n for n in text.colons if n <= _AROUND and not any(text.tells[:n])):
+        for end in (n for n in text.asked if size - n <= _AROUND and not any(text.tells[n:])):
+            if end - start >= (_FEWEST if end - start == size else _FEWEST_WITHIN):
+                yield text.words[start:end]

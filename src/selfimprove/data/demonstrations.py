@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Final, TypeVar
 
 from selfimprove.data import oasst
 from selfimprove.data.dialogues import parsed, prompt_of, response_of
@@ -15,18 +14,17 @@ from selfimprove.data.llmbar import DecidedMatch, read_decided_matches
 from selfimprove.data.overlap import same_text
 from selfimprove.data.read import TINY
 from selfimprove.data.replies import ONLY_REASONING, without_reasoning
-from selfimprove.data.row import RowError, value
+from selfimprove.data.row import RowError, UnusableRow, value
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
 from selfimprove.errors import DataError
-from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.rows import Filtered, Funnel
 from selfimprove.types import Demonstration, Ranked
 
 __all__ = ["read_demonstrations", "read_ranked", "read_reviews"]
 
 _TINY_COUNT = 400
-
-_log = logging.getLogger(__name__)
+_NOT_ENGLISH: Final = "not English"
 
 Row = TypeVar("Row", Demonstration, Ranked)
 
@@ -52,61 +50,63 @@ def read_demonstrations(
 
             split = tiny_split(source.source)
             rows += source.part(demonstrations(split, source.end or _TINY_COUNT, seed))
-        elif source.format == "oasst":
-            trees = list(parsed(source.source, "oasst", oasst.parse))
-            best, funnel = _best_replies(trees)
-            rows += source.part(_others(best, apart))
-            funnels.append(funnel)
         else:
-            lost = Counter[str]()
-            told = list(source.part(_others(_pairs(source, lost), apart)))
-            rows += told
-            funnels += _lost(source, len(told), lost)
+            found = _part(source, *_answered(source), apart)
+            rows += found.rows
+            funnels += found.funnels
     return Filtered(_named(rows), tuple(funnels))
 
 
-def _others(rows: Iterable[Row], apart: Collection[str]) -> Iterator[Row]:
-    """Yield the rows whose prompt is none of `apart`."""
-    return (row for row in rows if not apart or same_text(row.prompt) not in apart)
+def _part(
+    source: Source, name: str, rows: Iterable[Row | UnusableRow], apart: Collection[str] = ()
+) -> Filtered[Row]:
+    """Return what can be used of a source's part, but for prompts that are passed over."""
+    return source.usable(
+        name,
+        (
+            row
+            for row in rows
+            if isinstance(row, UnusableRow) or not apart or same_text(row.prompt) not in apart
+        ),
+    )
 
 
-def _pairs(source: Source, lost: Counter[str]) -> Iterator[Demonstration]:
-    """Yield prompts with replies; `lost` counts those of which the reply is nothing but reasoning."""
+def _answered(source: Source) -> tuple[str, Iterator[Demonstration | UnusableRow]]:
+    """Return what a file holds of prompts with a reply, and what it is called."""
+    if source.format == "oasst":
+        return "trees with a best reply", map(_best_reply, _trees(source))
+    return _replies_of(source), _pairs(source)
+
+
+def _replies_of(source: Source) -> str:
+    return f"replies of {Path(source.source).name}"
+
+
+def _trees(source: Source) -> Iterator[oasst.Tree]:
+    return parsed(source.source, "oasst", oasst.parse)
+
+
+def _pairs(source: Source) -> Iterator[Demonstration | UnusableRow]:
+    """Yield prompts with replies, and what has none outside of reasoning."""
     name = source.format or "prompts"
 
-    def parse(fields: Mapping[str, Any]) -> Demonstration:
-        return Demonstration(name, name, prompt_of(fields), without_reasoning(response_of(fields)))
+    def parse(fields: Mapping[str, Any]) -> tuple[str, str]:
+        return prompt_of(fields), without_reasoning(response_of(fields))
 
-    for number, row in enumerate(parsed(source.source, name, parse)):
-        if row.response:
-            yield replace(row, id=f"{name}-{number}")
+    for number, (prompt, response) in enumerate(parsed(source.source, name, parse)):
+        if response:
+            yield Demonstration(f"{name}-{number}", name, prompt, response)
         else:
-            lost[ONLY_REASONING] += 1
+            yield UnusableRow(ONLY_REASONING)
 
 
-def _lost(source: Source, kept: int, lost: Counter[str]) -> list[Funnel]:
-    """Return a funnel of a file of which rows were lost; none where there was no such row."""
-    name = f"replies of {Path(source.source).name}"
-    return [_funnel(name, kept + lost.total(), kept, lost)] if lost else []
-
-
-def _best_replies(trees: Sequence[oasst.Tree]) -> tuple[list[Demonstration], Funnel]:
-    """Keep English trees with a reply of rank 0 (papers' IFT)."""
-    kept, dropped = [], Counter[str]()
-    for tree in trees:
-        if tree.language != oasst.LANGUAGE:
-            dropped["not English"] += 1
-        elif not tree.replies or tree.replies[0].rank != 0:
-            dropped["no usable reply of rank 0"] += 1
-        else:
-            kept.append(
-                Demonstration(f"oasst-{tree.id}", "oasst", tree.prompt, tree.replies[0].text)
-            )
-    return kept, _funnel("trees with a best reply", len(trees), len(kept), dropped)
-
-
-def _funnel(name: str, given: int, kept: int, dropped: Counter[str]) -> Funnel:
-    return Funnel(name, given, kept, tuple(Drop(w, n) for w, n in dropped.most_common()))
+def _best_reply(tree: oasst.Tree) -> Demonstration | UnusableRow:
+    """Return an English tree's reply of rank 0 (papers' IFT)."""
+    if tree.language != oasst.LANGUAGE:
+        return UnusableRow(_NOT_ENGLISH)
+    if not tree.replies or tree.replies[0].rank != 0:
+        return UnusableRow("no usable reply of rank 0")
+    return Demonstration(f"oasst-{tree.id}", "oasst", tree.prompt, tree.replies[0].text)
 
 
 def _named(rows: Sequence[Demonstration]) -> list[Demonstration]:
@@ -114,7 +114,7 @@ def _named(rows: Sequence[Demonstration]) -> list[Demonstration]:
     return [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
 
 
-def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
+def read_reviews(sources: Sequence[Source], seed: int) -> Filtered[Demonstration]:
     """Read judging examples: what a judge is asked, and what it should say.
 
     A split of the tiny world gives reviews by its careless people; any other source is a file of
@@ -124,6 +124,7 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
         DataError: a file cannot be read, or a row of it is broken.
     """
     rows: list[Demonstration] = []
+    funnels: list[Funnel] = []
     for source in sources:
         if source.format == TINY:
             from selfimprove.tiny.seeds_of_world import reviews
@@ -135,13 +136,10 @@ def read_reviews(sources: Sequence[Source], seed: int) -> list[Demonstration]:
                 )
             rows += reviews(split, source.limit or _TINY_COUNT, seed)
         else:
-            lost = Counter[str]()
-            rows += source.part(_pairs(source, lost))
-            if lost:
-                _log.warning(
-                    "%s: %d rows left out: %s", source.source, lost.total(), ", ".join(lost)
-                )
-    return _named(rows)
+            found = _part(source, _replies_of(source), _pairs(source))
+            rows += found.rows
+            funnels += found.funnels
+    return Filtered(_named(rows), tuple(funnels))
 
 
 def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filtered[Ranked]:
@@ -160,33 +158,29 @@ def read_ranked(sources: Sequence[Source], apart: Collection[str] = ()) -> Filte
     rows: list[Ranked] = []
     funnels: list[Funnel] = []
     for source in sources:
-        if source.format == "oasst":
-            found, funnel = _ranked_trees(list(parsed(source.source, "oasst", oasst.parse)))
-            funnels.append(funnel)
-        elif source.format == "llmbar":
-            found = [_ranked_match(one) for one in read_decided_matches(Path(source.source))]
-        else:
-            told = parsed(source.source, source.format or "prompts", _ranked_row)
-            named = [replace(row, id=row.id or f"ranked-{n}") for n, row in enumerate(told)]
-            found = [row for row in named if all(row.responses)]
-            lost = Counter({ONLY_REASONING: len(named) - len(found)})
-            funnels += _lost(source, len(found), +lost)
-        rows += source.part(_others(found, apart))
+        found = _part(source, *_rated(source), apart)
+        rows += found.rows
+        funnels += found.funnels
     names = distinct(row.id for row in rows)
     named = [replace(row, id=name) for row, name in zip(rows, names, strict=True)]
     return Filtered(named, tuple(funnels))
 
 
-def _ranked_trees(trees: Sequence[oasst.Tree]) -> tuple[list[Ranked], Funnel]:
-    kept, dropped = [], Counter[str]()
-    for tree in trees:
-        if tree.language != oasst.LANGUAGE:
-            dropped["not English"] += 1
-        elif len(tree.ranked) < 2:
-            dropped["fewer than two ranked replies"] += 1
-        else:
-            kept.append(Ranked(f"oasst-{tree.id}", "oasst", tree.prompt, tree.ranked))
-    return kept, _funnel("trees with ranked replies", len(trees), len(kept), dropped)
+def _rated(source: Source) -> tuple[str, Iterator[Ranked | UnusableRow]]:
+    """Return what a file holds of prompts with ranked replies, and what it is called."""
+    if source.format == "oasst":
+        return "trees with ranked replies", map(_ranked_tree, _trees(source))
+    if source.format == "llmbar":
+        return _replies_of(source), map(_ranked_match, read_decided_matches(Path(source.source)))
+    return _replies_of(source), _rankings(source)
+
+
+def _ranked_tree(tree: oasst.Tree) -> Ranked | UnusableRow:
+    if tree.language != oasst.LANGUAGE:
+        return UnusableRow(_NOT_ENGLISH)
+    if len(tree.ranked) < 2:
+        return UnusableRow("fewer than two ranked replies")
+    return Ranked(f"oasst-{tree.id}", "oasst", tree.prompt, tree.ranked)
 
 
 def _ranked_match(one: DecidedMatch) -> Ranked:
@@ -196,16 +190,41 @@ def _ranked_match(one: DecidedMatch) -> Ranked:
     return Ranked(one.match.id, "llmbar", one.match.prompt, best_first)
 
 
+def _rankings(source: Source) -> Iterator[Ranked | UnusableRow]:
+    """Yield what is ranked in a file, and rows of which too little is."""
+    for number, row in enumerate(parsed(source.source, source.format or "prompts", _ranked_row)):
+        if len(row.responses) < 2:
+            yield UnusableRow("fewer than two replies that differ in words and rank")
+        else:
+            yield replace(row, id=row.id or f"ranked-{number}")
+
+
 def _ranked_row(fields: Mapping[str, Any]) -> Ranked:
-    """Read any rated data: `responses` with `ranks` (0 the best) or `scores` (high is good)."""
-    responses = value(fields, "responses", "completions")
-    ranks = fields.get("ranks")
-    order = ranks if ranks is not None else [-s for s in value(fields, "scores", "ratings")]
-    if len(order) != len(responses) or len(responses) < 2:
+    """Read any rated data: `responses` with `ranks` (0 the best) or `scores` (high is good).
+
+    A reply that is given twice has its best rank; of equal ranks the first reply stands.
+    """
+    responses, ranks = value(fields, "responses", "completions"), fields.get("ranks")
+    told = value(fields, "scores", "ratings") if ranks is None else ranks
+    whole = _holds(responses, str) and _holds(told, int | float) and len(told) == len(responses)
+    if not whole or len(responses) < 2:
         raise RowError("needs two or more 'responses', and as many 'ranks' or 'scores'")
-    told = dict.fromkeys(sorted(order))
-    best_first = [next(r for r, o in zip(responses, order, strict=True) if o == k) for k in told]
-    if len(best_first) < 2:
+    order = [-score for score in told] if ranks is None else told
+    if len(set(order)) < 2:
         raise RowError("ranks all its responses alike")
-    said = tuple(without_reasoning(reply) for reply in best_first)
-    return Ranked(str(fields.get("id") or ""), "ranked", prompt_of(fields), said)
+    said = [without_reasoning(reply).strip() for reply in responses]
+    ranks_of: dict[str, Any] = {}
+    for place in sorted(range(len(said)), key=lambda n: order[n]):
+        if said[place]:
+            ranks_of.setdefault(said[place], order[place])
+    best_first: dict[Any, str] = {}
+    for reply, rank in ranks_of.items():
+        best_first.setdefault(rank, reply)
+    return Ranked(
+        str(fields.get("id") or ""), "ranked", prompt_of(fields), tuple(best_first.values())
+    )
+
+
+def _holds(values: object, kind: type | UnionType) -> bool:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    return is_list and all(isinstance(one, kind) for one in values)  # type: ignore[attr-defined]

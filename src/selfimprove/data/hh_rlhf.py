@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from selfimprove.data.preference_rows import Told, UnusableRow, merged
-from selfimprove.data.row import RowError, value
+from selfimprove.data.preference_rows import Told, merged
+from selfimprove.data.row import RowError, UnusableRow, value
 from selfimprove.types import Message, Role
 
 __all__ = ["parse", "turns"]

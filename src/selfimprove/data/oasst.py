@@ -59,28 +59,24 @@ def parse(fields: Mapping[str, Any]) -> Tree:
     replies = prompt.get("replies")
     if not isinstance(replies, Sequence) or isinstance(replies, str):
         raise RowError("the prompt has no list of 'replies'")
-    usable = [reply for reply in replies if _is_usable(reply)]
-    found = sorted(_replies(usable), key=lambda r: (r.rank is None, r.rank))
+    found = sorted(_usable(replies), key=lambda r: (r.rank is None, r.rank))
     return Tree(
         id=str(fields.get("message_tree_id") or prompt.get("message_id") or ""),
         prompt=text(prompt, "text"),
         language=str(prompt.get("lang") or ""),
         replies=tuple(found),
-        unusable=len(replies) - len(usable),
+        unusable=len(replies) - len(found),
     )
 
 
-def _is_usable(reply: object) -> bool:
-    return (
-        isinstance(reply, Mapping)
-        and not reply.get("deleted")
-        and reply.get("review_result") is not False
-        and bool(without_reasoning(str(reply.get("text") or "")).strip())
-    )
+def _usable(replies: Sequence[object]) -> Iterator[Reply]:
+    for reply in replies:
+        if not isinstance(reply, Mapping) or reply.get("deleted"):
+            continue
+        said = without_reasoning(str(reply.get("text") or "")).strip()
+        if said and reply.get("review_result") is not False:
+            yield Reply(said, _rank(reply.get("rank")))
 
 
-def _replies(usable: Sequence[Mapping[str, Any]]) -> Iterator[Reply]:
-    for reply in usable:
-        rank = reply.get("rank")
-        known = isinstance(rank, int) and not isinstance(rank, bool)
-        yield Reply(without_reasoning(str(reply["text"])).strip(), int(rank) if known else None)  # type: ignore[arg-type]
+def _rank(told: object) -> int | None:
+    return told if isinstance(told, int) and not isinstance(told, bool) else None

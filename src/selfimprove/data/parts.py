@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from selfimprove.data import dialogues, preference_rows
 from selfimprove.data.formats import rows_of
 from selfimprove.data.overlap import same_text
-from selfimprove.data.row import RowError
+from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.tables import records
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import make_folder, write_replacing
@@ -124,7 +124,7 @@ def _rows(source: str, format: str) -> list[tuple[str, Row]]:
                 raise DataError(f"{source}, {record.place}: {record.problem}")
             try:
                 key = same_text(first_words(record.fields))
-            except preference_rows.UnusableRow:
+            except UnusableRow:
                 key = f"no comparison, {record.place}"
             except RowError as error:
                 raise DataError(f"{source}, {record.place}: {error}") from error

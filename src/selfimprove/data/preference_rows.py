@@ -10,12 +10,12 @@ from typing import Any, Final, TypeAlias
 from selfimprove.data.formats import rows_of
 from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.replies import without_reasoning
-from selfimprove.data.row import RowError, text, value
+from selfimprove.data.row import RowError, UnusableRow, text, value
 from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 from selfimprove.types import Message, Role
 
-__all__ = ["FORMATS", "Told", "UnusableRow", "conversation", "merged", "parse", "parser", "rows"]
+__all__ = ["FORMATS", "Told", "conversation", "merged", "parse", "parser", "rows"]
 
 Told: TypeAlias = tuple[tuple[Message, ...], str, str]
 """The prompt's turns, the chosen response and the rejected one."""
@@ -28,10 +28,6 @@ _ROLES: Final[dict[str, Role]] = {
     "user": "user", "human": "user", "prompter": "user", "assistant": "assistant",
     "gpt": "assistant", "system": "system",
 }  # fmt: skip
-
-
-class UnusableRow(RowError):
-    """A row that is well-formed and yet no comparison: training leaves it out, and counts it."""
 
 
 def rows(source: str, name: str) -> Iterator[tuple[str, Told | RowError]]:

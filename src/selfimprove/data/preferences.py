@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from selfimprove.data.preference_rows import Told, UnusableRow, rows
+from selfimprove.data.preference_rows import Told, rows
 from selfimprove.data.read import TINY
-from selfimprove.data.row import RowError
+from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
 from selfimprove.errors import DataError
-from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.rows import Filtered, Funnel
 from selfimprove.seeds import rng
 from selfimprove.types import Message
 
@@ -72,44 +71,37 @@ def read_preferences(sources: Sequence[Source], seed: int) -> Filtered[Preferenc
         DataError: a file cannot be read, or a row of it is broken.
     """
     found: list[Preference] = []
-    funnels = []
+    funnels: list[Funnel] = []
     for source in sources:
         name = source.format or "preferences"
-        told, dropped = _tiny(source, seed) if name == TINY else _told(source, name)
-        found += [Preference(f"{name}-{place}", name, *row) for place, row in told]
-        lost = tuple(Drop(why, count) for why, count in dropped.most_common())
-        given = len(told) + dropped.total()
-        funnels.append(Funnel(f"comparisons of {Path(source.source).name}", given, len(told), lost))
+        rows_of = _tiny(source, seed) if name == TINY else _told(source, name)
+        told = source.usable(f"comparisons of {Path(source.source).name}", rows_of)
+        found += [Preference(f"{name}-{place}", name, *row) for place, row in told.rows]
+        funnels += told.funnels
     names = distinct(row.id for row in found)
     named = [replace(row, id=name) for row, name in zip(found, names, strict=True)]
     return Filtered(named, tuple(funnels))
 
 
-def _told(source: Source, name: str) -> tuple[list[tuple[str, Told]], Counter[str]]:
-    """Return the comparisons of a file by number, and why rows before the last are none."""
-    kept: list[tuple[str, Told]] = []
-    dropped: Counter[str] = Counter()
+def _told(source: Source, name: str) -> Iterator[tuple[str, Told] | UnusableRow]:
+    """Yield the comparisons of a file by number, and what is none."""
     for number, (place, row) in enumerate(rows(source.source, name)):
-        if len(kept) == source.end:
-            break
         if isinstance(row, UnusableRow):
-            dropped[str(row)] += len(kept) >= source.skip
+            yield row
         elif isinstance(row, RowError):
             hint = f"`selfimprove data check {source.source} --as {name}` lists every broken row"
             raise DataError(f"{source.source}, {place}: {row}; {hint}") from row
         else:
-            kept.append((str(number), row))
-    return list(source.part(kept)), dropped
+            yield str(number), row
 
 
-def _tiny(source: Source, seed: int) -> tuple[list[tuple[str, Told]], Counter[str]]:
+def _tiny(source: Source, seed: int) -> Iterator[tuple[str, Told]]:
     from selfimprove.tiny.preferences_of_world import preferences
 
     split = tiny_split(source.source)
     made = preferences(split, source.end or _TINY_COUNT, seed)
-    told = [((Message("user", asked),), chosen, rejected) for asked, chosen, rejected in made]
-    named = [(f"{split}-{number}", row) for number, row in enumerate(told)]
-    return list(source.part(named)), Counter()
+    for number, (asked, chosen, rejected) in enumerate(made):
+        yield f"{split}-{number}", ((Message("user", asked),), chosen, rejected)
 
 
 def three_folds(

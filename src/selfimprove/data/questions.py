@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 from selfimprove.data.gold_numbers import plain_number
 from selfimprove.data.row import Fields, Item, RowError, choice_item, optional, text
 from selfimprove.data.strategyqa import yes_or_no
+from selfimprove.data.tables import is_text
 from selfimprove.types import AnswerType
 
 __all__ = ["parse"]
@@ -57,11 +58,13 @@ def _choices(given: Any) -> list[str]:  # noqa: ANN401  whatever the file holds
 
 def _from_cell(cell: str) -> Any:  # noqa: ANN401  whatever the cell holds
     """A cell of a .csv holds its choices as a JSON list."""
+    problem = RowError("'choices' in a cell must be a JSON list of texts")
     try:
         found = json.loads(cell)
-        json.dumps(found, ensure_ascii=False).encode()  # no half of a surrogate pair
     except (ValueError, RecursionError):
-        raise RowError("'choices' in a cell must be a JSON list of texts") from None
+        raise problem from None
+    if not is_text(found):
+        raise problem
     return found
 
 

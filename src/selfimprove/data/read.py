@@ -14,7 +14,7 @@ from pathlib import Path
 from selfimprove.data import dialogues, preference_rows
 from selfimprove.data.formats import FORMATS, Format
 from selfimprove.data.hub import hub_records, is_hub_id
-from selfimprove.data.row import RowError
+from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.tables import Record, records
 from selfimprove.errors import DataError
 from selfimprove.seeds import rng
@@ -144,7 +144,7 @@ def _check_preferences(source: str, format: str) -> Check:
     left_out: list[BadRow] = []
     good = 0
     for place, row in preference_rows.rows(source, format):
-        if isinstance(row, preference_rows.UnusableRow):
+        if isinstance(row, UnusableRow):
             left_out.append(BadRow(place, str(row)))
         elif isinstance(row, RowError):
             bad.append(BadRow(place, str(row)))

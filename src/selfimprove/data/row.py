@@ -14,6 +14,7 @@ __all__ = [
     "Fields",
     "Item",
     "RowError",
+    "UnusableRow",
     "choice_item",
     "choice_text",
     "optional",
@@ -30,6 +31,10 @@ _CHOICES_HEADING = "Answer choices:"
 
 class RowError(ValueError):
     """A record cannot be read as its format; the reader adds file and line."""
+
+
+class UnusableRow(RowError):
+    """A row that is well-formed and yet of no use: it is left out, and counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.data.read import read_questions
+from selfimprove.data.row import UnusableRow
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.types import Question
 
 __all__ = [
@@ -59,6 +61,25 @@ class Source(Config):
                     f"{self.source} has no row behind its first {self.skip:,}"
                 ) from None
         yield from used
+
+    def usable(self, name: str, rows: Iterable[Row | UnusableRow]) -> Filtered[Row]:
+        """Return the usable rows of its part; the funnel of that name counts the others in it.
+
+        Raises:
+            DataError: it ends before its part begins.
+        """
+        kept: list[Row] = []
+        lost: Counter[str] = Counter()
+        for row in rows:
+            if not isinstance(row, UnusableRow):
+                kept.append(row)
+            elif len(kept) >= self.skip:
+                lost[str(row)] += 1
+            if len(kept) == self.end:
+                break
+        used = list(self.part(kept))
+        drops = tuple(Drop(why, count) for why, count in lost.most_common())
+        return Filtered(used, (Funnel(name, len(used) + lost.total(), len(used), drops),))
 
     def at_most(self, limit: int | None) -> Source:
         """Return the source with no more than so many rows."""

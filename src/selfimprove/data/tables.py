@@ -15,7 +15,7 @@ from typing import Any
 
 from selfimprove.errors import DataError
 
-__all__ = ["SUFFIXES", "Record", "records", "suffix_of"]
+__all__ = ["SUFFIXES", "Record", "is_text", "records", "suffix_of"]
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -157,15 +157,15 @@ def _json_problem(error: Exception) -> str:
 def _record(place: str, item: object, *, escapes: bool = False) -> Record:
     if not isinstance(item, dict):
         return Record(place, None, f"is {type(item).__name__}, not an object with named fields")
-    if escapes and not _is_text(item):
+    if escapes and not is_text(item):
         return Record(
             place, None, "holds half of a surrogate pair (\\ud800 to \\udfff), no character"
         )
     return Record(place, item)
 
 
-def _is_text(item: object) -> bool:
-    """Tell whether every text in a parsed JSON value can be written as UTF-8."""
+def is_text(item: object) -> bool:
+    """Tell whether every text in a parsed JSON value can be written as UTF-8: no half of a surrogate pair."""
     try:
         json.dumps(item, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -188,7 +188,7 @@ def new_questions(written: Sequence[Written], seeds: Sequence[Question]) -> Filt
     with: `not ( True ) and False is`, `(3 + 4) =`.
     """
     seen = {q.text.casefold() for q in seeds}
-    ends = {(q.dataset, q.answer_type, _last_word(q.text)) for q in seeds}
+    ends = {(q.dataset, q.answer_type, word) for q in seeds if (word := _last_word(q.text))}
     kept: list[Question] = []
     dropped: Counter[str] = Counter()
     for row in written:

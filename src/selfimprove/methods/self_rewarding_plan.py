@@ -24,7 +24,7 @@ def lines(config: SelfRewardingConfig) -> Iterator[Line]:
         DataError: a data file cannot be read.
     """
     ift = read_demonstrations(config.seeds.ift, config.seed).rows
-    eft = read_reviews(config.seeds.eft, config.seed)
+    eft = read_reviews(config.seeds.eft, config.seed).rows
     ranked = read_ranked(config.seeds.ranked).rows
     measured = _Measured(config)
     trained = _tokens(len(d.prompt) + len(d.response) for d in ift)

@@ -69,7 +69,7 @@ def warm_start(
         model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
         told = _told(config, out, len(kept))
         if config.held_out:
-            held = run.rows("held-out", held_out_part, read, config.held_out, config.seed)
+            held = run.rows("held-out", held_out_part, read, kept)
             before = run.rows("loss-before", held_out_loss, base, held, config.shown)
             after = run.rows("loss-after", held_out_loss, model, held, config.shown)
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
@@ -79,15 +79,15 @@ def warm_start(
 
 
 def training_part(rows: Rows[Lesson], share: float, seed: int) -> Iterator[Lesson]:
-    """All rows but those that are held out."""
+    """All rows but a random share of them, which is held out: all those of some prompts."""
     out = _held_out(rows, share, seed)
     yield from (row for row in rows if row.id not in out)
 
 
-def held_out_part(rows: Rows[Lesson], share: float, seed: int) -> Iterator[Lesson]:
-    """A random share of the rows: all those of some prompts."""
-    out = _held_out(rows, share, seed)
-    yield from (row for row in rows if row.id in out)
+def held_out_part(rows: Rows[Lesson], learned: Rows[Lesson]) -> Iterator[Lesson]:
+    """What is not learned from."""
+    known = {row.id for row in learned}
+    yield from (row for row in rows if row.id not in known)
 
 
 def _held_out(rows: Rows[Lesson], share: float, seed: int) -> set[str]:
