@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,17 +19,13 @@ from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.reading import Reader
 from selfimprove.sampling.static_step import settle, step
+from selfimprove.sampling.trial import UNABLE, are_near
 
-__all__ = ["TOLERANCE", "FastLanes", "exact_on_a_board", "fast_lanes"]
+__all__ = ["FastLanes", "exact_on_a_board", "fast_lanes"]
 
 _log = logging.getLogger(__name__)
 
 _PREFIX, _SHORT, _LONG, _STEPS = 20, 5, 9, 2
-
-TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""Largest difference of logits, as a share of the largest logit, that rounding explains."""
-
-_UNABLE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
 class FastLanes(NamedTuple):
@@ -58,7 +54,7 @@ def fast_lanes(model: Any, limit: int | None, *, frozen: bool) -> FastLanes:  # 
     rows = _rows(model.config.get_text_config().vocab_size)
     try:
         wanted = _plain(model, rows)  # before weights are rearranged
-    except _UNABLE as problem:
+    except UNABLE as problem:
         _log.info("%s: no plain pass: %s", type(model).__name__, problem)
         return none
     ways: list[Callable[[Any], Forward | None]] = [TransformersForward]
@@ -126,19 +122,10 @@ def _exact(model: Any, forward: Forward, rows: _Rows, wanted: Tensor) -> bool:  
     name = f"{type(model).__name__} by {type(forward).__name__}"
     try:
         found = _in_lanes(model, forward, rows)
-    except _UNABLE as problem:
+    except UNABLE as problem:
         _log.info("%s: no shared-prefix attention: %s", name, problem)
         return False
-    return _are_near(f"{name}: shared-prefix attention", found, wanted)
-
-
-def _are_near(name: str, found: Tensor, wanted: Tensor) -> bool:
-    off = (found - wanted).abs().max()
-    error = (off / wanted.abs().max().clamp(min=1e-6)).item()
-    if not error <= TOLERANCE.get(found.dtype, 0.0):
-        _log.info("%s differs by %g", name, error)
-        return False
-    return True
+    return are_near(f"{name}: shared-prefix attention", found, wanted)
 
 
 def exact_on_a_board(model: Any, forward: Forward) -> bool:  # noqa: ANN401
@@ -146,10 +133,10 @@ def exact_on_a_board(model: Any, forward: Forward) -> bool:  # noqa: ANN401
     name = f"{type(model).__name__}: steps over a board"
     try:
         found, wanted = _on_a_board(model, forward, _rows(model.config.vocab_size))
-    except _UNABLE as problem:
+    except UNABLE as problem:
         _log.warning("%s are not possible: %s", name, problem)
         return False
-    return _are_near(name, found, wanted)
+    return are_near(name, found, wanted)
 
 
 @torch.inference_mode()

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import torch
 
+from selfimprove.sampling.architecture import full_attention, unwrapped
+
 __all__ = ["Tree", "grown", "head_weights", "laid_out", "leaf_scores", "may_branch", "neighbours"]
 
 _MIN_SHARED: Final = 16
@@ -102,15 +104,9 @@ def laid_out(trees: Sequence[Tree], pad: int) -> dict[str, torch.Tensor]:
 
 def may_branch(model: Any) -> bool:  # noqa: ANN401
     """Whether a classifier can read trees: full attention in every layer, and a head named score."""
-    inner = _inner(model)
-    config = inner.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ["full_attention"]
-    windowed = getattr(config, "sliding_window", None) and getattr(
-        config, "use_sliding_window", True
-    )
+    inner = unwrapped(model)
     return (
-        set(kinds) == {"full_attention"}
-        and not windowed
+        full_attention(inner.config.get_text_config())
         and hasattr(inner, "score")
         and inner.config._attn_implementation == "sdpa"
     )
@@ -119,12 +115,12 @@ def may_branch(model: Any) -> bool:  # noqa: ANN401
 def head_weights(model: Any) -> Iterator[torch.nn.Parameter]:  # noqa: ANN401
     """Return the weights of the head of a classifier that reads trees; of another none."""
     if may_branch(model):
-        yield from _inner(model).score.parameters()
+        yield from unwrapped(model).score.parameters()
 
 
 def leaf_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:  # noqa: ANN401
     """Return the logit at the end of every row, tree after tree, (rows,)."""
-    inner = _inner(model)
+    inner = unwrapped(model)
     read = getattr(inner, inner.base_model_prefix)(
         input_ids=batch["input_ids"],
         attention_mask=batch["seen"],
@@ -138,8 +134,3 @@ def leaf_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:  # 
     with torch.autocast(ends.device.type, enabled=False):
         scores: torch.Tensor = inner.score(ends.to(next(inner.score.parameters()).dtype))[:, 0]
     return scores
-
-
-def _inner(model: Any) -> Any:  # noqa: ANN401
-    """Adapters wrap the classifier; their layers stand within it all the same."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

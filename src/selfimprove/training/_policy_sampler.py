@@ -8,6 +8,7 @@ from typing import Any, final
 
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.adapter_server import AdapterServer
+from selfimprove.sampling.architecture import unwrapped
 from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig, ServerConfig
 from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.training.processes import everyones, first_process
@@ -38,8 +39,7 @@ def policy_sampler(
     """
     adapts = hasattr(model, "peft_config")
     if engine.server is None or not engine.server.adapters:
-        inner = model.get_base_model() if adapts else model
-        return TorchEngine.of_model(inner, tokenizer, engine)
+        return TorchEngine.of_model(unwrapped(model), tokenizer, engine)
     if not adapts:
         raise TrainingError(
             "engine.server.adapters: the server can be given adapters, but all weights are trained: "

@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from selfimprove.sampling.architecture import unwrapped
 from selfimprove.sampling.attention import hiding
 from selfimprove.training.packed_rows import MOST_TOKENS, attend, is_table
 from selfimprove.training.products import attended, gradients
@@ -32,18 +33,14 @@ _UNSUPPORTED: Final = ("softcap", "s_aux", "position_bias")
 def use_in(model: Any) -> None:  # noqa: ANN401
     """Let a model in training attend by products where that is faster: on a CPU, in short rows."""
     if may_be_used_in(model) and model.device.type == "cpu":
-        _inner(model).set_attn_implementation(_NAME)
+        unwrapped(model).set_attn_implementation(_NAME)
 
 
 def may_be_used_in(model: Any) -> bool:  # noqa: ANN401
     """Whether a model, once on a CPU, attends or may attend so: it calls the function it is told to."""
-    inner = _inner(model)
+    inner = unwrapped(model)
     told = inner.config._attn_implementation in {"sdpa", _NAME}
     return told and inner._supports_attention_backend
-
-
-def _inner(model: Any) -> Any:  # noqa: ANN401
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class _Products(torch.autograd.Function):

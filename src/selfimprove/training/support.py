@@ -9,7 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.support import TOLERANCE
+from selfimprove.sampling.architecture import full_attention, unwrapped
+from selfimprove.sampling.trial import UNABLE, are_near
 from selfimprove.training import causal_products
 from selfimprove.training.pieces import Group, Limits
 from selfimprove.training.tokens import TokenisedExample
@@ -26,13 +27,7 @@ _ALONE: Final = 4
 def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     """Whether keys and values of a prefix may be used again: full attention in every layer."""
     config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ["full_attention"]
-    windowed = getattr(config, "sliding_window", None) and getattr(
-        config, "use_sliding_window", True
-    )
-    return (
-        set(kinds) == {"full_attention"} and not windowed and hasattr(config, "num_hidden_layers")
-    )
+    return full_attention(config) and hasattr(config, "num_hidden_layers")
 
 
 def may_pack(model: Any, *, drops: bool) -> bool:  # noqa: ANN401
@@ -42,29 +37,26 @@ def may_pack(model: Any, *, drops: bool) -> bool:  # noqa: ANN401
         model: left as it was.
         drops: whether it learns with dropout; rows that lie so have none in their attention.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = unwrapped(model)
     counts_anew = "position_ids" in inspect.signature(inner.forward).parameters
     attends = causal_products.may_be_used_in(model)
     if not (attends and counts_anew and may_share_prefixes(model)):
         return False
     usual, learns = inner.config._attn_implementation, model.training
     try:
-        error = _probe(model, drops=drops)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
+        found, wanted = _probe(model, drops=drops)
+    except UNABLE as problem:
         _log.info("%s: rows are padded: %s", type(inner).__name__, problem)
         return False
     finally:
         inner.set_attn_implementation(usual)
         model.train(learns)
-    if not error <= TOLERANCE.get(inner.dtype, 0.0):
-        _log.info("%s: rows are padded: end to end they differ by %g", type(inner).__name__, error)
-        return False
-    return True
+    return are_near(f"{type(inner).__name__}: what rows give end to end", found, wanted)
 
 
 @torch.no_grad()
-def _probe(model: Any, *, drops: bool) -> float:  # noqa: ANN401
-    """Return how far logits of rows end to end are from those of padded ones, as a share."""
+def _probe(model: Any, *, drops: bool) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    """Return the logits of rows end to end, and those of padded ones."""
     sharing, lone = _rows(model.config.get_text_config().vocab_size)
     padded = Limits(1, share=False).piece([Group((*sharing, lone), 0)])
     packed = Limits(1, share=True, pack=True).piece([Group(sharing, _PREFIX), Group((lone,), 0)])
@@ -81,8 +73,7 @@ def _probe(model: Any, *, drops: bool) -> float:  # noqa: ANN401
             model.train()(**read)
     found: Tensor = model.eval()(**read).logits[0]
     first, second = (_PREFIX + tail for tail in _TAILS)
-    in_order = torch.cat([wanted[0, :first], wanted[1, _PREFIX:second], wanted[2, :_ALONE]])
-    return ((found - in_order).abs().max() / in_order.abs().max().clamp(min=1e-6)).item()
+    return found, torch.cat([wanted[0, :first], wanted[1, _PREFIX:second], wanted[2, :_ALONE]])
 
 
 def _rows(words: int) -> tuple[tuple[TokenisedExample, ...], TokenisedExample]:
