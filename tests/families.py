@@ -1,10 +1,13 @@
-"""Tokenizers of the usual kinds and chat templates of the usual families, small and made here."""
+"""Tokenizers of the usual kinds, chat templates and models of the usual families, small and made here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+import torch
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -15,7 +18,14 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 TEXTS: Final = (
     "Why is the sky blue? Because of Rayleigh scattering.",
@@ -113,6 +123,72 @@ TEMPLATES: Final = {
 SPECIAL: Final = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>",
                   "[INST]", "[/INST]", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
                   "<|User|>", "<|Assistant|>", "<|user|>", "<|assistant|>")  # fmt: skip
+
+_SIZES: Final[dict[str, Any]] = {
+    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    # Wide enough that greedy text does not repeat one token.
+    "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1,
+}  # fmt: skip
+_OWN: Final[dict[str, tuple[Callable[..., Any], dict[str, Any]]]] = {
+    "llama": (LlamaConfig, {}),
+    "llama, every bias, other rotations": (
+        LlamaConfig,
+        {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu",
+         "rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}},
+    ),
+    "mistral": (MistralConfig, {"head_dim": 16, "sliding_window": None}),
+    "qwen2": (Qwen2Config, {"tie_word_embeddings": True}),
+    "qwen3": (Qwen3Config, {"head_dim": 8}),
+}  # fmt: skip
+MODELS: Final = tuple(_OWN)
+"""Families that the lean pass runs; Mistral's heads are wider than its width, Qwen2's vocabulary is tied."""
+
+
+def model_config(family: str, **sizes: Any) -> Any:
+    """Return the config of a small model of a family; `sizes` are others than the usual ones."""
+    kind, own = _OWN[family]
+    return kind(**{**_SIZES, **own, **sizes})
+
+
+def random_model(family: str, **sizes: Any) -> Any:
+    """Return such a model, in float32; norms and biases too are random: as ones and zeros none would be missed."""
+    torch.manual_seed(0)
+    config = model_config(family, **sizes)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 1:
+                weight.add_(torch.randn_like(weight), alpha=0.3)
+    return model
+
+
+def random_folder(folder: Path, config: Any, tokenizer: Any) -> Path:
+    """Write the folder of a model with random weights."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def byte_tokens(template: str | None = None) -> Any:
+    """Bytes as tokens, after <s> and </s>."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", *letters])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", chat_template=template
+    )
+
+
+def word_tokens(count: int) -> Any:
+    """So many words, w0, w1, …, each a token."""
+    raw = Tokenizer(models.WordLevel({f"w{i}": i for i in range(count)}, unk_token="w0"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    raw.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=raw)
 
 
 def byte_level() -> Tokenizer:

@@ -42,15 +42,15 @@ _PAIRS: Final = (
         r"|assistantfinal",
     ),
 )
-# The closing mark of each opening one that a template may write at the end of a prompt.
+# The closing mark of each opening one that a template may write at the end of a prompt; of a tag, it
+# is the same with a slash.
 _CLOSING: Final = {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|START_THINKING|>": "<|END_THINKING|>",
-    "<|think|>": "<|/think|>",
-    **{f"<{tag}>": f"</{tag}>" for tag in _TAGS},
 }
+_TAG: Final = re.compile(rf"(?i)(<\|?)((?:{'|'.join(_TAGS)})\|?)[ \t]*>")
 _ANY: Final = "|".join(f"{opening}|{closing}" for opening, closing in _PAIRS)
 _QUOTED: Final = rf"(?P<quoted>`(?:{_ANY})`|'(?:{_ANY})'|\"(?:{_ANY})\")"
 _KINDS: Final = "|".join(f"(?P<open{n}>{a})|(?P<close{n}>{b})" for n, (a, b) in enumerate(_PAIRS))
@@ -172,7 +172,11 @@ def opens_reasoning(prompt: str) -> bool:
 def closing_of(prompt: str) -> str | None:
     """Return the mark that closes the block a prompt ends inside; None: it opens none, or has none."""
     found = _OPENED.search(prompt)
-    return _CLOSING.get(found[0].rstrip()) if found else None
+    if found is None:
+        return None
+    mark = found[0].rstrip()
+    tag = _TAG.fullmatch(mark)
+    return f"{tag[1]}/{tag[2]}>" if tag else _CLOSING.get(mark)
 
 
 def holds_mark(template: str) -> bool:

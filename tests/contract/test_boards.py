@@ -9,16 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    MistralConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-)
+from tests.contract.greedy import FEW_SHOT, PROMPTS, by_name, generated_text
+from tests.families import MODELS, byte_tokens, model_config, random_folder
+from transformers import AutoModelForCausalLM
 
 from selfimprove.sampling import boards, torch_engine
 from selfimprove.sampling.board import Board, Size
@@ -31,31 +24,6 @@ from selfimprove.sampling.static_step import step
 from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.types import Draw, Prompt
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
-    # Wide enough that greedy text does not repeat one token.
-    "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1,
-}  # fmt: skip
-_CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaConfig(**_SIZES),
-    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=None),
-    "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
-    "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=8),
-}
-_FEW_SHOT = "Q: two and two? A: four. Q: three less one? A: two. "
-_PROMPTS = [Prompt(f"p{i}", f"{_FEW_SHOT}Q: {'a lot of ' * (i % 4)}{i} and one? A:") for i in range(7)]  # fmt: skip
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes as tokens, after <s> and </s>."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", *letters])}
-    raw = Tokenizer(BPE(vocab=vocabulary, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
-
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -63,30 +31,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def of(name: str) -> Path:
         if name not in made:
-            torch.manual_seed(0)
-            made[name] = tmp_path_factory.mktemp(name)
-            model = AutoModelForCausalLM.from_config(_CONFIGS[name](), dtype=torch.float32)
-            model.save_pretrained(made[name])
-            _tokenizer().save_pretrained(made[name])
+            there = tmp_path_factory.mktemp("model")
+            made[name] = random_folder(there, model_config(name), byte_tokens())
         return made[name]
 
     return of
 
 
 @pytest.fixture
-def on_boards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """From the call on, engines that are opened draw by steps over a board."""
-    yield lambda: monkeypatch.setattr(boards, "by_boards", boards.has_static_pass)
+def on_boards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Board]]]:
+    """From the call on, engines that are opened draw by steps over a board.
+
+    It returns those that were drawn on to the end, one entry each time; there must be one.
+    """
+    done: list[Board] = []
+    give = boards.Boards.give
+
+    def noted(self: boards.Boards, held: boards.Held) -> None:
+        done.append(held.board)
+        give(self, held)
+
+    def begin() -> list[Board]:
+        monkeypatch.setattr(boards, "by_boards", boards.has_static_pass)
+        monkeypatch.setattr(boards.Boards, "give", noted)
+        return done
+
+    yield begin
+    assert done, "no board was drawn on"
 
 
-def _by_name(draws: Sequence[Draw]) -> dict[tuple[str, int], Draw]:
-    named = {(d.key, d.index): d for d in draws}
-    assert len(named) == len(draws), "a draw came twice"
-    return named
-
-
-def _draws(engine: Any, prompts: Sequence[Prompt] = _PROMPTS, **sampling: Any) -> Any:
-    return _by_name(list(engine.draw(prompts, SamplingConfig(**sampling), seed=7)))
+def _draws(engine: Any, prompts: Sequence[Prompt] = PROMPTS, **sampling: Any) -> Any:
+    return by_name(list(engine.draw(prompts, SamplingConfig(**sampling), seed=7)))
 
 
 def _kept(engine: Any) -> bool:
@@ -94,32 +69,21 @@ def _kept(engine: Any) -> bool:
     return engine._boards._kept is not None
 
 
-def _generated(path: Path, prompt: Prompt, max_tokens: int) -> str:
-    model: Any = AutoModelForCausalLM.from_pretrained(path)
-    ids = _tokenizer()(prompt.content, return_tensors="pt").input_ids
-    out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_tokens,
-        pad_token_id=0,
-    )  # fmt: skip
-    return str(_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True))
-
-
-@pytest.mark.parametrize("name", list(_CONFIGS))
+@pytest.mark.parametrize("name", MODELS)
 def test_greedy_text_is_that_of_generate(
-    folder: Callable[[str], Path], name: str, on_boards: Callable[[], None]
+    folder: Callable[[str], Path], name: str, on_boards: Callable[[], list[Board]]
 ) -> None:
     """All rows at once, and few, whose places are taken again."""
-    on_boards()
-    wanted = {p.key: _generated(folder(name), p, 20) for p in _PROMPTS}
+    done = on_boards()
+    wanted = {p.key: generated_text(folder(name), p, 20) for p in PROMPTS}
     assert len(set(wanted.values())) > 1, "all texts equal: the test would not see mixed-up rows"
     for budget in (None, 400):
         engine = open_engine(folder(name), EngineConfig(max_batch_tokens=budget))
-        assert isinstance(engine, TorchEngine)
-        assert engine._boards is not None
         draws = _draws(engine, temperature=0, max_tokens=20, n=2)
         assert {k: d.text for k, d in draws.items()} == {
             (key, i): text for key, text in wanted.items() for i in range(2)
         }
+    assert [board.size.rows < 14 for board in done] == [False, True]
 
 
 _SAMPLINGS: dict[str, dict[str, Any]] = {
@@ -136,22 +100,25 @@ _SAMPLINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("how", list(_SAMPLINGS))
 def test_draws_are_those_of_the_lanes(
-    folder: Callable[[str], Path], how: str, on_boards: Callable[[], None]
+    folder: Callable[[str], Path], how: str, on_boards: Callable[[], list[Board]]
 ) -> None:
     """Token for token, with all at once and with few rows, whose places are taken again."""
     asked = {"max_tokens": 21, **_SAMPLINGS[how]}
     wanted = _draws(open_engine(folder("llama"), EngineConfig()), **asked)
-    on_boards()
+    done = on_boards()
     for budget in (None, 400):
         engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=budget))
         assert _draws(engine, **asked) == wanted
         assert _draws(engine, **asked) == wanted, "the board that was kept remembers"
+    assert [board.size.rows < len(wanted) for board in done] == [False, False, True, True]
     if "stop" in asked:
         assert {d.finish for d in wanted.values()} == {"stop", "length"}
 
 
 def test_draws_of_one_token_take_no_step(
-    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The pass that reads a prompt gives it."""
     steps: list[Any] = []
@@ -165,16 +132,16 @@ def test_draws_of_one_token_take_no_step(
 def test_rows_unsure_of_their_nucleus_come_up(folder: Callable[[str], Path]) -> None:
     """So that the test above is one: 256 of 300 tokens hold less than 0.947 here and there."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder("llama"))
-    ids = _tokenizer()(_PROMPTS[0].content, return_tensors="pt").input_ids
+    ids = byte_tokens()(PROMPTS[0].content, return_tensors="pt").input_ids
     chances = (model(ids).logits[0] / 3).softmax(-1).sort(descending=True).values
     assert 0 < (chances[:, :256].sum(-1) < 0.947).float().mean() < 1
 
 
 def test_other_prompts_find_the_board_that_was_kept(
-    folder: Callable[[str], Path], on_boards: Callable[[], None]
+    folder: Callable[[str], Path], on_boards: Callable[[], list[Board]]
 ) -> None:
     """Shorter ones, other ends, another sampling: nothing of the first call is left."""
-    fewer = [Prompt(f"q{i}", f"{_FEW_SHOT[:40]}Q: {i}?") for i in range(5)]
+    fewer = [Prompt(f"q{i}", f"{FEW_SHOT[:40]}Q: {i}?") for i in range(5)]
     asked: dict[str, Any] = {"n": 3, "max_tokens": 17, "temperature": 0.8}
     wanted = _draws(open_engine(folder("qwen3"), EngineConfig()), fewer, **asked)
     on_boards()
@@ -186,21 +153,23 @@ def test_other_prompts_find_the_board_that_was_kept(
 
 
 def test_two_calls_at_once_have_a_board_each(
-    folder: Callable[[str], Path], on_boards: Callable[[], None]
+    folder: Callable[[str], Path], on_boards: Callable[[], list[Board]]
 ) -> None:
     asked = SamplingConfig(n=2, max_tokens=20, temperature=1)
-    on_boards()
+    done = on_boards()
     engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=400))
-    calm = [list(engine.draw(_PROMPTS, asked, seed=seed)) for seed in (1, 2)]
-    both = [engine.draw(_PROMPTS, asked, seed=seed) for seed in (1, 2)]
+    calm = [list(engine.draw(PROMPTS, asked, seed=seed)) for seed in (1, 2)]
+    both = [engine.draw(PROMPTS, asked, seed=seed) for seed in (1, 2)]
     found: list[list[Draw]] = [[next(draws)] for draws in both]
     for draws, so_far in zip(both, found, strict=True):
         so_far += draws
-    assert [_by_name(draws) for draws in found] == [_by_name(draws) for draws in calm]
+    assert [by_name(draws) for draws in found] == [by_name(draws) for draws in calm]
+    assert done[0] is done[1]
+    assert done[2] is not done[3]
 
 
 def test_weights_that_changed_are_seen(
-    folder: Callable[[str], Path], on_boards: Callable[[], None]
+    folder: Callable[[str], Path], on_boards: Callable[[], list[Board]]
 ) -> None:
     """In place, as an optimiser changes them, and laid elsewhere."""
     on_boards()
@@ -219,12 +188,12 @@ def test_weights_that_changed_are_seen(
 
 def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
     folder: Callable[[str], Path],
-    on_boards: Callable[[], None],
+    on_boards: Callable[[], list[Board]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     asked: dict[str, Any] = {"n": 6, "max_tokens": 20, "temperature": 1}
-    on_boards()
+    done = on_boards()
     engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=1200))
     calm = _draws(engine, **asked)
     steps = [0]
@@ -239,11 +208,13 @@ def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
     with caplog.at_level(logging.WARNING):
         assert _draws(engine, **asked) == calm
     assert caplog.text.count("out of memory") == 2
+    before, after = (board.size.rows for board in done)
+    assert before // 4 - 1 <= after <= before // 4
 
 
 def test_out_of_memory_for_a_board_itself_halves_the_rows_that_were_tried(
     folder: Callable[[str], Path],
-    on_boards: Callable[[], None],
+    on_boards: Callable[[], list[Board]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -262,18 +233,20 @@ def test_out_of_memory_for_a_board_itself_halves_the_rows_that_were_tried(
     monkeypatch.setattr(boards, "rows_that_fit", lambda *_: 24)
     monkeypatch.setattr(boards, "Board", small)
     with caplog.at_level(logging.WARNING):
-        assert len(_draws(engine, n=6, max_tokens=8)) == 6 * len(_PROMPTS)
+        assert len(_draws(engine, n=6, max_tokens=8)) == 6 * len(PROMPTS)
     assert made == [24, 12]
     assert caplog.text.count("out of memory") == 1
 
 
 def test_a_board_gives_its_memory_back_to_lanes_and_to_passes_that_need_it(
-    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It may hold most of a GPU's; a pass that then has room keeps its budget."""
     on_boards()
     engine: Any = open_engine(folder("llama"), EngineConfig())
-    pairs = [(p, " two") for p in _PROMPTS]
+    pairs = [(p, " two") for p in PROMPTS]
     wanted, budget = engine.logprobs(pairs), engine._budget
 
     def crowded(*asked: Any) -> Any:
@@ -295,7 +268,9 @@ def test_a_board_gives_its_memory_back_to_lanes_and_to_passes_that_need_it(
 
 
 def test_prompts_read_together_are_as_few_for_a_board_as_for_lanes(
-    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With 32 draws a prompt a row has few entries of its own, but a pass reads whole prompts."""
     read: list[int] = []
@@ -318,7 +293,9 @@ def test_prompts_read_together_are_as_few_for_a_board_as_for_lanes(
 
 
 def test_a_model_in_training_is_drawn_from_as_it_is(
-    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the pass that reads weights where they lie; a CPU does not take it by itself."""
     wanted = _draws(open_engine(folder("qwen2"), EngineConfig()), n=2, max_tokens=12)
@@ -331,20 +308,16 @@ def test_a_model_in_training_is_drawn_from_as_it_is(
     assert forward is not None
     monkeypatch.setattr(torch_engine, "fast_lanes", lambda *_, **__: FastLanes(forward, 256))
     on_boards()
-    engine = TorchEngine.of_model(model, _tokenizer(), EngineConfig())
-    given: list[Any] = []
-    monkeypatch.setattr(boards.Boards, "give", lambda _, held: given.append(held))
+    engine: Any = TorchEngine.of_model(model, byte_tokens(), EngineConfig())
     assert _draws(engine, n=2, max_tokens=12) == wanted
     assert [p.data_ptr() for p in model.parameters()] == held
-    assert len(given) == 1, "no board was drawn on"
-    monkeypatch.undo()
-    assert _draws(engine, n=2, max_tokens=12) == wanted
-    assert engine._boards is not None
     assert engine._boards._kept is None, "the trainer wants its memory"
 
 
 def test_where_steps_over_a_board_are_not_exact_the_lanes_draw(
-    folder: Callable[[str], Path], on_boards: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def wrong(board: Any, *asked: Any) -> None:
         step(board, *asked)
@@ -353,10 +326,9 @@ def test_where_steps_over_a_board_are_not_exact_the_lanes_draw(
     def broken(*_: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    on_boards()
-    engine: Any = None
-    for instead, boards_there in ((step, True), (wrong, False), (broken, False)):
+    done = on_boards()
+    for instead in (step, wrong, broken):
         monkeypatch.setattr("selfimprove.sampling.support.step", instead)
         engine = open_engine(folder("llama"), EngineConfig())
-        assert (engine._boards is not None) == boards_there
-    assert len(_draws(engine, max_tokens=2)) == len(_PROMPTS)
+        assert len(_draws(engine, max_tokens=2)) == len(PROMPTS)
+        assert len(done) == 1

@@ -11,19 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.contract.greedy import PROMPTS, by_name, generated, generated_text
+from tests.families import byte_tokens, model_config, random_folder
 from tests.smoke.random_model import random_qwen2
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GPT2Config,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaForCausalLM
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.cascade import CascadeLanes
@@ -34,58 +25,27 @@ from selfimprove.sampling.open import open_engine
 from selfimprove.types import Draw, Message, Prompt
 from selfimprove.weights import weights_digest
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    # Wide enough that greedy text does not repeat one token.
-    "initializer_range": 0.3,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-}
 _CONFIGS = {
-    "llama": lambda: LlamaConfig(**_SIZES),
-    "qwen2": lambda: Qwen2Config(**_SIZES),
+    "llama": lambda: model_config("llama"),
+    "qwen2": lambda: model_config("qwen2"),
     "gpt2": lambda: GPT2Config(
         vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=256, initializer_range=0.3,
         bos_token_id=0, eos_token_id=1,
     ),
-    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=16),
+    "mistral": lambda: model_config("mistral", sliding_window=16),
 }  # fmt: skip
-_FEW_SHOT = "Q: two and two? A: four. Q: three less one? A: two. "
-_QUESTIONS = [f"Q: {'a lot of ' * (i % 4)}{i} and one? A:" for i in range(7)]
-_PROMPTS = [Prompt(f"p{i}", _FEW_SHOT + q) for i, q in enumerate(_QUESTIONS)]
 _TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes as tokens, after <s> and </s>."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", *letters])}
-    raw = Tokenizer(BPE(vocab=vocabulary, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", chat_template=_TEMPLATE
-    )
-
-
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = {}
-    for name, config in _CONFIGS.items():
-        torch.manual_seed(0)
-        made[name] = tmp_path_factory.mktemp(name)
-        AutoModelForCausalLM.from_config(config(), dtype=torch.float32).save_pretrained(made[name])
-        _tokenizer().save_pretrained(made[name])
-    return made
+    return {
+        name: random_folder(tmp_path_factory.mktemp(name), config(), byte_tokens(_TEMPLATE))
+        for name, config in _CONFIGS.items()
+    }
 
 
 @pytest.fixture
@@ -93,34 +53,9 @@ def llama(folders: dict[str, Path]) -> Path:
     return folders["llama"]
 
 
-def _generated(folder: Path, prompt: Prompt, max_tokens: int) -> list[int]:
-    """The tokens of transformers' own greedy generation, one prompt at a time."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder)
-    ids = _tokenizer()(prompt.content, return_tensors="pt").input_ids
-    out = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=max_tokens,
-        pad_token_id=0,
-    )
-    new: list[int] = out[0, ids.shape[1] :].tolist()
-    return new
-
-
-def _text(ids: list[int]) -> str:
-    return str(_tokenizer().decode(ids, skip_special_tokens=True))
-
-
-def _draws(folder: Path, prompts: Sequence[Prompt] = _PROMPTS, **sampling: Any) -> list[Draw]:
+def _draws(folder: Path, prompts: Sequence[Prompt] = PROMPTS, **sampling: Any) -> list[Draw]:
     engine = open_engine(folder, EngineConfig())
     return list(engine.draw(prompts, SamplingConfig(**sampling), seed=7))
-
-
-def _by_name(draws: Sequence[Draw]) -> dict[tuple[str, int], Draw]:
-    named = {(d.key, d.index): d for d in draws}
-    assert len(named) == len(draws), "a draw came twice"
-    return named
 
 
 @pytest.mark.parametrize("budget", [1, 400, 65_536])
@@ -129,9 +64,9 @@ def test_greedy_text_is_that_of_generate(folders: dict[str, Path], name: str, bu
     """One row at a time, a few with rows joining as others end, and all at once."""
     engine = open_engine(folders[name], EngineConfig(max_batch_tokens=budget))
     sampling = SamplingConfig(temperature=0, max_tokens=20, n=2)
-    draws = list(engine.draw(_PROMPTS, sampling, seed=0))
-    wanted = {p.key: _text(_generated(folders[name], p, 20)) for p in _PROMPTS}
-    assert {k: d.text for k, d in _by_name(draws).items()} == {
+    draws = list(engine.draw(PROMPTS, sampling, seed=0))
+    wanted = {p.key: generated_text(folders[name], p, 20) for p in PROMPTS}
+    assert {k: d.text for k, d in by_name(draws).items()} == {
         (key, i): text for key, text in wanted.items() for i in range(2)
     }
     assert len(set(wanted.values())) > 1, "all texts equal: the test would not see mixed-up rows"
@@ -152,45 +87,45 @@ def test_models_with_plain_attention_share_the_prefix_and_others_do_not(
 def test_the_same_call_gives_the_same_draws_and_another_seed_others(llama: Path) -> None:
     engine = open_engine(llama, EngineConfig())
     sampling = SamplingConfig(temperature=1, n=3, max_tokens=12, top_p=0.95)
-    first = list(engine.draw(_PROMPTS, sampling, seed=1))
-    assert list(engine.draw(_PROMPTS, sampling, seed=1)) == first
-    assert _by_name(list(engine.draw(_PROMPTS, sampling, seed=2))) != _by_name(first)
+    first = list(engine.draw(PROMPTS, sampling, seed=1))
+    assert list(engine.draw(PROMPTS, sampling, seed=1)) == first
+    assert by_name(list(engine.draw(PROMPTS, sampling, seed=2))) != by_name(first)
 
 
 def test_a_draw_depends_neither_on_its_neighbours_nor_on_the_batch(llama: Path) -> None:
-    together = _by_name(_draws(llama, n=3, max_tokens=12, temperature=1))
-    alone = _by_name(_draws(llama, _PROMPTS[4:5], n=2, max_tokens=12, temperature=1))
+    together = by_name(_draws(llama, n=3, max_tokens=12, temperature=1))
+    alone = by_name(_draws(llama, PROMPTS[4:5], n=2, max_tokens=12, temperature=1))
     small = open_engine(llama, EngineConfig(max_batch_tokens=200))
     sampling = SamplingConfig(temperature=1, n=3, max_tokens=12)
-    backwards = _by_name(list(small.draw(_PROMPTS[::-1], sampling, seed=7)))
+    backwards = by_name(list(small.draw(PROMPTS[::-1], sampling, seed=7)))
     assert alone == {name: together[name] for name in alone}
     assert backwards == together
 
 
 def test_draws_of_one_prompt_differ_from_each_other(llama: Path) -> None:
     """12 tokens at temperature 1: two equal draws would be a one in many millions accident."""
-    texts = [d.text for d in _draws(llama, _PROMPTS[:1], n=8, max_tokens=12, temperature=1)]
+    texts = [d.text for d in _draws(llama, PROMPTS[:1], n=8, max_tokens=12, temperature=1)]
     assert len(set(texts)) == 8
 
 
 def test_every_end_of_sequence_token_ends_a_draw(llama: Path, tmp_path: Path) -> None:
     """Greedy text first; then its fifth token is declared a second end."""
-    long = _draws(llama, _PROMPTS[:1], temperature=0, max_tokens=12)[0]
-    ids = _generated(llama, _PROMPTS[0], 12)
+    long = _draws(llama, PROMPTS[:1], temperature=0, max_tokens=12)[0]
+    ids = generated(llama, PROMPTS[0], 12)
     model: Any = AutoModelForCausalLM.from_pretrained(llama)
     model.generation_config.eos_token_id = [1, ids[4]]
     model.save_pretrained(tmp_path)
-    _tokenizer().save_pretrained(tmp_path)
-    short = _draws(tmp_path, _PROMPTS[:1], temperature=0, max_tokens=12)[0]
+    byte_tokens(_TEMPLATE).save_pretrained(tmp_path)
+    short = _draws(tmp_path, PROMPTS[:1], temperature=0, max_tokens=12)[0]
     assert (long.finish, long.new_tokens) == ("length", 12)
     assert short.finish == "stop"
     assert short.new_tokens == ids.index(ids[4]) + 1
 
 
 def test_text_ends_before_a_stop_string(llama: Path) -> None:
-    whole = _draws(llama, _PROMPTS[:1], temperature=0, max_tokens=20)[0]
+    whole = _draws(llama, PROMPTS[:1], temperature=0, max_tokens=20)[0]
     stop = whole.text[6:8]
-    cut = _draws(llama, _PROMPTS[:1], temperature=0, max_tokens=20, stop=("never seen", stop))[0]
+    cut = _draws(llama, PROMPTS[:1], temperature=0, max_tokens=20, stop=("never seen", stop))[0]
     assert cut.text == whole.text[: whole.text.index(stop)]
     assert cut.finish == "stop"
     assert cut.new_tokens < whole.new_tokens
@@ -214,14 +149,14 @@ def test_turns_are_rendered_by_the_chat_template_with_one_bos(llama: Path) -> No
 
 def test_a_prompt_that_does_not_fit_is_named_before_anything_is_drawn(llama: Path) -> None:
     engine = open_engine(llama, EngineConfig())
-    prompts = [_PROMPTS[0], Prompt("too-long", "x" * 250)]
+    prompts = [PROMPTS[0], Prompt("too-long", "x" * 250)]
     with pytest.raises(EngineError, match=r"'too-long' has 250 tokens.*260.*256.*shorten"):
         engine.draw(prompts, SamplingConfig(max_tokens=10), seed=0)
 
 
 def test_two_prompts_with_one_key_are_refused(llama: Path) -> None:
     with pytest.raises(EngineError, match="2 prompts have the key 'p0'"):
-        _draws(llama, [_PROMPTS[0], _PROMPTS[0]])
+        _draws(llama, [PROMPTS[0], PROMPTS[0]])
 
 
 def test_what_is_no_model_is_said_plainly(tmp_path: Path, llama: Path) -> None:
@@ -242,11 +177,11 @@ def test_no_prompts_give_no_draws(llama: Path) -> None:
 
 def test_draws_come_as_they_finish_and_leave_no_inference_mode_behind(llama: Path) -> None:
     engine = open_engine(llama, EngineConfig(max_batch_tokens=64))
-    draws = engine.draw(_PROMPTS, SamplingConfig(n=4, max_tokens=8), seed=0)
+    draws = engine.draw(PROMPTS, SamplingConfig(n=4, max_tokens=8), seed=0)
     next(draws)
     assert not torch.is_inference_mode_enabled()
-    assert engine.logprobs([(_PROMPTS[0], " four")])[0]
-    assert len(list(draws)) == 4 * len(_PROMPTS) - 1
+    assert engine.logprobs([(PROMPTS[0], " four")])[0]
+    assert len(list(draws)) == 4 * len(PROMPTS) - 1
 
 
 @pytest.mark.parametrize(("name", "lanes"), [("llama", CascadeLanes), ("mistral", PaddedLanes)])
@@ -260,7 +195,7 @@ def test_out_of_memory_halves_the_batch_and_loses_or_repeats_no_draw(
     """Some draws are out when memory ends, others are under way, others wait."""
     sampling = SamplingConfig(n=3, max_tokens=16, temperature=1)
     engine = open_engine(folders[name], EngineConfig(max_batch_tokens=600))
-    calm = _by_name(list(engine.draw(_PROMPTS, sampling, seed=3)))
+    calm = by_name(list(engine.draw(PROMPTS, sampling, seed=3)))
     step, steps = lanes.step, [0]
 
     def failing(self: object, tokens: torch.Tensor) -> torch.Tensor:
@@ -272,7 +207,7 @@ def test_out_of_memory_halves_the_batch_and_loses_or_repeats_no_draw(
 
     monkeypatch.setattr(lanes, "step", failing)
     with caplog.at_level(logging.WARNING):
-        assert _by_name(list(engine.draw(_PROMPTS, sampling, seed=3))) == calm
+        assert by_name(list(engine.draw(PROMPTS, sampling, seed=3))) == calm
     assert caplog.text.count("out of memory") == 2
 
 
@@ -285,14 +220,14 @@ def test_out_of_memory_with_one_row_is_an_error(
     engine = open_engine(llama, EngineConfig())
     monkeypatch.setattr(CascadeLanes, "step", failing)
     with pytest.raises(EngineError, match="one row"):
-        list(engine.draw(_PROMPTS, SamplingConfig(n=3, max_tokens=16), seed=0))
+        list(engine.draw(PROMPTS, SamplingConfig(n=3, max_tokens=16), seed=0))
 
 
 def test_logprobs_go_on_in_smaller_batches_when_memory_ends(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_engine(llama, EngineConfig())
-    pairs = [(p, " four") for p in _PROMPTS]
+    pairs = [(p, " four") for p in PROMPTS]
     calm = engine.logprobs(pairs)
     forward = LlamaForCausalLM.forward
 
@@ -315,17 +250,17 @@ def test_other_runtime_errors_are_not_taken_for_lack_of_memory(
     engine = open_engine(llama, EngineConfig())
     monkeypatch.setattr(CascadeLanes, "step", failing)
     with pytest.raises(RuntimeError, match="mat1"):
-        list(engine.draw(_PROMPTS, SamplingConfig(max_tokens=4), seed=0))
+        list(engine.draw(PROMPTS, SamplingConfig(max_tokens=4), seed=0))
 
 
 @pytest.mark.parametrize("budget", [1, 65_536])
 def test_logprobs_are_those_of_a_plain_pass(folders: dict[str, Path], budget: int) -> None:
-    pairs = [(p, text) for p, text in zip(_PROMPTS, [" four", " 2", "", " nine."], strict=False)]
+    pairs = [(p, text) for p, text in zip(PROMPTS, [" four", " 2", "", " nine."], strict=False)]
     engine = open_engine(folders["qwen2"], EngineConfig(max_batch_tokens=budget))
     scores = engine.logprobs(pairs)
     model = AutoModelForCausalLM.from_pretrained(folders["qwen2"])
     for (prompt, text), score in zip(pairs, scores, strict=True):
-        head, tail = (_tokenizer()(t)["input_ids"] for t in (prompt.content, text))
+        head, tail = (byte_tokens()(t)["input_ids"] for t in (prompt.content, text))
         with torch.no_grad():
             logs = model(torch.tensor([head + tail])).logits[0].log_softmax(-1)
         wanted = [logs[len(head) + i - 1, token].item() for i, token in enumerate(tail)]
@@ -352,7 +287,7 @@ def test_a_small_model_stored_in_bfloat16_computes_in_float32_and_in_bfloat16_if
     engine = open_engine(tmp_path, EngineConfig(device="cpu", dtype="bfloat16"))
     assert engine.identity["dtype"] == "bfloat16"
     assert engine.identity["attention"] == "shared prefix"
-    assert len(list(engine.draw(_PROMPTS, SamplingConfig(n=2, max_tokens=8), seed=0))) == 14
+    assert len(list(engine.draw(PROMPTS, SamplingConfig(n=2, max_tokens=8), seed=0))) == 14
 
 
 def test_naming_the_engines_does_not_import_torch() -> None:

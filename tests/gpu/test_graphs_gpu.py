@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    MistralConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-)
+from tests.families import MODELS
+from tests.gpu.models import PROMPTS, WORDS, word_model
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from selfimprove.sampling import attention, boards
 from selfimprove.sampling.attention import KeptKeys
@@ -26,41 +19,22 @@ from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.static_step import step
 from selfimprove.sampling.torch_engine import TorchEngine
-from selfimprove.types import Draw, Prompt
+from selfimprove.types import Draw
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
-    "bos_token_id": None, "eos_token_id": 1,
-}  # fmt: skip
-_CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaConfig(**_SIZES),
-    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=None),
-    "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
-    "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=32),
-}
 _ANY: Any = AutoModelForCausalLM
-_PREFIX = " ".join(f"w{i * 7 % 500}" for i in range(60))
-_PROMPTS = [Prompt(f"p{i}", f"{_PREFIX} w{i} " + "w3 " * (i % 5 + 1)) for i in range(40)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def of(name: str) -> Path:
-        made: Path = tmp_path_factory.getbasetemp() / f"graphs-{name}"
+        made: Path = tmp_path_factory.getbasetemp() / f"graphs-{MODELS.index(name)}"
         if not made.exists():
-            torch.manual_seed(0)
-            config = _CONFIGS[name]()
-            AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(made)
-            raw = Tokenizer(WordLevel({f"w{i}": i for i in range(512)}, unk_token="w0"))
-            raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-            raw.decoder = decoders.Fuse()
-            PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(made)
+            word_model(made, name, ends=1)
         return made
 
     return of
@@ -68,9 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def _draws(engine: Any, **sampling: Any) -> dict[tuple[str, int], Draw]:
     asked = SamplingConfig(**{"max_tokens": 24, **sampling})
-    draws = list(engine.draw(_PROMPTS, asked, seed=3))
+    draws = list(engine.draw(PROMPTS, asked, seed=3))
     named = {(d.key, d.index): d for d in draws}
-    assert len(named) == len(draws) == len(_PROMPTS) * asked.n
+    assert len(named) == len(draws) == len(PROMPTS) * asked.n
     return named
 
 
@@ -93,7 +67,7 @@ def _share_of_equal(one: dict[Any, Draw], other: dict[Any, Draw]) -> float:
     return sum(one[name].tokens == other[name].tokens for name in one) / len(one)
 
 
-@pytest.mark.parametrize("name", list(_CONFIGS))
+@pytest.mark.parametrize("name", MODELS)
 def test_greedy_text_by_graphs_is_that_of_the_cpu(
     folder: Callable[[str], Path], name: str, replayed: list[Any]
 ) -> None:
@@ -139,7 +113,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
     """From the same board: log-probabilities of every row, and the state of all of them."""
     engine: Any = open_engine(folder("llama"), EngineConfig(device="cuda", dtype=dtype))
     sampling = SamplingConfig(temperature=1, max_tokens=24, n=4)
-    draws = engine.draw(_PROMPTS, sampling, seed=0)
+    draws = engine.draw(PROMPTS, sampling, seed=0)
     taken: list[Any] = []
     graphs_run = Graphs.run
 
@@ -152,7 +126,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
         patch.setattr(Graphs, "run", spy)
         list(draws)
     board, rung = engine._boards._kept.board, taken[0][1][0]
-    logits = torch.zeros(rung.rows, 512, device="cuda", dtype=board.own[0].keys.dtype)
+    logits = torch.zeros(rung.rows, WORDS, device="cuda", dtype=board.own[0].keys.dtype)
 
     def forward(ids: torch.Tensor, positions: torch.Tensor, lanes: KeptKeys) -> torch.Tensor:
         found: torch.Tensor = engine._forward(ids, positions, lanes)
@@ -209,7 +183,7 @@ def test_under_autocast_lanes_draw_and_no_graph(
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("llama"))
     engine = TorchEngine.of_model(model, tokenizer, EngineConfig())
     with torch.autocast("cuda", torch.bfloat16):
-        assert len(_draws(engine, temperature=1, n=8)) == 8 * len(_PROMPTS)
+        assert len(_draws(engine, temperature=1, n=8)) == 8 * len(PROMPTS)
     assert not replayed
 
 

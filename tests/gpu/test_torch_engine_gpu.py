@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from tests.gpu.models import PROMPTS, word_model
 
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.open import open_engine
@@ -21,31 +19,10 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
-_PREFIX = " ".join(f"w{i * 7 % 500}" for i in range(60))
-_PROMPTS = [Prompt(f"p{i}", f"{_PREFIX} w{i} " + "w3 " * (i % 5 + 1)) for i in range(40)]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(made)
-    raw = Tokenizer(WordLevel({f"w{i}": i for i in range(512)}, unk_token="w0"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(made)
-    return made
+    return word_model(tmp_path_factory.mktemp("llama"), "llama", ends=None)
 
 
 def test_greedy_text_on_the_gpu_is_that_of_the_cpu(folder: Path) -> None:
@@ -55,17 +32,17 @@ def test_greedy_text_on_the_gpu_is_that_of_the_cpu(folder: Path) -> None:
     for device in ("cpu", "cuda"):
         engine = open_engine(folder, EngineConfig(device=device, dtype="float32"))
         assert engine.identity["attention"] == "shared prefix"
-        texts.append({d.key: d.text for d in engine.draw(_PROMPTS, sampling, seed=0)})
-    assert sum(texts[0][p.key] != texts[1][p.key] for p in _PROMPTS) <= 1
+        texts.append({d.key: d.text for d in engine.draw(PROMPTS, sampling, seed=0)})
+    assert sum(texts[0][p.key] != texts[1][p.key] for p in PROMPTS) <= 1
 
 
 def test_the_same_call_gives_the_same_draws_in_bfloat16(folder: Path) -> None:
     engine = open_engine(folder, EngineConfig(device="cuda"))
     assert engine.identity["dtype"] == "bfloat16"
     sampling = SamplingConfig(temperature=1, n=4, max_tokens=16, top_p=0.9)
-    first = list(engine.draw(_PROMPTS, sampling, seed=1))
-    assert list(engine.draw(_PROMPTS, sampling, seed=1)) == first
-    assert len({(d.key, d.index) for d in first}) == 4 * len(_PROMPTS)
+    first = list(engine.draw(PROMPTS, sampling, seed=1))
+    assert list(engine.draw(PROMPTS, sampling, seed=1)) == first
+    assert len({(d.key, d.index) for d in first}) == 4 * len(PROMPTS)
 
 
 def test_a_full_device_halves_the_batch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -84,7 +61,7 @@ def test_a_full_device_halves_the_batch(folder: Path, caplog: pytest.LogCaptureF
 
 
 def test_logprobs_agree_with_the_cpu(folder: Path) -> None:
-    pairs = [(p, "w1 w2 w3") for p in _PROMPTS[:5]]
+    pairs = [(p, "w1 w2 w3") for p in PROMPTS[:5]]
     scores: list[Any] = []
     for device in ("cpu", "cuda"):
         engine = open_engine(folder, EngineConfig(device=device, dtype="float32"))

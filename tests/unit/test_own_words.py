@@ -254,6 +254,9 @@ def test_taking_a_long_text_apart_is_quick(piece: str) -> None:
         ("[/INST][THINK]", "[/THINK]"),
         ("<|START_THINKING|>", "<|END_THINKING|>"),
         ("<seed:think>", "</seed:think>"),
+        ("<|think|>\n", "<|/think|>"),
+        ("assistant: <Think >\n", "</Think>"),
+        ("<analysis>", None),
         ("<|im_start|>assistant\n", None),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from selfimprove.sampling.choose import choose, uniform
+from selfimprove.sampling.choose import choose, choose_blindly, choose_from_all, uniform
 from selfimprove.sampling.engine import SamplingConfig
 
 _CHANCES = [0.5, 0.3, 0.15, 0.05]
@@ -70,6 +70,25 @@ def test_top_p_over_a_wide_flat_vocabulary_needs_the_full_sort() -> None:
     steps = torch.zeros(2000, dtype=torch.long)
     tokens = choose(logits, torch.arange(2000), steps, SamplingConfig(temperature=1, top_p=0.9))
     assert 700 < tokens.unique().numel() <= 900
+
+
+def test_a_row_that_needs_the_full_sort_leaves_its_neighbours_alone() -> None:
+    """Beside a flat row, a steep one whose 256 best tokens hold enough chooses as it does alone."""
+    torch.manual_seed(0)
+    logits = torch.randn(400, 1000) * torch.tensor([0.01, 3.0]).repeat(200)[:, None]
+    seeds, steps, asked = (
+        torch.arange(400),
+        torch.zeros(400, dtype=torch.long),
+        SamplingConfig(top_p=0.9),
+    )
+    sure = choose_blindly(logits, seeds, steps, asked).sure
+    assert sure is not None
+    assert sure.tolist() == [False, True] * 200
+    together = choose(logits, seeds, steps, asked)
+    for kind in (slice(0, 400, 2), slice(1, 400, 2)):
+        assert torch.equal(together[kind], choose(logits[kind], seeds[kind], steps[kind], asked))
+    flat = choose_from_all(logits[::2], seeds[::2], steps[::2], asked)
+    assert torch.equal(together[::2], flat)
 
 
 def test_a_token_without_a_chance_is_never_chosen() -> None:

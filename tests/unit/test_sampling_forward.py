@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from tests.families import MODELS, random_model
 from torch import nn
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from selfimprove.sampling import forward, support
 from selfimprove.sampling.arithmetic import cpu_bfloat16
@@ -36,33 +25,7 @@ from selfimprove.sampling.packed import PackedLinear
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.support import fast_lanes
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-}  # fmt: skip
-_FAMILY: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_SIZES)),
-    "llama, every bias, other rotations": lambda: LlamaForCausalLM(LlamaConfig(
-        **_SIZES, attention_bias=True, mlp_bias=True, hidden_act="gelu",
-        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0})),
-    "mistral, heads wider than its width": lambda: MistralForCausalLM(
-        MistralConfig(**_SIZES, head_dim=16, sliding_window=None)),
-    "qwen2, tied": lambda: Qwen2ForCausalLM(Qwen2Config(**_SIZES, tie_word_embeddings=True)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=8)),
-}  # fmt: skip
-
 _PREFIX, _TAILS, _NEXT = (7, 3, 9), ((4, 8), (11, 2, 5)), (6, 1)
-
-
-def _model(kind: str) -> Any:
-    torch.manual_seed(0)
-    model = _FAMILY[kind]().eval()
-    with torch.no_grad():  # ones and zeros would hide a norm or a bias left out
-        for weight in model.parameters():
-            if weight.ndim == 1:
-                weight.add_(torch.randn_like(weight), alpha=0.3)
-    return model
 
 
 @torch.inference_mode()
@@ -81,9 +44,9 @@ def _plain(model: Any) -> torch.Tensor:
     return torch.stack([model(ids).logits[0, -3:] for ids in rows])
 
 
-@pytest.mark.parametrize("kind", _FAMILY)
+@pytest.mark.parametrize("kind", MODELS)
 def test_logits_in_the_lanes_are_those_of_a_plain_pass(kind: str) -> None:
-    model = _model(kind)
+    model = random_model(kind)
     wanted = _plain(model)
     lean = lean_forward(model)
     assert lean is not None
@@ -98,9 +61,9 @@ _NEEDS_AMX = pytest.mark.skipif(cpu_bfloat16() != "AMX", reason="this CPU has no
 
 
 @_NEEDS_AMX
-@pytest.mark.parametrize("kind", _FAMILY)
+@pytest.mark.parametrize("kind", MODELS)
 def test_weights_packed_for_amx_give_the_same_logits_by_either_code(kind: str) -> None:
-    model = _model(kind).to(torch.bfloat16)
+    model = random_model(kind, vocab_size=50).to(torch.bfloat16)
     wanted = _plain(model)
     lean = lean_forward(model)
     assert lean is not None
@@ -122,7 +85,7 @@ def test_a_packed_linear_map_is_the_plain_one_with_what_follows() -> None:
 
 
 def test_the_lean_pass_holds_no_second_copy_of_joined_weights_and_spoils_none() -> None:
-    model = _model("llama, every bias, other rotations")
+    model = random_model("llama, every bias, other rotations")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     lean_forward(model)
     for name, value in model.state_dict().items():
@@ -142,14 +105,14 @@ def test_other_models_and_adapted_ones_run_by_their_own_code() -> None:
         """As an adapter or a quantised layer is: another forward than a plain product."""
 
     assert lean_forward(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2))) is None
-    model = _model("llama")
+    model = random_model("llama")
     model.model.layers[1].mlp.up_proj = Adapted(32, 48, bias=False)
     assert lean_forward(model) is None
 
 
 @torch.inference_mode()
 def test_rows_that_moved_or_began_later_read_their_own_tokens_alone() -> None:
-    model = _model("llama")
+    model = random_model("llama")
     lanes = CascadeLanes(model, TransformersForward(model), _PREFIX, room=6, longest=3, new=3)
     lanes.prefill([Encoded(str(i), (*_PREFIX, *tail)) for i, tail in enumerate(_TAILS)])
     lanes.fork([0, 1, 0, 1, 0], [0, 1, 2, 3, 4])
@@ -184,7 +147,7 @@ def test_a_plain_map_leaves_the_memory_when_it_is_packed(monkeypatch: pytest.Mon
 
         activated = times = plus = nn.Module.forward
 
-    model = _model("llama")
+    model = random_model("llama")
     maps = [weakref.ref(m) for m in model.modules() if type(m) is nn.Linear]
     monkeypatch.setattr(forward, "can_pack", lambda _: True)
     monkeypatch.setattr(forward, "PackedLinear", Packed)
@@ -206,7 +169,7 @@ class _Wrong:
 def test_where_the_lean_pass_is_not_exact_the_models_own_code_runs_the_lanes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = _model("llama")
+    model = random_model("llama")
     assert type(fast_lanes(model, 64, frozen=True).forward) is LlamaForward
     assert type(fast_lanes(model, 64, frozen=False).forward) is TransformersForward
     monkeypatch.setattr(support, "lean_forward", _Wrong)
@@ -222,4 +185,4 @@ def test_lanes_are_held_against_the_weights_as_they_were_before_the_lean_pass(
         nn.init.zeros_(model.model.layers[0].mlp.up_proj.weight)
 
     monkeypatch.setattr(support, "lean_forward", spoil)
-    assert fast_lanes(_model("llama"), 64, frozen=True).reach == 0
+    assert fast_lanes(random_model("llama"), 64, frozen=True).reach == 0

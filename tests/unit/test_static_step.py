@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from tests.families import MODELS, random_model
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
 from selfimprove.config import IDENTITY
 from selfimprove.sampling import attention, prompt_cache
@@ -33,20 +23,6 @@ from selfimprove.sampling.reading import Reader
 from selfimprove.sampling.seating import Seating
 from selfimprove.sampling.static_step import settle, step
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-}  # fmt: skip
-_FAMILY: dict[str, Callable[[], Any]] = {
-    "llama, every bias, other rotations": lambda: LlamaForCausalLM(LlamaConfig(
-        **_SIZES, attention_bias=True, mlp_bias=True, hidden_act="gelu",
-        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0})),
-    "mistral, heads wider than its width": lambda: MistralForCausalLM(
-        MistralConfig(**_SIZES, head_dim=16, sliding_window=None)),
-    "qwen2, tied": lambda: Qwen2ForCausalLM(Qwen2Config(**_SIZES, tie_word_embeddings=True)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=8)),
-}  # fmt: skip
 _LLAMA = "llama, every bias, other rotations"
 _PREFIX, _TAILS = (7, 3, 9), ((4, 8), (11, 2, 5))
 _SIZE = Size(rows=16, slots=4, width=2, prefix=8, prompt=5, new=6)
@@ -62,12 +38,7 @@ class _Laid:
     """Three rows on a board, two of them behind the first prompt, each with one token drawn."""
 
     def __init__(self, kind: str = _LLAMA, sampling: SamplingConfig = _PLAIN) -> None:
-        torch.manual_seed(0)
-        self.model = _FAMILY[kind]().eval()
-        with torch.no_grad():  # ones and zeros would hide a norm or a bias left out
-            for weight in self.model.parameters():
-                if weight.ndim == 1:
-                    weight.add_(torch.randn_like(weight), alpha=0.3)
+        self.model = random_model(kind)
         self.sampling = sampling
         lean = lean_forward(self.model)
         assert lean is not None
@@ -111,7 +82,7 @@ class _Laid:
         return [t[:m] for t, m in zip(self.board.tokens[:3].tolist(), made, strict=True)]
 
 
-@pytest.mark.parametrize("kind", _FAMILY)
+@pytest.mark.parametrize("kind", MODELS)
 @torch.inference_mode()
 def test_log_probabilities_and_tokens_are_those_of_a_plain_pass(kind: str) -> None:
     laid = _Laid(kind)
@@ -271,8 +242,8 @@ def test_where_steps_cannot_be_recorded_they_are_taken_as_written() -> None:
 
 def test_frequencies_that_follow_from_the_longest_text_are_no_static_pass() -> None:
     def passes(**rope: Any) -> bool:
-        sizes = {**_SIZES, "rope_parameters": {"rope_theta": 1e4, **rope}} if rope else _SIZES
-        model = LlamaForCausalLM(LlamaConfig(**sizes))
+        sizes = {"rope_parameters": {"rope_theta": 1e4, **rope}} if rope else {}
+        model = random_model("llama", **sizes)
         return has_static_pass(model, lean_forward(model))  # type: ignore[arg-type]
 
     assert passes()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selfimprove.sampling.engine import SamplingConfig
 
-__all__ = ["Choice", "choose", "choose_blindly", "may_be_unsure", "uniform"]
+__all__ = ["Choice", "choose", "choose_blindly", "choose_from_all", "may_be_unsure", "uniform"]
 
 # top_p looks at this many most probable tokens first; a full sort is the rare case.
 _NUCLEUS = 256
@@ -64,8 +64,18 @@ def choose(logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfi
     Temperature first, then top-k, then top-p, as in transformers and vLLM.
     """
     found = choose_blindly(logits, seeds, steps, sampling)
-    if found.sure is None or bool(found.sure.all()):
+    if found.sure is None:
         return found.tokens
+    rows = (~found.sure).nonzero().squeeze(1)
+    if len(rows):
+        found.tokens[rows] = choose_from_all(logits[rows], seeds[rows], steps[rows], sampling)
+    return found.tokens
+
+
+def choose_from_all(
+    logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfig
+) -> Tensor:
+    """Choose for rows that `choose_blindly` was unsure of, out of the whole vocabulary, sorted."""
     values, tokens = (logits.float() / sampling.temperature).sort(descending=True, stable=True)
     chances = _nucleus(torch.softmax(values, -1), sampling.top_p)
     return _one_of(tokens, chances, uniform(seeds, steps))
@@ -74,7 +84,7 @@ def choose(logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfi
 def choose_blindly(
     logits: Tensor, seeds: Tensor, steps: Tensor, sampling: SamplingConfig
 ) -> Choice:
-    """Choose without asking the device what it found: where `sure` is false, only `choose` can tell."""
+    """Choose without asking the device: where `sure` is false, only `choose_from_all` can tell."""
     if sampling.temperature < _COLD or sampling.top_k == 1:
         return Choice(logits.argmax(-1), None)
     u = uniform(seeds, steps)

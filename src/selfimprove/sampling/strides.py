@@ -7,23 +7,20 @@ places of rows that ended to waiting draws, and turns tokens into text while the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from selfimprove.errors import EngineError
 from selfimprove.sampling.board import Board, Rung
-from selfimprove.sampling.choose import choose, may_be_unsure
+from selfimprove.sampling.choose import choose, choose_from_all, may_be_unsure
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.graphs import Graphs, rung_over
-from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.jobs import Job, Rules, broken_model, drawn, next_prompts, refuse_nan
 from selfimprove.sampling.reading import Reader, Reading
-from selfimprove.sampling.rows import Job, Rules, drawn
 from selfimprove.sampling.seating import Seating
 from selfimprove.sampling.static_step import settle, step
-from selfimprove.seeds import seed_of
 from selfimprove.types import Draw
 
 __all__ = ["STRIDE", "Strides"]
@@ -33,11 +30,6 @@ STRIDE = 8
 
 # Rows join only when this share of the board is free: joining costs a pass over their prompts.
 _REFILL_SHARE = 8
-
-_NAN = (
-    "the model answers {prompt} with NaN: its weights are broken, or its dtype overflows "
-    "(try dtype=float32)"
-)
 
 # Fewer rows or columns make a step no cheaper.
 _LEAST_ROWS, _LEAST_COLUMNS = 16, 32
@@ -80,31 +72,17 @@ class Strides:
         self._cut: list[int] = []
         self._laid = (0, 0)
         self._seen: deque[_Seen] = deque()
-        self._ready: deque[Draw] = deque()
+        self.ready: deque[Draw] = deque()
         self._ends = set(rules.ends.tolist())
         may_stop = rules.may_stop
         self._stops = set() if may_stop is None else set(may_stop.nonzero().squeeze(1).tolist())
+        self._prepare()
 
     @property
     def under_way(self) -> list[Job]:
         """Draws begun and not finished."""
         over = [seen.job for seen in self._seen if seen.over]
         return over + [job for job in self._jobs if job is not None]
-
-    def run(self, queue: deque[Job]) -> Iterator[Draw]:
-        """Make every draw of the queue; a job leaves the queue when its row begins.
-
-        When this raises, `under_way` has the draws begun, and `ready` those not yet yielded.
-        """
-        self._prepare()
-        while queue or self.under_way:
-            self._advance(queue)
-            yield from self.ready()
-
-    def ready(self) -> Iterator[Draw]:
-        """Yield finished draws, each once."""
-        while self._ready:
-            yield self._ready.popleft()
 
     @torch.inference_mode()
     def _prepare(self) -> None:
@@ -116,7 +94,7 @@ class Strides:
             board.put_prefix(self._reader.layers, self._reader.shared)
 
     @torch.inference_mode()
-    def _advance(self, queue: deque[Job]) -> None:
+    def advance(self, queue: deque[Job]) -> None:
         """Look, let waiting draws join, set the device going; meanwhile read what was seen."""
         if self._cut:
             self._board.alive[self._index(self._cut)] = False
@@ -142,7 +120,7 @@ class Strides:
         # Here the host waits for the device.
         made, alive, asks, broken = torch.stack([t[:count].long() for t in told]).tolist()
         if any(broken):
-            raise EngineError(_NAN.format(prompt="one of the prompts under way"))
+            raise broken_model("one of the prompts under way")
         self._made[:count] = made
         found = [
             (row, job)
@@ -166,7 +144,7 @@ class Strides:
         rows = board.unsure.nonzero().squeeze(1)
         if len(rows):
             seeds, made = board.seeds[rows], board.made[rows]
-            tokens = choose(board.logits[rows], seeds, made, self._rules.sampling)
+            tokens = choose_from_all(board.logits[rows], seeds, made, self._rules.sampling)
             settle(board, rows, tokens, board.alive[rows])
             board.unsure.zero_()
 
@@ -198,36 +176,30 @@ class Strides:
     def _begin(self, begun: Sequence[tuple[int, Job]], new_slots: dict[int, int]) -> None:
         """Lay prompts and rows out on the board, and draw the first token of each row."""
         board, rules, read = self._board, self._rules, self._read
+        jobs = [job for _, job in begun]
         assert read is not None
         if new_slots:
             lengths = self._index([read.lengths[place] for place in new_slots.values()])
             slots, places = self._index(list(new_slots)), self._index(list(new_slots.values()))
             board.put_prompts(slots, read.layers, places, lengths)
         rows = self._index([row for row, _ in begun])
-        board.seeds[rows] = self._index(
-            [seed_of(rules.seed, job.prompt.key, job.index) for _, job in begun]
-        )
-        board.before[rows] = self._index([len(job.prompt.ids) for _, job in begun])
+        board.seeds[rows] = rules.seeds(jobs)
+        board.before[rows] = self._index([len(job.prompt.ids) for job in jobs])
         board.made[rows] = 0
+        board.asks[rows] = False
         board.alive[rows] = True
         self._seat()
-        logits = read.logits[self._index([self._pool[job.prompt.key] for _, job in begun])]
-        if logits.isnan().any():
-            key = begun[0][1].prompt.key
-            raise EngineError(_NAN.format(prompt=f"prompt {key!r} or one beside it"))
+        logits = read.logits[self._index([self._pool[job.prompt.key] for job in jobs])]
+        refuse_nan(logits, jobs[0])
         tokens = choose(logits, board.seeds[rows], board.made[rows], rules.sampling)
         settle(board, rows, tokens, torch.ones_like(rows, dtype=torch.bool))
 
     def _fill_pool(self, queue: deque[Job]) -> None:
         """Read the next prompts of the queue."""
-        prompts: dict[str, Encoded] = {}
-        for job in queue:
-            if job.prompt.key not in prompts and len(prompts) == self._pool_size:
-                break
-            prompts[job.prompt.key] = job.prompt
+        prompts = next_prompts(queue, self._pool_size)
         self._pool, self._read = {}, None
-        self._read = self._reader.read(list(prompts.values()))
-        self._pool = {key: place for place, key in enumerate(prompts)}
+        self._read = self._reader.read(prompts)
+        self._pool = {prompt.key: place for place, prompt in enumerate(prompts)}
 
     def _close_gaps(self) -> None:
         """Once no more draws wait, move rows together wherever a lower rung will do then."""
@@ -269,7 +241,7 @@ class Strides:
                 continue
             draw = drawn(seen.job, seen.tokens[:count], self._rules, ended=token in self._ends)
             if draw is not None:
-                self._ready.append(draw)
+                self.ready.append(draw)
                 if not seen.over:
                     self._cut_off(seen.job)
                 return

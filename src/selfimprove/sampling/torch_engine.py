@@ -26,6 +26,7 @@ from selfimprove.sampling.engine import (
 )
 from selfimprove.sampling.forward import TransformersForward
 from selfimprove.sampling.graphs import rung_over
+from selfimprove.sampling.jobs import DrawLoop, Job, Rules, draws_of, taken_from
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     check_folder,
@@ -38,7 +39,7 @@ from selfimprove.sampling.loading import (
 )
 from selfimprove.sampling.prompts import Cohort, check_fit, check_keys, cohorts, encode
 from selfimprove.sampling.reading import Reader
-from selfimprove.sampling.rows import Job, Rows, Rules
+from selfimprove.sampling.rows import Rows
 from selfimprove.sampling.scoring import continuation_logprobs
 from selfimprove.sampling.strides import Strides
 from selfimprove.sampling.support import exact_on_a_board, fast_lanes
@@ -164,7 +165,7 @@ class TorchEngine:
     def _until_memory_ends(self, group: Cohort, rules: Rules, queue: deque[Job]) -> Iterator[Draw]:
         """Draw the queue; out of memory, put back what was under way and halve the budget."""
         plan = self._plan(group, rules.sampling, len(queue))
-        rows: Rows | Strides | None = None
+        rows: DrawLoop | None = None
         held: Held | None = None
         try:
             if self._boards is not None and plan.asked is not None:
@@ -173,12 +174,12 @@ class TorchEngine:
             else:
                 self._drop_board()
                 rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
-            yield from rows.run(queue)
+            yield from draws_of(rows, queue)
         except RuntimeError as error:
             held = None
             self._halve(plan.room * plan.length, plan.length, error)
             if rows is not None:
-                yield from rows.ready()
+                yield from taken_from(rows.ready)
                 queue.extendleft(reversed(rows.under_way))
         del rows
         if self._boards is not None and held is not None:
