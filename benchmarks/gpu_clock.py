@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from gpu_limits import synchronised
 from gpu_models import Cost
 from gpu_parts import Setting
 
 # isort: split
 import transformers.trainer
+from matrix_limit import synchronised
 from transformers import TrainerCallback
 
 __all__ = ["Clock", "Enough", "clocked", "ending", "throughput"]

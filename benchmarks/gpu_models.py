@@ -11,31 +11,11 @@ from machine import say
 
 # isort: split
 import torch
+from random_models import random_model
 from sampling_workloads import endless, model_folder
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 __all__ = ["Cost", "cost_of", "endless_of", "folder_of", "made"]
-
-_SHAPES = {
-    "135m": {"vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536,
-             "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3},
-    "0.5b": {"vocab_size": 151_936, "hidden_size": 896, "intermediate_size": 4864,
-             "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2},
-    "1b": {"vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192,
-           "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8},
-}  # fmt: skip
-"""Of SmolLM2-135M, Qwen2.5-0.5B and Llama-3.2-1B; all as a Llama."""
-_TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
-_PAD, _EOS, _UNK = range(3)
 
 
 def made(setting: Setting, name: str) -> dict[str, Any]:
@@ -46,31 +26,14 @@ def made(setting: Setting, name: str) -> dict[str, Any]:
         folder.symlink_to(model_folder(str(setting.gguf)))
         weights = setting.gguf.name
     else:
-        _random(folder, name, setting)
+        shape = "tiny" if setting.tiny else name
+        random_model(folder, shape, device=setting.device, dtype=setting.dtype)
     without_end = setting.scratch / f"{name}-endless"
     without_end.mkdir()
     endless(folder, without_end)
     cost = cost_of(folder)
     say(f"  {weights} weights, {cost.weights / 1e6:,.1f} M that are multiplied with")
     return {"weights": weights, "parameters": cost.parameters, "multiplied": cost.weights}
-
-
-def _random(folder: Path, name: str, setting: Setting) -> None:
-    shape = _TINY if setting.tiny else _SHAPES[name]
-    config = LlamaConfig(**shape, tie_word_embeddings=True, bos_token_id=None, eos_token_id=_EOS,
-                         pad_token_id=_PAD, max_position_embeddings=4096)  # fmt: skip
-    torch.manual_seed(0)
-    with torch.device(setting.device):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, setting.dtype))
-    model.save_pretrained(folder)
-    words = {"<pad>": _PAD, "<eos>": _EOS, "<unk>": _UNK}
-    words |= {f"w{n}": n for n in range(len(words), config.vocab_size)}
-    raw = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)
 
 
 def folder_of(setting: Setting, name: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_limits import synchronised
 from gpu_models import endless_of, folder_of
 from gpu_parts import Setting
 from machine import say
@@ -13,6 +12,7 @@ from machine import say
 from gpu_clock import Enough, ending
 from gpu_sampling import prompts
 from gpu_training import examples, places, sft_config
+from matrix_limit import synchronised
 from sampling import ours
 from sampling_workloads import Size
 from torch.autograd import DeviceType

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from gpu_parts import Setting
 from machine import say
 
 # isort: split
+from sampling_workloads import sentence
+
 from selfimprove.data.exemplars import ExemplarSet, exemplars_for
 from selfimprove.data.question_prompts import as_prompt, chain_of_thought
 from selfimprove.evaluation.accuracy import AskConfig, HeldOut, answer_questions
@@ -63,13 +65,10 @@ def _paths(setting: Setting) -> PathsConfig:
 
 def _questions(count: int) -> list[Question]:
     draw = rng(0, "benchmark questions")
-    told: Callable[[], str] = lambda: (  # noqa: E731
-        f"{draw.choice(('Tom', 'Anna', 'Ben', 'Mia'))} has {draw.randint(2, 9)} "
-        f"{draw.choice(('apples', 'books', 'coins'))} and gets {draw.randint(2, 9)} more."
-    )
+    told = (" ".join(sentence(draw) for _ in range(3)) for _ in range(count))
     return [
-        Question(f"made-{n}", _FORMAT, f"{told()} {told()} {told()} How many in all?", "number")
-        for n in range(count)
+        Question(f"made-{n}", _FORMAT, f"{text} How many in all?", "number")
+        for n, text in enumerate(told)
     ]
 
 

@@ -16,7 +16,7 @@ import torch
 from generate_side import Baseline, Generate, Speed, common_prefix
 from other_engines import Job, vllm_runs
 from sampling import equal_greedy, ours
-from sampling_workloads import WORKLOADS, Size
+from sampling_workloads import WORKLOADS, Size, random_words
 from transformers import AutoTokenizer
 
 from selfimprove.sampling.engine import EngineConfig
@@ -48,9 +48,7 @@ def prompts(folder: Path, name: str, count: int) -> list[str]:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     if f"w{len(tokenizer) - 1}" not in tokenizer.get_vocab():  # no random model
         return WORKLOADS["smollm2-135m"].prompts(tokenizer, count)
-    words = [f"w{3 + n % (len(tokenizer) - 3)}" for n in range(395 + 75 * count)]
-    shared, own = " ".join(words[:395]), words[395:]
-    return [f"{shared} {' '.join(own[75 * n : 75 * (n + 1)])}" for n in range(count)]
+    return random_words(395, 75, 75)(tokenizer, count)
 
 
 def _ours(setting: Setting, folder: Path, texts: Sequence[str]) -> dict[str, Any]:

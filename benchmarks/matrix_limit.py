@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
 
 import torch
 
-__all__ = ["gflops", "tokens_per_s"]
+__all__ = ["gflops", "rate", "synchronised", "tokens_per_s"]
 
 _ROWS, _INNER, _COLUMNS = 256, 576, 1536
 _SECONDS, _ROUNDS = 0.3, 5
+_WARM, _AT_ONCE = 3, 10
 
 
 def gflops(dtype: torch.dtype) -> float:
@@ -20,7 +22,7 @@ def gflops(dtype: torch.dtype) -> float:
     """
     left, right = torch.randn(_ROWS, _INNER).to(dtype), torch.randn(_INNER, _COLUMNS).to(dtype)
     operations = 2 * _ROWS * _INNER * _COLUMNS
-    return median(operations * _rate(left, right) for _ in range(_ROUNDS)) / 1e9
+    return median(operations * rate(lambda: left @ right) for _ in range(_ROUNDS)) / 1e9
 
 
 def tokens_per_s(parameters: int, dtype: torch.dtype) -> float:
@@ -28,13 +30,21 @@ def tokens_per_s(parameters: int, dtype: torch.dtype) -> float:
     return gflops(dtype) * 1e9 / (2 * parameters)
 
 
-@torch.inference_mode()
-def _rate(left: torch.Tensor, right: torch.Tensor) -> float:
-    for _ in range(3):
-        left @ right
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < _SECONDS:
-        for _ in range(10):
-            left @ right
-        count += 10
-    return count / (time.perf_counter() - began)
+def rate(work: Callable[[], object], device: str = "cpu") -> float:
+    """Return how often a second the device does some work."""
+    with torch.inference_mode():
+        for _ in range(_WARM):
+            work()
+        began, count = synchronised(device), 0
+        while (now := synchronised(device)) - began < _SECONDS:
+            for _ in range(_AT_ONCE):
+                work()
+            count += _AT_ONCE
+    return count / (now - began)
+
+
+def synchronised(device: str) -> float:
+    """Return the time when all that was begun on the device is done, in seconds."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()

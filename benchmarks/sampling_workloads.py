@@ -7,12 +7,24 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import selfimprove.models.find as models
 from selfimprove.seeds import rng
 
-__all__ = ["QUICK", "WORKLOADS", "Size", "Workload", "endless", "model_folder"]
+if TYPE_CHECKING:
+    from random import Random  # noqa: TID251 - the type alone
+
+__all__ = [
+    "QUICK",
+    "WORKLOADS",
+    "Size",
+    "Workload",
+    "endless",
+    "model_folder",
+    "random_words",
+    "sentence",
+]
 
 
 @dataclass(frozen=True)
@@ -56,56 +68,15 @@ def _tiny(scratch: Path, named: str) -> Path:
     return model_folder(named or "tiny")
 
 
-def _random(config: Callable[[], Any]) -> Callable[[Path, str], Path]:
-    """Save a model of random weights, with one word a token and no end of sequence.
-
-    So all sides sample exactly `max_tokens` for every draw.
-    """
+def _random(shape: str) -> Callable[[Path, str], Path]:
+    """Take a model of random weights; it has no end, so all sides sample `max_tokens` for every draw."""
 
     def make(scratch: Path, named: str) -> Path:
-        import torch
-        from tokenizers import Tokenizer, decoders, pre_tokenizers
-        from tokenizers.models import WordLevel
-        from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+        from random_models import random_model
 
-        if named:
-            return model_folder(named)
-        torch.manual_seed(0)
-        made = config()
-        AutoModelForCausalLM.from_config(made, dtype=torch.float32).save_pretrained(scratch)
-        raw = Tokenizer(WordLevel({f"w{i}": i for i in range(made.vocab_size)}, unk_token="w0"))
-        raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        raw.decoder = decoders.Fuse()
-        PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(scratch)
-        return scratch
+        return model_folder(named) if named else random_model(scratch, shape, ends=False)
 
     return make
-
-
-_COMMON: dict[str, Any] = {
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "max_position_embeddings": 2048,
-}
-
-
-def _25m() -> Any:  # noqa: ANN401
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=8192, hidden_size=384, intermediate_size=1280, num_hidden_layers=8,
-        num_attention_heads=6, initializer_range=0.1, **_COMMON,
-    )  # fmt: skip
-
-
-def _qwen() -> Any:  # noqa: ANN401
-    """The shape of Qwen2.5-0.5B, as a Llama: for a Qwen, transformers would make another tokenizer."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
-        num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True, **_COMMON,
-    )  # fmt: skip
 
 
 def _endless(scratch: Path, named: str) -> Path:
@@ -130,12 +101,24 @@ def endless(found: Path, scratch: Path) -> Path:
 # Prompts.
 
 
-def _words(tokenizer: Any, count: int) -> list[str]:  # noqa: ANN401
-    """300 shared words, then 20 to 40 of each prompt's own."""
-    stream, words = rng(0, "benchmark", "prompts"), len(tokenizer)
-    text: Callable[[int], str] = lambda n: " ".join(f"w{stream.randrange(words)}" for _ in range(n))  # noqa: E731
-    prefix = text(300)
-    return [f"{prefix} {text(stream.randint(20, 40))}" for _ in range(count)]
+def random_words(shared: int, least: int, most: int) -> Callable[[Any, int], list[str]]:
+    """Words of a random model: shared ones, then `least` to `most` of each prompt's own."""
+
+    def make(tokenizer: Any, count: int) -> list[str]:  # noqa: ANN401
+        stream = rng(0, "benchmark", "prompts")
+        words = sorted(word for word in tokenizer.get_vocab() if word[1:].isdigit())
+        text: Callable[[int], str] = lambda n: " ".join(stream.choice(words) for _ in range(n))  # noqa: E731
+        prefix = text(shared)
+        return [f"{prefix} {text(stream.randint(least, most))}" for _ in range(count)]
+
+    return make
+
+
+def sentence(stream: Random) -> str:
+    """Return a step of a word problem."""
+    had, more = stream.randint(2, 9), stream.randint(2, 9)
+    name = stream.choice(("Tom", "Anna", "Ben", "Mia"))
+    return f"{name} has {had} {stream.choice(('apples', 'books', 'coins', 'pens'))} and gets {more} more."
 
 
 def _few_shot(shared: int, own: int, said: str = "") -> Callable[[Any, int], list[str]]:
@@ -143,7 +126,6 @@ def _few_shot(shared: int, own: int, said: str = "") -> Callable[[Any, int], lis
 
     def make(tokenizer: Any, count: int) -> list[str]:  # noqa: ANN401
         stream = rng(0, "benchmark", "tiny")
-        names, things = ("Tom", "Anna", "Ben", "Mia"), ("apples", "books", "coins", "pens")
 
         def tokens(text: str) -> int:
             return len(tokenizer(text)["input_ids"])
@@ -151,9 +133,7 @@ def _few_shot(shared: int, own: int, said: str = "") -> Callable[[Any, int], lis
         def question(least: int) -> str:
             told = "Q:"
             while True:
-                a, b = stream.randint(2, 9), stream.randint(2, 9)
-                name = stream.choice(names)
-                told += f" {name} has {a} {stream.choice(things)} and gets {b} more."
+                told += f" {sentence(stream)}"
                 if tokens(told) + 8 >= least:
                     return f"{told} How many in all?\nA:"
 
@@ -167,8 +147,8 @@ def _few_shot(shared: int, own: int, said: str = "") -> Callable[[Any, int], lis
 
 WORKLOADS = {
     "tiny": Workload(Size(prompts=96, draws=16, max_tokens=40), _few_shot(300, 0), _tiny),
-    "25m": Workload(Size(prompts=32, draws=16, max_tokens=32), _words, _random(_25m)),
-    "qwen-0.5b": Workload(Size(prompts=256, draws=16, max_tokens=64), _words, _random(_qwen)),
+    "25m": Workload(Size(prompts=32, draws=16, max_tokens=32), random_words(300, 20, 40), _random("25m")),
+    "qwen-0.5b": Workload(Size(prompts=256, draws=16, max_tokens=64), random_words(300, 20, 40), _random("0.5b")),
     "smollm2-135m": Workload(
         Size(prompts=16, draws=16, max_tokens=64), _few_shot(361, 75, "Answer step by step.\n\n\n"), _endless,
         greedy_prompts=2, generate_batches=(4,), vllm_rows=(256,),

@@ -28,6 +28,7 @@ from machine import keep, say  # first: it imports selfimprove before torch
 import torch
 from datasets import Dataset
 from plain_loop import Loop
+from random_models import random_model
 from real_size import (
     STEP_TOKENS,
     Side,
@@ -39,14 +40,7 @@ from real_size import (
     rows_of,
     untimed_checkpoints,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -79,7 +73,7 @@ def _small_size(chosen: argparse.Namespace) -> None:
     rows, runs = (256, 1) if chosen.quick else (2048, 3)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "base"
-        base = model_of(chosen, "") if chosen.model else _random_model(made)
+        base = model_of(chosen, "") if chosen.model else random_model(made, "1m")
         examples, held_out = _workload(rows), _workload(128, name="held out")
         sides: dict[str, SmallSide] = {"ours": _ours, "trl": _trl, "trl float32": _trl_float32}
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
@@ -271,24 +265,7 @@ def _blocks(base: Path, examples: Sequence[Example], steps: int) -> list[torch.T
 
 
 def _words(draw: Any, count: int) -> list[str]:  # noqa: ANN401
-    return [f"w{int(_WORDS * draw.random() ** 3)}" for _ in range(count)]
-
-
-def _random_model(folder: Path) -> Path:
-    words = {"<pad>": 0, "<eos>": 1, "<unk>": 2} | {f"w{i}": i + 3 for i in range(_WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=128, intermediate_size=344, num_hidden_layers=4,
-        num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=1, pad_token_id=0,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return [f"w{3 + int(_WORDS * draw.random() ** 3)}" for _ in range(count)]
 
 
 if __name__ == "__main__":
