@@ -183,14 +183,6 @@ def byte_tokens(template: str | None = None) -> Any:
     )
 
 
-def word_tokens(count: int) -> Any:
-    """So many words, w0, w1, …, each a token."""
-    raw = Tokenizer(models.WordLevel({f"w{i}": i for i in range(count)}, unk_token="w0"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=raw)
-
-
 def byte_level() -> Tokenizer:
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

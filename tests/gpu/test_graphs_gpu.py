@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.families import MODELS
-from tests.gpu.models import PROMPTS, WORDS, word_model
+from tests.gpu.models import PROMPTS, gpu_folder
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from selfimprove.sampling import attention, boards
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def of(name: str) -> Path:
         made: Path = tmp_path_factory.getbasetemp() / f"graphs-{MODELS.index(name)}"
         if not made.exists():
-            word_model(made, name, ends=1)
+            gpu_folder(made, name)
         return made
 
     return of
@@ -84,7 +84,7 @@ def test_greedy_text_by_graphs_is_that_of_the_cpu(
 @pytest.mark.parametrize(
     "asked",
     [{"temperature": 1}, {"temperature": 1, "top_p": 0.9}, {"temperature": 3, "top_p": 0.99},
-     {"temperature": 1, "top_k": 9}, {"temperature": 1, "stop": ("w77", "w8")}],
+     {"temperature": 1, "top_k": 9}, {"temperature": 1, "stop": ("e", " a")}],
 )  # fmt: skip
 def test_draws_by_graphs_are_those_of_the_lanes(
     folder: Callable[[str], Path],
@@ -126,7 +126,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
         patch.setattr(Graphs, "run", spy)
         list(draws)
     board, rung = engine._boards._kept.board, taken[0][1][0]
-    logits = torch.zeros(rung.rows, WORDS, device="cuda", dtype=board.own[0].keys.dtype)
+    logits = torch.zeros(rung.rows, 300, device="cuda", dtype=board.own[0].keys.dtype)
 
     def forward(ids: torch.Tensor, positions: torch.Tensor, lanes: KeptKeys) -> torch.Tensor:
         found: torch.Tensor = engine._forward(ids, positions, lanes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.gpu.models import PROMPTS, word_model
+from tests.gpu.models import PROMPTS, endless_folder
 
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.open import open_engine
@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return word_model(tmp_path_factory.mktemp("llama"), "llama", ends=None)
+    return endless_folder(tmp_path_factory.mktemp("llama"), "llama")
 
 
 def test_greedy_text_on_the_gpu_is_that_of_the_cpu(folder: Path) -> None:
