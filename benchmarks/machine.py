@@ -18,7 +18,7 @@ from typing import Any
 
 import selfimprove
 
-__all__ = ["keep", "say", "told_of"]
+__all__ = ["hardware", "keep", "say"]
 
 _PACKAGES = ("torch", "transformers", "trl")
 _BEGAN_WITH_LOAD = os.getloadavg()
@@ -33,14 +33,9 @@ def keep(result: dict[str, Any], out: Path | None) -> None:
     """Print a result as one line of JSON; with machine, commit and command into a file, if one is named."""
     say(json.dumps(result))
     if out is not None:
-        told = told_of(result, _command())
+        told = {"command": _command(), "commit": _COMMIT, "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                "machine": _machine(), "result": result}  # fmt: skip
         out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-
-
-def told_of(result: dict[str, Any], command: str | list[str]) -> dict[str, Any]:
-    """Return a result with what was typed, the commit, the date and the machine."""
-    return {"command": command, "commit": _COMMIT, "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "machine": _machine(), "result": result}  # fmt: skip
 
 
 def _command() -> str:
@@ -59,20 +54,26 @@ def _commit() -> str:
 
 
 def _machine() -> dict[str, Any]:
-    model, flags = _cpu()
-    kinds = [kind for kind in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if kind in flags]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpu": model,
-        "cpu_has": kinds,
+        **hardware(),
         "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(memory / 2**30),
-        "gpu": _gpu(),
         "load_before": [round(value, 2) for value in _BEGAN_WITH_LOAD],
         "load_after": [round(value, 2) for value in os.getloadavg()],
         "spin_count": os.environ.get("GOMP_SPINCOUNT"),
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Return what of the machine is the same at any time."""
+    model, flags = _cpu()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": model,
+        "cpu_has": [k for k in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if k in flags],
+        "memory_gib": round(memory / 2**30),
+        "gpu": _gpu(),
     }
 
 

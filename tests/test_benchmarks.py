@@ -1,12 +1,17 @@
-"""The benchmarks are scripts that no test runs: what they import is there, and in the right order."""
+"""The benchmarks are scripts: what they import is there, and in the right order; what they keep is true."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import json
 from pathlib import Path
 
 import pytest
+
+from selfimprove.rows import Filtered
+from selfimprove.store import Run
+from selfimprove.types import Question
 
 _FOLDER = Path(__file__).parents[1] / "benchmarks"
 _FILES = sorted(_FOLDER.glob("*.py"))
@@ -48,3 +53,31 @@ def test_selfimprove_is_imported_before_torch(file: Path) -> None:
     heavy = ("torch", "datasets", "tokenizers", "transformers", "trl", "real_size", "plain_loop")
     first = min((modules.index(m) for m in heavy if m in modules), default=len(modules))
     assert "machine" in modules[:first]
+
+
+def _asked(text: str) -> Filtered[Question]:
+    return Filtered([Question(text, "gsm8k", text, "number")], ())
+
+
+def test_figures_of_a_run_say_when_and_with_what_the_run_was_made_not_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(_FOLDER))
+    run = Run(tmp_path / "run")
+    run.rows("first", _asked, "one")
+    run.rows("last", _asked, "two")
+    run.close()
+    for name, finished, torch in (("first", "2026-01-02T23:59:00+00:00", "2.0"),
+                                  ("last", "2026-01-03T00:01:00+00:00", "2.1")):  # fmt: skip
+        done = run.root / name / "done.json"
+        engine = {"engine": "torch", "threads": "1", "weights": name}
+        told = {"finished": finished, "versions": {"torch": torch}, "engines": [engine]}
+        done.write_text(json.dumps(json.loads(done.read_text()) | told))
+    for name in ("recipe", "summary"):
+        (run.root / f"{name}.json").write_text(f'"{name}"')
+    found = importlib.import_module("run_figures").figures(run.root, "abc1234", ["selfimprove run"])
+    assert (found["commit"], found["date"]) == ("abc1234", "2026-01-03")
+    assert found["versions"] == [{"torch": "2.0"}, {"torch": "2.1"}]  # it went on with another
+    assert found["engines"] == [{"engine": "torch", "threads": "1"}]
+    assert list(found["result"]["steps"]) == ["first", "last"]
+    assert set(found["machine"]) == {"cpu", "cpu_has", "memory_gib", "gpu"}  # no load, no versions
