@@ -13,6 +13,7 @@ from tests.contract.greedy import FEW_SHOT, PROMPTS, by_name, generated_text
 from tests.families import MODELS, byte_tokens, model_config, random_folder
 from transformers import AutoModelForCausalLM
 
+from selfimprove.errors import EngineError
 from selfimprove.sampling import boards, torch_engine
 from selfimprove.sampling.board import Board, Size
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
@@ -184,6 +185,31 @@ def test_weights_that_changed_are_seen(
     norm.weight.data = norm.weight.data.clone()
     _draws(engine, temperature=0, max_tokens=12)
     assert engine._boards._kept is not kept
+
+
+def test_a_model_that_answers_with_nan_is_refused_by_lanes_and_by_boards(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it reads prompts, and on a board later, too."""
+    lanes: Any = open_engine(folder("llama"), EngineConfig())
+    on_boards()
+    board: Any = open_engine(folder("llama"), EngineConfig())
+    assert _draws(lanes, max_tokens=4) == _draws(board, max_tokens=4)
+
+    def breaking(board: Board, *asked: Any) -> None:
+        step(board, *asked)
+        board.broken[1] = True
+
+    with monkeypatch.context() as patch, pytest.raises(EngineError, match="under way with NaN"):
+        patch.setattr("selfimprove.sampling.strides.step", breaking)
+        _draws(board, max_tokens=4)
+    for engine in (lanes, board):
+        with torch.no_grad():
+            engine._model.model.norm.weight.fill_(torch.nan)
+        with pytest.raises(EngineError, match=r"prompt 'p\d' or one beside it with NaN"):
+            _draws(engine, max_tokens=4)
 
 
 def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 
 import pytest
 from tests.families import LAST_USER, tokenizer
@@ -154,6 +155,21 @@ def test_an_answer_never_stands_inside_a_reasoning_block_that_the_template_opens
     read = [(found.decode(prompt), found.decode(answer)) for prompt, answer in pairs]
     prompt = "<s><|User|>Why?<|Assistant|><think>\n"
     assert read == [(prompt, "\n</think>\n\nSo."), (prompt, "hm</think>So.")]
+
+
+@pytest.mark.parametrize(
+    ("reply", "behind"),
+    [
+        ("So.", "\n</Think>\n\nSo."),
+        ("It is written `</think>`.", "\n</Think>\n\nIt is written `</think>`."),
+        ("hm</think>So.", "hm</think>So."),
+    ],
+)
+def test_a_block_opened_in_another_spelling_is_closed_once(reply: str, behind: str) -> None:
+    found = deepcopy(tokenizer("byte-level", "r1"))
+    found.chat_template = found.chat_template.replace("<think>", "<Think >")
+    ((_, answer),) = encoder_of(found).examples([((Message("user", "Why?"),), reply)])
+    assert found.decode(answer) == behind
 
 
 def test_the_engine_block_takes_variables_and_shares_them_with_trainings() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any, TypeVar, final
 
-from selfimprove.reasoning import closing_of
+from selfimprove.reasoning import closing_of, parted
 from selfimprove.sampling.chat_template import ChatTemplate
 from selfimprove.sampling.conversation import Asked, Spoken
 from selfimprove.sampling.literal_text import LiteralText
@@ -187,7 +187,7 @@ class Encoder:
 def _closed(prompt: str, reply: str) -> str:
     """Close a reasoning block that the prompt opens, where the reply does not: it is the answer."""
     closing = closing_of(prompt)
-    if closing is None or closing in reply:
+    if closing is None or parted(reply, thinking=True).finished:
         return reply
     _warn_once(
         f"the chat template opens a reasoning block (to {closing}) for every answer, and the answers "
