@@ -16,6 +16,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    TrainingArguments,
 )
 
 from selfimprove.data.preferences import Preference
@@ -23,9 +24,10 @@ from selfimprove.errors import EngineError
 from selfimprove.files import read_json
 from selfimprove.models import locate
 from selfimprove.store import Run
+from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.dpo import DpoConfig, milestones_of, train_dpo
 from selfimprove.training.export import ExportConfig, Exporter, left_the_run, stored_dtype
-from selfimprove.training.model_folder import load_frozen
+from selfimprove.training.model_folder import load, load_frozen
 from selfimprove.training.reward import RewardConfig, train_reward
 from selfimprove.training.sft import LoraConfig, SftConfig, train_sft
 from selfimprove.types import Example, Message, ModelRef, Pair
@@ -245,12 +247,35 @@ def test_weights_of_eight_bits_need_a_named_precision(
     assert stored_dtype(Path(_exported(small, trained, tmp_path / "two", "bfloat16").path))
 
 
-def test_a_reference_is_made_to_compute_as_the_policy_does_on_its_own_device(base: Path) -> None:
-    ready: list[str] = []
-    trainer = SimpleNamespace(
-        args=SimpleNamespace(bf16=False), computes_rounded=False,
+# ---- what is read beside the policy
+
+
+def _trainer(base: Path, folder: Path, *, half: bool = False) -> RoundedTrainer:
+    model, *_ = load(base, SftConfig(), 0)
+    settings = TrainingArguments(str(folder), use_cpu=True, bf16=half, report_to=[])
+    return RoundedTrainer(model=model, args=settings)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_reference_computes_what_the_policy_computes_to_the_last_bit(
+    trained: Path, tmp_path: Path, half: bool
+) -> None:
+    trainer = _trainer(trained, tmp_path, half=half)
+    reference, policy = load_frozen(trained, SftConfig(), trainer), trainer.computing(trainer.model)
+    ids = torch.arange(2, 42)[None]
+    with torch.no_grad(), trainer.accelerator.autocast():
+        found, wanted = (m(input_ids=ids, use_cache=False).logits for m in (reference, policy))
+    assert torch.equal(found, wanted)
+
+
+def test_a_reference_attends_as_it_pays_on_its_own_device(base: Path, tmp_path: Path) -> None:
+    here = _trainer(base, tmp_path)
+    elsewhere = SimpleNamespace(
+        args=here.args, computes_rounded=False, lighten=here.lighten,
         accelerator=SimpleNamespace(device=torch.device("meta")),
-        lighten=lambda model: ready.append(model.device.type),
     )  # fmt: skip
-    load_frozen(base, SftConfig(), trainer)
-    assert ready == ["meta"]
+    told = [
+        load_frozen(base, SftConfig(), trainer).config._attn_implementation
+        for trainer in (here, elsewhere)
+    ]
+    assert told == ["selfimprove_causal_products", "sdpa"]

@@ -30,7 +30,7 @@ def test_the_result_is_a_reward_model_that_learned_and_was_measured_on_other_pro
     assert told["training"]["steps"] == 12
     assert told["training"]["final_loss"] < told["training"]["first_loss"]
     assert told["test"]["accuracy"]["n"] == 60
-    assert 0.4 < told["test"]["accuracy"]["value"] <= 1
+    assert told["test"]["accuracy"]["value"] > 0.7  # by chance once in 1,900 times
     assert json.loads((tmp_path / "judge" / "reward.json").read_text()) == told
     scorer = RewardScorer(tmp_path / "judge", EngineConfig(device="cpu"))
     assert len(set(scorer.score([(Message("user", "Why?"),)] * 2, ["Yes.", "No."]))) == 2

@@ -126,11 +126,13 @@ _PADDED = Limits(1_000, share=False).piece([Group((*_LONE, *_SHARED), 0)])
 
 
 def _agree(model: Any) -> None:
+    """Compare rows end to end with padded ones, which transformers' own attention reads."""
+    theirs = _learned(model, _PADDED)
     use_in(model)
-    ours, theirs = (_learned(model, piece) for piece in (_PACKED, _PADDED))
+    ours = _learned(model, _PACKED)
     assert len(ours) > 2
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(one, other, atol=5e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -156,13 +158,11 @@ def test_adapters_learn_the_same_too():
 @pytest.mark.parametrize("kind", ["llama", "deepseek-v3"])
 def test_layers_that_are_computed_twice_in_bfloat16_learn_the_same(kind):
     model = _model(_KINDS[kind])
-    use_in(model)
     exact = torch.cat([x.flatten() for x in _learned(model, _PADDED)])
+    theirs = torch.cat([x.flatten() for x in _learned(model, _PADDED, half=True)])
+    use_in(model)
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    ours, theirs = (
-        torch.cat([x.flatten() for x in _learned(model, piece, half=True)])
-        for piece in (_PACKED, _PADDED)
-    )
+    ours = torch.cat([x.flatten() for x in _learned(model, _PACKED, half=True)])
     # No further from the truth than padded rows in the same precision.
     assert 0 < (ours - exact).norm() < 1.5 * (theirs - exact).norm()
 
@@ -279,10 +279,8 @@ def test_a_row_sees_its_prefix_and_itself():
 
 
 def test_no_position_is_computed_but_for_the_tokens_and_each_prefix_once():
-    groups = [*(Group((row,), 0) for row in _LONE), Group(tuple(_SHARED), 6)]
-    piece = Limits(1_000, share=True, pack=True).piece(groups)
-    assert piece["input_ids"].shape == (1, 20 + 6 + 3 + 6 + 9)
-    assert piece["position_ids"][0, -9:].tolist() == list(range(6, 15))
+    assert _PACKED["input_ids"].shape == (1, 20 + 6 + 3 + 6 + 9)
+    assert _PACKED["position_ids"][0, -9:].tolist() == list(range(6, 15))
 
 
 def test_a_pass_is_filled_up_and_a_group_that_is_too_large_for_it_is_cut():
