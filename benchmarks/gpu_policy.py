@@ -32,7 +32,7 @@ def policy_gradient(setting: Setting, name: str) -> dict[str, Any]:
     prompts = [Prompt(str(n), row.question) for n, row in enumerate(rows)]
     asked = lengths(base, [str(prompt.content) for prompt in prompts])
     with clocked(setting) as clock:
-        train_policy(base, prompts, lambda keys, texts: _distinct(texts), config,
+        train_policy(base, prompts, lambda keys, texts, finished: _distinct(texts), config,
                      EngineConfig(device=setting.device), reference=base, held_out=prompts[:1],
                      max_tokens=_TOKENS, seed=0, **places(setting))  # fmt: skip
     told = _told(clock, [asked[n] for n in clock.timed], config.n, cost_of(base))

@@ -41,7 +41,7 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.data.preferences import Preference, read_preferences
 from selfimprove.data.sources import Source
-from selfimprove.judges.gap import GapScorer
+from selfimprove.judges.gap import GapScorer, Improved
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
@@ -120,9 +120,10 @@ def _ours(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
         warmup_frac=0, try_every=10_000, save_every=10_000,
     )  # fmt: skip
 
-    def reward(keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
-        tasks = [of[key] for key in keys]
-        return setting.gaps.told([t.prompt for t in tasks], texts, [t.reference for t in tasks])
+    def reward(
+        keys: Sequence[str], texts: Sequence[str], finished: Sequence[bool]
+    ) -> list[float | None]:
+        return _gaps(setting, [of[key] for key in keys], texts, finished)
 
     prompts = [Prompt(key, task.turns) for key, task in of.items()]
     began = time.monotonic()
@@ -139,11 +140,25 @@ def _ours(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
             "kl": last["kl"] / last["completion_length"]}  # fmt: skip
 
 
+def _gaps(
+    setting: Setting, tasks: Sequence[Task], texts: Sequence[str], finished: Sequence[bool]
+) -> list[float | None]:
+    told = zip(tasks, texts, finished, strict=True)
+    return setting.gaps.told(
+        [Improved("", 0, t.prompt, text, t.reference, done) for t, text, done in told]
+    ).scores
+
+
 def _trl(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
-    def reward(completions: list[Any], number: list[int], **_: Any) -> list[float | None]:  # noqa: ANN401
-        tasks = [setting.tasks[n] for n in number]
+    def reward(
+        completions: list[Any],
+        number: list[int],
+        completion_ids: list[list[int]],
+        **_: Any,  # noqa: ANN401
+    ) -> list[float | None]:
         texts = [said[0]["content"].strip() for said in completions]
-        return setting.gaps.told([t.prompt for t in tasks], texts, [t.reference for t in tasks])
+        finished = [len(ids) < _TOKENS for ids in completion_ids]
+        return _gaps(setting, [setting.tasks[n] for n in number], texts, finished)
 
     rows = [
         {"prompt": [{"role": m.role, "content": m.content} for m in t.turns], "number": n}
@@ -229,7 +244,7 @@ def _real_size(chosen: argparse.Namespace) -> None:
             warmup_frac=0, try_every=10_000, save_every=10_000,
         )  # fmt: skip
         with untimed_checkpoints() as spent:
-            train_policy(base, prompts[1:], lambda keys, texts: _distinct(texts), config, _ENGINE,
+            train_policy(base, prompts[1:], lambda keys, texts, finished: _distinct(texts), config, _ENGINE,
                          reference=base, held_out=prompts[:1], max_tokens=_TOKENS, out=out,
                          checkpoints=out.with_suffix(".checkpoints"), seed=0)  # fmt: skip
         lines = (out.parent / "train_log.jsonl").read_text(encoding="utf-8").splitlines()

@@ -6,6 +6,7 @@ An unfinished response is no answer.
 - Where it has to be worth a number, as a reward or in a mean, that is the lowest of the scale, or
   where the scale has no end the least that a finished response of the same set is worth; its own
   score only where that is lower still.
+- A reward model reads it as it was cut: no mark of an end stands behind it.
 - In a match it loses to a finished response; two unfinished ones tie.
 - It is never imitated. The rejected one of a pair may be unfinished: no end token stands behind it.
 - It is counted wherever it is met.

@@ -41,7 +41,7 @@ from selfimprove.judges.judge import (
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.models import locate
-from selfimprove.sampling.conversation import as_asked, in_words
+from selfimprove.sampling.conversation import Spoken, as_asked, in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.literal_text import control_tokens
 from selfimprove.sampling.open import open_engine
@@ -250,14 +250,35 @@ def test_a_reward_model_of_ours_judges_as_it_was_trained_to_read(
     given = [Response("p", asked, 0, pairs[0].chosen, "stop", 1)]
     (batch,) = judge([given], model, config, ENGINE, 0)
     (verdict,) = batch.rows
-    direct = RewardScorer(tmp_path / "model", ENGINE).score([pairs[0].prompt], [pairs[0].chosen])
-    assert verdict.score == pytest.approx(direct[0], abs=1e-5)
-    said = [(as_asked(pairs[0].prompt, chat=chat), pairs[0].chosen)]
+    row = Improved("p", 0, pairs[0].prompt, pairs[0].chosen)
+    (direct,) = RewardScorer(tmp_path / "model", ENGINE).told([row]).scores
+    assert verdict.score == pytest.approx(direct, abs=1e-5)
+    said = [Spoken(as_asked(pairs[0].prompt, chat=chat), pairs[0].chosen)]
     (ids,) = tokenised(said, AutoTokenizer.from_pretrained(tmp_path / "model"))
     assert batch.prompt_tokens == len(ids)
     as_chat = config.model_copy(update={"layout": "chat"})
     (shown,) = verdicts(given, as_chat, model)
-    assert (shown.score == pytest.approx(direct[0], abs=1e-4)) == chat
+    assert (shown.score == pytest.approx(direct, abs=1e-4)) == chat
+
+
+@pytest.mark.parametrize("layout", ["auto", "chat"])
+def test_a_response_that_was_cut_off_is_read_without_the_mark_of_an_end(
+    reward_model: Path, layout: str
+) -> None:
+    config, model = _reward(reward_model)
+    asked = (Message("user", ASKED[0]),)
+    cut, whole = (Response("p", ASKED[0], 0, "To make tea,", end, 1) for end in ("length", "stop"))
+    (batch,) = judge([[cut]], model, config.model_copy(update={"layout": layout}), ENGINE, 0)
+    tokenizer = AutoTokenizer.from_pretrained(reward_model)
+    (ids,) = tokenised([Spoken(asked, cut.text, finished=False)], tokenizer)
+    assert str(tokenizer.decode(ids)).endswith("To make tea,")
+    assert batch.prompt_tokens == len(ids)
+    direct = AutoModelForSequenceClassification.from_pretrained(reward_model)
+    with torch.inference_mode():
+        expected = direct(torch.tensor([ids])).logits.item()
+    assert batch.rows[0].score == pytest.approx(expected, abs=1e-4)
+    (ended,) = verdicts([whole], config, model)
+    assert ended.score != pytest.approx(expected, abs=1e-3)
 
 
 def test_a_model_of_gaps_is_no_judge_of_single_responses_in_any_layout(tmp_path: Path) -> None:

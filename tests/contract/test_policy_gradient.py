@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 _CONFIG = PolicyGradientConfig(
     learning_rate=3e-4, batch_size=6, n=3, max_steps=6, try_every=2, save_every=2, beta=0.02
 )
+_Rewards = list[float | None]
 _ENGINE = EngineConfig(chat=True, device="cpu")
 
 
@@ -36,7 +37,7 @@ def _prompts(split: str, count: int) -> list[Prompt]:
     return [Prompt(f"{split}-{n}", (Message("user", i.text),)) for n, i in enumerate(asked)]
 
 
-def _short(_keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+def _short(_keys: Sequence[str], texts: Sequence[str], _finished: Sequence[bool]) -> _Rewards:
     """Fewer words are better."""
     return [-len(text.split()) / 4 for text in texts]
 
@@ -147,11 +148,13 @@ def test_weights_of_another_training_are_not_put_into_the_best_policy(tmp_path):
 def test_the_best_policy_is_kept_and_not_the_last_one(tmp_path):
     calls = []
 
-    def worse_later(keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+    def worse_later(
+        keys: Sequence[str], texts: Sequence[str], finished: Sequence[bool]
+    ) -> _Rewards:
         if keys[0].startswith("dev"):
             calls.append(len(keys))
             return [-float(len(calls)) for _ in texts]
-        return _short(keys, texts)
+        return _short(keys, texts, finished)
 
     told = _train(tmp_path, reward=worse_later)
     assert (told.best_step, told.best_reward, told.start_reward) == (0, -1.0, -1.0)
@@ -162,11 +165,11 @@ def _runaway(folder: Path) -> TrainedPolicy:
     """Train so fast that the first step leaves the bound, by a reward that rises all the while."""
     calls: list[int] = []
 
-    def rising(keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+    def rising(keys: Sequence[str], texts: Sequence[str], finished: Sequence[bool]) -> _Rewards:
         if keys[0].startswith("dev"):
             calls.append(len(keys))
             return [float(len(calls)) for _ in texts]
-        return _short(keys, texts)
+        return _short(keys, texts, finished)
 
     update = {"max_kl": 1e-3, "learning_rate": 3e-3, "try_every": 1, "save_every": 1}
     return _train(folder, _CONFIG.model_copy(update=update), reward=rising)
@@ -226,7 +229,10 @@ def _same_weights(before: Path, after: Path) -> bool:
 def test_an_unfinished_draw_is_worth_no_more_than_the_least_of_the_finished(tmp_path):
     """Long responses get more, and those that never end would get the most."""
 
-    def longer(_keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+    ended: list[bool] = []
+
+    def longer(_keys: Sequence[str], texts: Sequence[str], finished: Sequence[bool]) -> _Rewards:
+        ended.extend(finished)
         return [float(len(text)) for text in texts]
 
     told = train_policy(
@@ -236,6 +242,8 @@ def test_an_unfinished_draw_is_worth_no_more_than_the_least_of_the_finished(tmp_
     )  # fmt: skip
     expected, share = _by_the_rule(_prompts("dev", 24), max_tokens=14)
     assert 0 < share < 1
+    # The reward is told which draws came to their end: those of the start come first.
+    assert ended[:24].count(False) == pytest.approx(24 * share)
     assert (told.start_reward, told.start_unfinished) == pytest.approx((expected, share))
 
 
@@ -280,7 +288,7 @@ def _with_dropout(to: Path) -> Path:
 
 def test_a_draw_without_a_reward_gets_the_least_of_its_batch(tmp_path):
     told = _train(tmp_path, _CONFIG.model_copy(update={"max_steps": 1}),
-                  reward=lambda _, texts: [None, *(1.0 for _ in texts[1:])])  # fmt: skip
+                  reward=lambda _keys, texts, _: [None, *(1.0 for _ in texts[1:])])  # fmt: skip
     assert told.first_reward == pytest.approx(1.0)
 
 
@@ -340,7 +348,7 @@ def test_the_gradient_is_that_of_the_textbook_estimator(tmp_path):
                           asked, sampling, seed=seed_of(0, "rl", 0, 0))  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder())
-    rewards = torch.tensor(_short([], [d.text.strip() for d in draws]))
+    rewards = torch.tensor(_short([], [d.text.strip() for d in draws], []))
     ended = torch.tensor([d.finish == "stop" for d in draws])
     rewards = torch.where(ended, rewards, rewards[ended].min())
     advantages = leave_one_out(rewards.view(6, 3)).flatten()

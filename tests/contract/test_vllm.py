@@ -112,7 +112,8 @@ def test_a_policy_learns_from_what_the_server_draws(tmp_path):
     config = PolicyGradientConfig(learning_rate=3e-3, batch_size=6, n=3, max_steps=20, try_every=5,
                                   beta=0.02, lora=LoraConfig(r=16))  # fmt: skip
     told = train_policy(
-        folder(), _prompts("train", 24), lambda _keys, texts: [-len(t.split()) / 4 for t in texts],
+        folder(), _prompts("train", 24),
+        lambda _keys, texts, _finished: [-len(t.split()) / 4 for t in texts],
         config, _ENGINE, reference=folder(), held_out=_prompts("dev", 16), max_tokens=40,
         out=tmp_path / "model", checkpoints=tmp_path / "checkpoints", seed=0,
     )  # fmt: skip

@@ -31,7 +31,9 @@ from selfimprove.types import Example, Pair, Prompt
 _TOLD = tuple(read_preferences([Source(source="train", format="tiny", limit=32)], 0).rows)
 
 
-def _short(_keys: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+def _short(
+    _keys: Sequence[str], texts: Sequence[str], _finished: Sequence[bool]
+) -> list[float | None]:
     return [-len(text.split()) / 4 for text in texts]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import ConfigError, DataError, StoreError
-from selfimprove.judges.gap import RewardScorer, Scored
+from selfimprove.judges.gap import Improved, RewardScorer, Scored
 from selfimprove.methods.one_model import config_of_words
 from selfimprove.methods.reward_start import RewardStartConfig, pair_accuracy, reward_start
 from selfimprove.models import locate
@@ -33,7 +33,9 @@ def test_the_result_is_a_reward_model_that_learned_and_was_measured_on_other_pro
     assert told["test"]["accuracy"]["value"] > 0.7  # by chance once in 1,900 times
     assert json.loads((tmp_path / "judge" / "reward.json").read_text()) == told
     scorer = RewardScorer(tmp_path / "judge", EngineConfig(device="cpu"))
-    assert len(set(scorer.score([(Message("user", "Why?"),)] * 2, ["Yes.", "No."]))) == 2
+    asked = (Message("user", "Why?"),)
+    rows = [Improved("p", n, asked, y) for n, y in enumerate(["Yes.", "No."])]
+    assert len(set(scorer.told(rows).scores)) == 2
     assert locate(str(tmp_path / "judge")).digest
     again = reward_start(config, tmp_path / "judge", lambda _line: None)
     assert again == told  # nothing is done twice

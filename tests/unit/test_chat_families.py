@@ -13,6 +13,7 @@ from selfimprove.config import load
 from selfimprove.errors import ConfigError, EngineError
 from selfimprove.sampling import chat_template
 from selfimprove.sampling.chat_template import ChatTemplate
+from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.encoder import encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.tokens import Shown, tokenise
@@ -75,8 +76,8 @@ def test_training_and_scoring_see_the_prompt_of_sampling(
     found = tokenizer("byte-level", template)
     encoder = encoder_of(found)
     (sampled,) = encoder.prompts([turns])
-    ((trained, _),) = encoder.examples([(turns, "Because.")])
-    (scored,) = encoder.conversations([(turns, "Because.")])
+    ((trained, _),) = encoder.examples([Spoken(turns, "Because.")])
+    (scored,) = encoder.conversations([Spoken(turns, "Because.")])
     assert trained == sampled
     text = found.decode(scored)
     assert all(turn.content in text for turn in turns)
@@ -87,8 +88,30 @@ def test_a_system_turn_is_in_a_whole_conversation_of_a_template_that_shows_it_in
     None
 ):
     found = tokenizer("byte-level", "mistral v3")
-    (scored,) = encoder_of(found).conversations([(_SYSTEM, "Because.")])
+    (scored,) = encoder_of(found).conversations([Spoken(_SYSTEM, "Because.")])
     assert found.decode(scored) == "<s>[INST] Be brief.\n\nWhy?[/INST] Because.</s>"
+
+
+@pytest.mark.parametrize(
+    ("template", "ending"),
+    [
+        ("chatml", "<|im_end|>\n"),
+        ("gemma", "<end_of_turn>\n"),
+        ("mistral v3", "</s>"),
+        ("llama3", "<|eot_id|>"),
+        ("json", '"}<|im_end|>'),
+    ],
+)
+def test_no_end_mark_stands_behind_a_reply_that_was_cut_off(template: str, ending: str) -> None:
+    found = tokenizer("byte-level", template)
+    said = [Spoken((Message("user", "Why?"),), "Because the", done) for done in (True, False)]
+    whole, cut = encoder_of(found).conversations(said)
+    assert found.decode(whole).endswith(f"Because the{ending}")
+    assert found.decode(cut) + ending == found.decode(whole)
+    plain = [Spoken("Q: Why?\nA:", " Because the", done) for done in (True, False)]
+    whole, cut = encoder_of(found).conversations(plain)
+    assert whole == [*cut, found.eos_token_id]
+    assert found.decode(cut).endswith("Because the")
 
 
 def test_a_template_that_shows_the_last_turn_alone_gets_it_folded_or_refuses() -> None:
@@ -151,7 +174,7 @@ def test_variables_of_the_template_reach_sampling_and_training_alike() -> None:
 def test_an_answer_never_stands_inside_a_reasoning_block_that_the_template_opens() -> None:
     found = tokenizer("byte-level", "r1")
     asked = (Message("user", "Why?"),)
-    pairs = encoder_of(found).examples([(asked, "So."), (asked, "hm</think>So.")])
+    pairs = encoder_of(found).examples([Spoken(asked, "So."), Spoken(asked, "hm</think>So.")])
     read = [(found.decode(prompt), found.decode(answer)) for prompt, answer in pairs]
     prompt = "<s><|User|>Why?<|Assistant|><think>\n"
     assert read == [(prompt, "\n</think>\n\nSo."), (prompt, "hm</think>So.")]
@@ -168,7 +191,7 @@ def test_an_answer_never_stands_inside_a_reasoning_block_that_the_template_opens
 def test_a_block_opened_in_another_spelling_is_closed_once(reply: str, behind: str) -> None:
     found = deepcopy(tokenizer("byte-level", "r1"))
     found.chat_template = found.chat_template.replace("<think>", "<Think >")
-    ((_, answer),) = encoder_of(found).examples([((Message("user", "Why?"),), reply)])
+    ((_, answer),) = encoder_of(found).examples([Spoken((Message("user", "Why?"),), reply)])
     assert found.decode(answer) == behind
 
 

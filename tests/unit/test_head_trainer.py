@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForSequenceClassification, TrainingArguments
 
+from selfimprove.sampling.conversation import Spoken
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
 from selfimprove.training.gap_loss import bradley_terry
 
@@ -40,7 +41,7 @@ def _trainer(root: Path, *, bf16: bool) -> Any:
         model=model, args=arguments, data_collator=Collator(_ROWS, 64, 0, share=True),
         train_dataset=Dataset.from_dict({"row": [*range(len(_ROWS))] * 2}),
     )  # fmt: skip
-    said = [[((), "")] * 2] * len(_ROWS)
+    said = [[Spoken((), "")] * 2] * len(_ROWS)
     trainer.compared = Comparisons(said, lambda s: bradley_terry(*s.unbind(1)), better=0, worse=1)
     return trainer
 

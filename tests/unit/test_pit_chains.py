@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from selfimprove.config import load
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Scored
+from selfimprove.judges.gap import Improved, Scored, Scores
 from selfimprove.methods.pit import PitConfig
+from selfimprove.methods.pit_baselines import candidates
 from selfimprove.methods.pit_improve import Improver, Item
-from selfimprove.methods.pit_inference import ImproveConfig, stopped, wins
+from selfimprove.methods.pit_inference import (
+    Conversation,
+    ImproveConfig,
+    compared,
+    stopped,
+    wins,
+)
 from selfimprove.methods.pit_tasks import Task, from_policy
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.types import Draw, FinishReason, Message, Prompt, Response
@@ -83,16 +89,20 @@ class _Scripted:
 
 
 class _Gaps:
-    def told(self, prompts: Any, new: Sequence[str], old: Sequence[str]) -> list[float | None]:
-        return [_gap(a, b) for a, b in zip(new, old, strict=True)]
+    def __init__(self) -> None:
+        self.read: list[Improved] = []
+
+    def told(self, rows: Sequence[Improved]) -> Scores:
+        self.read += rows
+        return Scores([_gap(row.candidate, row.reference) for row in rows], 0)
 
 
-def _improver(policy: Sequence[Said], pit: Sequence[Said]) -> Improver:
+def _improver(policy: Sequence[Said], pit: Sequence[Said], gaps: _Gaps | None = None) -> Improver:
     tree = {"method": "pit", "model": "tiny", "preferences": ["tiny:train"],
             "evaluation": {"scorer": "reward"}}  # fmt: skip
     how = ImproveConfig(steps=len(pit))
     return Improver(load(PitConfig, tree, "test"), how, _Scripted(policy), _Scripted(pit),
-                    _Gaps(), ExitStack())  # type: ignore[arg-type]  # fmt: skip
+                    gaps or _Gaps(), ExitStack())  # type: ignore[arg-type]  # fmt: skip
 
 
 @pytest.mark.parametrize(("chain", "held"), CHAINS)
@@ -110,6 +120,25 @@ def test_reasoning_is_no_part_of_what_is_improved_and_is_told_beside_it() -> Non
         {"step": 0, "response": "a", "gap": None, "finished": True, "reasoning": "Hm."},
         {"step": 1, "response": "a better", "gap": 1.0, "finished": True, "reasoning": "Longer?"},
     ]
+
+
+def test_what_was_cut_off_is_shown_as_cut_off_to_the_gap_reward() -> None:
+    gaps = _Gaps()
+    improver = _improver([("a", "length")], [("cut", "length"), ("a better", "stop")], gaps)
+    list(improver.chains([Item.said("p", "Why?")], stop=False, seed=0))
+    flags = [(r.candidate, r.finished, r.reference, r.reference_finished) for r in gaps.read]
+    steps = [
+        ("cut", False, "a", False), ("a", False, "a", False),
+        ("a better", True, "cut", False), ("cut", False, "cut", False),
+    ]  # fmt: skip
+    assert flags == steps
+    x = Conversation("p", (Message("user", "Why?"),))
+    rows = [Response("p", "Why?", 0, *one, 1) for one in (("a", "length"), ("a better", "stop"))]
+    told = compared([x], rows[1:], rows[:1])
+    assert [(r.index, r.candidate, r.finished, r.reference_finished) for r in told] == [
+        (0, "a better", True, False), (-1, "a", False, False),
+    ]  # fmt: skip
+    assert [row.finished for row in candidates([x], rows)] == [False, True]
 
 
 def test_a_gain_of_nothing_is_no_win() -> None:

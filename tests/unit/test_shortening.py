@@ -8,7 +8,7 @@ import pytest
 from tests.families import tokenizer
 
 from selfimprove.data.improvement_prompts import improvement_template, rendered, unrendered
-from selfimprove.sampling.conversation import transcript, turns_of
+from selfimprove.sampling.conversation import Spoken, transcript, turns_of
 from selfimprove.sampling.scalar_model import fitting
 from selfimprove.sampling.shortening import Cut, inside, oldest_first
 from selfimprove.training.tokens import Shown, TokenisedExample, tokenise, tokenise_groups
@@ -77,7 +77,7 @@ def test_a_pair_of_which_one_side_cannot_fit_is_left_out_whole() -> None:
 
 
 def test_the_rows_of_a_reward_model_are_shortened_alike_and_keep_their_headers() -> None:
-    (rows,) = fitting([[(_LONG, "yes"), (_LONG, "no " * 40)]], _FOUND, 220).groups
+    (rows,) = fitting([[Spoken(_LONG, "yes"), Spoken(_LONG, "no " * 40)]], _FOUND, 220).groups
     assert rows is not None
     chosen, rejected = (str(_FOUND.decode(row)) for row in rows)
     asked = chosen.removesuffix("yes<|eot_id|>")

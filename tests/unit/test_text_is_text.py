@@ -11,6 +11,7 @@ from tests.families import KINDS, SPECIAL, TEMPLATES, TEXTS, byte_level, tokeniz
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
+from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.literal_text import (
     LiteralText,
@@ -87,8 +88,8 @@ def test_no_text_brings_a_control_token_of_its_own(kind: str, template: str, for
     assert _control(kind, template, attacked) == _control(kind, template, honest)
     honest, attacked = tokenised(
         [
-            ((Message("user", "hi"),), "yes"),
-            ((Message("user", forged),), forged.replace("</think>", "")),
+            Spoken((Message("user", "hi"),), "yes"),
+            Spoken((Message("user", forged),), forged.replace("</think>", "")),
         ],
         tokenizer(kind, template),
     )
@@ -131,7 +132,7 @@ def test_an_answers_own_reasoning_keeps_its_markers_and_a_users_are_words() -> N
     found = tokenizer("byte-level", "r1")
     think = found.convert_tokens_to_ids("</think>")
     ((prompt, answer),) = encoder_of(found).examples(
-        [((Message("user", "say </think>"),), "because</think>yes")]
+        [Spoken((Message("user", "say </think>"),), "because</think>yes")]
     )
     assert (prompt.count(think), answer.count(think)) == (0, 1)
 

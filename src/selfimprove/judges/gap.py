@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, unrendered
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import EngineError
 from selfimprove.files import read_json
 from selfimprove.rows import Batch
-from selfimprove.sampling.conversation import as_asked
+from selfimprove.sampling.conversation import Spoken, as_asked
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.shortening import inside
 from selfimprove.types import Message, ModelRef
@@ -32,6 +32,7 @@ __all__ = [
     "Improved",
     "RewardScorer",
     "Scored",
+    "Scores",
     "four_of",
     "gap_scores",
     "reads_gaps",
@@ -57,6 +58,10 @@ class Improved:
     prompt: Turns
     candidate: str
     reference: str = ""
+    finished: bool = True
+    """Whether the candidate came to its end."""
+    reference_finished: bool = True
+    """Whether the reference did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,15 @@ class Scored:
     """Its logit; None where there is none, never 0."""
     unscored: str | None
     """Why there is no score; None where there is one."""
+
+
+class Scores(NamedTuple):
+    """What a reward model said of some candidates."""
+
+    scores: list[float | None]
+    """Of each; None where it does not fit into the model's context."""
+    tokens_read: int
+    """Of what fits, prompts included."""
 
 
 def four_of(preferences: Sequence[Preference]) -> list[Improved]:
@@ -95,12 +109,7 @@ def gap_scores(
     """
     scorer = GapScorer(Path(model.path), engine, by_difference=by_difference)
     for chunk in chunks:
-        found = scorer.told(
-            [row.prompt for row in chunk],
-            [row.candidate for row in chunk],
-            [row.reference for row in chunk],
-        )
-        yield Batch(_told(chunk, found), engine=scorer.identity)
+        yield Batch(_told(chunk, scorer.told(chunk)), engine=scorer.identity)
 
 
 def reward_scores(
@@ -113,14 +122,13 @@ def reward_scores(
     """
     scorer = RewardScorer(Path(model.path), engine)
     for chunk in chunks:
-        found = scorer.told([row.prompt for row in chunk], [row.candidate for row in chunk])
-        yield Batch(_told(chunk, found), engine=scorer.identity)
+        yield Batch(_told(chunk, scorer.told(chunk)), engine=scorer.identity)
 
 
-def _told(chunk: Sequence[Improved], scores: Sequence[float | None]) -> list[Scored]:
+def _told(chunk: Sequence[Improved], told: Scores) -> list[Scored]:
     return [
         Scored(row.prompt_id, row.index, score, _TOO_LONG if score is None else None)
-        for row, score in zip(chunk, scores, strict=True)
+        for row, score in zip(chunk, told.scores, strict=True)
     ]
 
 
@@ -162,29 +170,25 @@ class RewardScorer:
         self._chat = bool(self._model.settings.get("chat", templated))
         self.identity, self.context = self._model.identity, self._model.context
 
-    def score(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float]:
-        """Return R_P(x, y) of each response.
+    def told(self, rows: Sequence[Improved]) -> Scores:
+        """Return R_P(x, y) of each candidate y; too long a prompt loses its oldest turns."""
+        scores, tokens = self._model.read([[self._spoken(row)] for row in rows])
+        return Scores([score for (score,) in scores], tokens)
 
-        Raises:
-            EngineError: one does not fit into the model's context.
-        """
-        return _all(self.told(prompts, responses))
+    def differences(self, rows: Sequence[Improved]) -> Scores:
+        """Return R_P(x, y) - R_P(x, y_ref) of each candidate; None where one of the two does not fit."""
+        scores, tokens = self._model.read([[self._spoken(r), self._over(r)] for r in rows])
+        found = [
+            None if ours is None or theirs is None else ours - theirs for ours, theirs in scores
+        ]
+        return Scores(found, tokens)
 
-    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> list[float | None]:
-        """Return R_P(x, y) of each response; None where it does not fit."""
-        found = self._model.read(
-            [[(as_asked(x, chat=self._chat), y)] for x, y in zip(prompts, responses, strict=True)]
-        )
-        return [score for (score,) in found]
+    def _spoken(self, row: Improved) -> Spoken:
+        return Spoken(as_asked(row.prompt, chat=self._chat), row.candidate, row.finished)
 
-    def differences(
-        self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
-    ) -> list[float | None]:
-        """Return R_P(x, y) - R_P(x, y_ref); None where one of the two does not fit."""
-        asked = [as_asked(x, chat=self._chat) for x in prompts]
-        both = zip(asked, candidates, references, strict=True)
-        found = self._model.read([[(x, y), (x, y_ref)] for x, y, y_ref in both])
-        return [None if ours is None or theirs is None else ours - theirs for ours, theirs in found]
+    def _over(self, row: Improved) -> Spoken:
+        asked = as_asked(row.prompt, chat=self._chat)
+        return Spoken(asked, row.reference, row.reference_finished)
 
 
 @final
@@ -192,7 +196,7 @@ class GapScorer:
     """A gap reward model in memory; or a plain one, whose differences are then the gaps."""
 
     def __init__(self, path: Path, engine: EngineConfig, *, by_difference: bool = False) -> None:
-        self._read: _Reader
+        self._read: Callable[[Sequence[Improved]], Scores]
         if by_difference:
             plain = RewardScorer(path, engine)
             self._read, self.identity = plain.differences, plain.identity
@@ -202,29 +206,15 @@ class GapScorer:
         model = load_scalar_model(path, engine)
         self._read, self.identity = _gap_reader(path, model), model.identity
 
-    def score(
-        self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
-    ) -> list[float]:
+    def told(self, rows: Sequence[Improved]) -> Scores:
         """Return r_gap(x, y, y_ref) of each candidate.
 
         What 0 means is not fixed by the training: compare with the gap of a reference over itself.
-
-        Raises:
-            EngineError: one does not fit into the model's context.
         """
-        return _all(self.told(prompts, candidates, references))
-
-    def told(
-        self, prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
-    ) -> list[float | None]:
-        """Return r_gap(x, y, y_ref) of each candidate; None where it does not fit."""
-        return self._read(prompts, candidates, references)
+        return self._read(rows)
 
 
-_Reader = Callable[[Sequence[Turns], Sequence[str], Sequence[str]], list[float | None]]
-
-
-def _gap_reader(path: Path, model: ScalarModel) -> _Reader:
+def _gap_reader(path: Path, model: ScalarModel) -> Callable[[Sequence[Improved]], Scores]:
     if model.settings.get("reads") != "gap":
         raise EngineError(
             f"{path} is no gap reward model: train one, or take the difference of plain rewards"
@@ -232,22 +222,12 @@ def _gap_reader(path: Path, model: ScalarModel) -> _Reader:
     chat, template = model.settings["chat"], ImprovementTemplate(**model.settings["template"])
     within = inside(partial(unrendered, template), partial(rendered, template))
 
-    def told(
-        prompts: Sequence[Turns], candidates: Sequence[str], references: Sequence[str]
-    ) -> list[float | None]:
-        asked = (rendered(template, x, y) for x, y in zip(prompts, references, strict=True))
-        shown = [as_asked(turns, chat=chat) for turns in asked]
-        found = model.read([[said] for said in zip(shown, candidates, strict=True)], within)
-        return [score for (score,) in found]
+    def told(rows: Sequence[Improved]) -> Scores:
+        asked = (as_asked(rendered(template, r.prompt, r.reference), chat=chat) for r in rows)
+        pairs = zip(asked, rows, strict=True)
+        scores, tokens = model.read(
+            [[Spoken(x, r.candidate, r.finished)] for x, r in pairs], within
+        )
+        return Scores([score for (score,) in scores], tokens)
 
     return told
-
-
-def _all(scores: Sequence[float | None]) -> list[float]:
-    found = [score for score in scores if score is not None]
-    if len(found) < len(scores):
-        raise EngineError(
-            f"{len(scores) - len(found)} of {len(scores)} texts do not fit into the reward model's "
-            "context: sample shorter responses"
-        )
-    return found

@@ -8,30 +8,25 @@ text pairs, as `tokenizer(prompt, response)` makes them: two segments with a sep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Improved, reads_gaps, trained_here
+from selfimprove.judges.gap import Improved, RewardScorer, Scores, reads_gaps, trained_here
 from selfimprove.reasoning import parted
 from selfimprove.rows import Batch
-from selfimprove.sampling.conversation import as_asked, in_words
+from selfimprove.sampling.conversation import Spoken, in_words
 from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.types import Message, ModelRef, Response, Verdict
 from selfimprove.weights import weights_digest
-
-if TYPE_CHECKING:
-    from selfimprove.sampling.scalar_model import ScalarModel
 
 __all__ = ["Layout", "conversation_verdicts", "reward_verdicts"]
 
 Layout: TypeAlias = Literal["chat", "pair", "text"]
 """How a classifier is shown prompt and response: as turns of its chat template; as two segments; or as
 one text with an empty line between them."""
-
-Turns: TypeAlias = tuple[Message, ...]
 
 _TOKENS_AT_ONCE: Final = 16_384
 
@@ -57,9 +52,13 @@ def reward_verdicts(
             `chat`.
     """
     asked = [
-        [Improved(r.prompt_id, r.index, (Message("user", r.prompt),), r.text) for r in chunk]
+        [
+            Improved(r.prompt_id, r.index, (Message("user", r.prompt),), r.text,
+                     finished=r.is_finished)
+            for r in chunk
+        ]
         for chunk in chunks
-    ]
+    ]  # fmt: skip
     return conversation_verdicts(asked, model, engine, layout)
 
 
@@ -76,8 +75,7 @@ def conversation_verdicts(
     scorer = _scorer(Path(model.path), engine, layout)
     why = f"longer than the reward model's context of {scorer.context} tokens"
     for chunk in chunks:
-        said = [parted(row.candidate).response for row in chunk]
-        scores, tokens_read = scorer.told([row.prompt for row in chunk], said)
+        scores, tokens_read = scorer.told([_without_reasoning(row) for row in chunk])
         verdicts = [
             Verdict(row.prompt_id, row.index, 0, score, why if score is None else None, "")
             for row, score in zip(chunk, scores, strict=True)
@@ -85,13 +83,9 @@ def conversation_verdicts(
         yield Batch(verdicts, prompt_tokens=tokens_read, engine=scorer.identity)
 
 
-class _Told(NamedTuple):
-    """What a reward model said of some responses."""
-
-    scores: list[float | None]
-    """The logit of each; None where prompt and response do not fit into the context."""
-    tokens_read: int
-    """Of the prompts and responses that fit."""
+def _without_reasoning(row: Improved) -> Improved:
+    said = parted(row.candidate)
+    return replace(row, candidate=said.response, finished=row.finished and said.finished)
 
 
 class _Scorer(Protocol):
@@ -102,50 +96,15 @@ class _Scorer(Protocol):
     @property
     def identity(self) -> Mapping[str, str]: ...
 
-    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> _Told: ...
+    def told(self, rows: Sequence[Improved]) -> Scores: ...
 
 
 def _scorer(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Scorer:
     if reads_gaps(folder):
         raise EngineError(f"{folder} is a gap reward model, not one of single responses")
     if layout is None and trained_here(folder):
-        return _load_trained_here(folder, engine)
+        return RewardScorer(folder, engine)
     return _load(folder, engine, layout)
-
-
-@dataclass(frozen=True, slots=True)
-class _TrainedHere:
-    """A loaded reward model that reads as its training noted."""
-
-    model: ScalarModel
-    chat: bool
-    """By the chat template; else as plain text."""
-    context: int
-    identity: Mapping[str, str]
-
-    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> _Told:
-        """Score each response; too long a prompt loses its oldest turns, as in training."""
-        from selfimprove.sampling.scalar_model import fitting
-
-        asked = [as_asked(turns, chat=self.chat) for turns in prompts]
-        groups = fitting(
-            [[said] for said in zip(asked, responses, strict=True)],
-            self.model.tokenizer,
-            self.context,
-            chat_template_kwargs=self.model.settings.get("chat_template_kwargs"),
-        ).groups
-        rows = [row for group in groups for row in group or ()]
-        scores = iter(self.model.scores(rows))
-        found = [None if group is None else next(scores) for group in groups]
-        return _Told(found, sum(map(len, rows)))
-
-
-def _load_trained_here(folder: Path, engine: EngineConfig) -> _TrainedHere:
-    from selfimprove.sampling.scalar_model import load_scalar_model
-
-    model = load_scalar_model(folder, engine)
-    chat = bool(model.settings.get("chat", model.tokenizer.chat_template))
-    return _TrainedHere(model, chat, model.context, model.identity)
 
 
 class _Row(NamedTuple):
@@ -168,18 +127,18 @@ class _Classifier:
     identity: Mapping[str, str]
     """Versions, device, dtype and the weights digest: stored with the scores."""
 
-    def told(self, prompts: Sequence[Turns], responses: Sequence[str]) -> _Told:
-        """Score each response."""
-        rows = [self.row(*one) for one in zip(prompts, responses, strict=True)]
-        fits = [i for i, row in enumerate(rows) if len(row.ids) <= self.context]
-        known = dict(zip(fits, self.scores([rows[i] for i in fits]), strict=True))
-        read = sum(len(rows[i].ids) for i in fits)
-        return _Told([known.get(i) for i in range(len(rows))], read)
+    def told(self, rows: Sequence[Improved]) -> Scores:
+        """Return the logit of each candidate."""
+        read = [self.row(row) for row in rows]
+        fits = [i for i, row in enumerate(read) if len(row.ids) <= self.context]
+        known = dict(zip(fits, self.scores([read[i] for i in fits]), strict=True))
+        return Scores([known.get(i) for i in range(len(read))], sum(len(read[i].ids) for i in fits))
 
-    def row(self, turns: Turns, text: str) -> _Row:
+    def row(self, told: Improved) -> _Row:
         """Return the tokens of prompt and response."""
+        turns, text = told.prompt, told.candidate
         if self.layout == "chat":
-            return _Row(*self.encoder.conversations([(turns, text)]))
+            return _Row(*self.encoder.conversations([Spoken(turns, text, told.finished)]))
         if self.layout == "text":
             return _Row(*self.encoder.whole_texts([f"{in_words(turns)}\n\n{text}"]))
         return _Row(*self.encoder.pair(in_words(turns), text))

@@ -34,7 +34,7 @@ from selfimprove.data.improvement_prompts import improvement_template, rendered,
 from selfimprove.data.preferences import Preference, of_fold, read_preferences, three_folds
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.pit_board import ImprovementsConfig
-from selfimprove.judges.gap import GapScorer, RewardScorer, reads_gaps
+from selfimprove.judges.gap import GapScorer, Improved, RewardScorer, reads_gaps
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods import pit_baselines, pit_tasks
 from selfimprove.methods.pit_held_out import learned_preferences
@@ -272,13 +272,20 @@ def optimise(  # noqa: PLR0913  the inputs of the step, and where the store want
 def _rewarding(tasks: Sequence[Task], model: Path, engine: EngineConfig) -> Reward:
     """Return the reward of these tasks, by the model in memory."""
     of = {task.id: task for task in tasks}
-    if tasks[0].reference is None:
-        plain = RewardScorer(model, engine)
-        return lambda keys, texts: plain.told([of[k].prompt for k in keys], texts)
-    gaps = GapScorer(model, engine, by_difference=not reads_gaps(model))
-    return lambda keys, texts: gaps.told(
-        [of[k].prompt for k in keys], texts, [of[k].reference or "" for k in keys]
+    by: RewardScorer | GapScorer = (
+        RewardScorer(model, engine)
+        if tasks[0].reference is None
+        else GapScorer(model, engine, by_difference=not reads_gaps(model))
     )
+
+    def reward(
+        keys: Sequence[str], texts: Sequence[str], finished: Sequence[bool]
+    ) -> list[float | None]:
+        told = zip((of[key] for key in keys), texts, finished, strict=True)
+        rows = [Improved(t.id, 0, t.prompt, y, t.reference or "", done) for t, y, done in told]
+        return by.told(rows).scores
+
+    return reward
 
 
 def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants the model

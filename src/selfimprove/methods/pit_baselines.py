@@ -169,7 +169,10 @@ def candidates(
 ) -> list[Improved]:
     """Return what R_P reads."""
     turns = {c.id: c.turns for c in conversations}
-    return [Improved(r.prompt_id, r.index, turns[r.prompt_id], r.text) for r in responses]
+    return [
+        Improved(r.prompt_id, r.index, turns[r.prompt_id], r.text, finished=r.is_finished)
+        for r in responses
+    ]
 
 
 def best_of_each(responses: Sequence[Response], scores: Sequence[Scored], n: int) -> list[Response]:

@@ -17,7 +17,7 @@ from selfimprove.data.row import RowError, optional
 from selfimprove.data.tables import records
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
-from selfimprove.judges.gap import GapScorer
+from selfimprove.judges.gap import GapScorer, Improved
 from selfimprove.methods.pit import PitConfig
 from selfimprove.methods.pit_inference import ImproveConfig, wins
 from selfimprove.models import finished_model
@@ -215,8 +215,9 @@ class Improver:
         drawn = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
         for chain, said in zip(chains, drawn, strict=True):
             chain.add(said)
-        new = [chain.responses[-1] for chain in chains]
-        gaps = self.gaps.told([*turns, *turns], [*new, *old], [*old, *old])
+        pairs = list(zip(chains, turns, strict=True))
+        rows = [_over_the_old(chain, x, place) for place in (-1, -2) for chain, x in pairs]
+        gaps = self.gaps.told(rows).scores
         for place, chain in enumerate(chains):
             gap, still = gaps[place], gaps[place + len(chains)]
             chain.gains.append(None if gap is None or still is None else gap - still)
@@ -231,3 +232,9 @@ class Improver:
         chat = self.config.engine.chat
         prompts = [Prompt(id, as_asked(t, chat=chat)) for id, t in turns.items()]
         return [own_words(draw) for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
+
+
+def _over_the_old(chain: Chain, turns: tuple[Message, ...], place: int) -> Improved:
+    """Return what R_PIT reads: the response at a place, -1 or -2, over the last but one."""
+    return Improved(chain.id, 0, turns, chain.responses[place], chain.responses[-2],
+                    finished=chain.finished[place], reference_finished=chain.finished[-2])  # fmt: skip

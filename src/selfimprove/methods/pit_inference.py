@@ -154,12 +154,13 @@ def compared(
 ) -> list[Improved]:
     """Return what R_PIT reads: each new response over the old one, and the old one over itself."""
     turns = {c.id: c.turns for c in conversations}
-    before = {(r.prompt_id, r.index): r.text for r in old}
+    before = {(r.prompt_id, r.index): r for r in old}
     rows = []
     for r in new:
-        x, ref = turns[r.prompt_id], before[r.prompt_id, r.index]
-        rows.append(Improved(r.prompt_id, r.index, x, r.text, ref))
-        rows.append(Improved(r.prompt_id, -1 - r.index, x, ref, ref))
+        x, was = turns[r.prompt_id], before[r.prompt_id, r.index]
+        for index, y in ((r.index, r), (-1 - r.index, was)):
+            rows.append(Improved(r.prompt_id, index, x, y.text, was.text,
+                                 finished=y.is_finished, reference_finished=was.is_finished))  # fmt: skip
     return rows
 
 

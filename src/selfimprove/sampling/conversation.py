@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from selfimprove.types import Message, Role
 
@@ -19,8 +19,15 @@ __all__ = ["Asked", "Spoken", "as_asked", "in_words", "transcript", "turns_of"]
 Asked: TypeAlias = str | tuple[Message, ...]
 """What a model is asked: plain text, continued as it stands, or turns for its chat template."""
 
-Spoken: TypeAlias = tuple[Asked, str]
-"""What was asked, and the reply to it."""
+
+class Spoken(NamedTuple):
+    """What was asked, and the reply to it."""
+
+    asked: Asked
+    reply: str
+    finished: bool = True
+    """Whether the reply came to its end; no mark of one stands behind a reply that was cut off."""
+
 
 _SIDES: Final[dict[Role, str]] = {"system": "System", "user": "Human", "assistant": "Assistant"}
 _NAMES: Final = "|".join(_SIDES.values())

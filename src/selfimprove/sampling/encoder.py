@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from selfimprove.reasoning import closing_of, parted
 from selfimprove.sampling.chat_template import ChatTemplate
@@ -24,6 +24,9 @@ __all__ = ["Encoder", "encoder_of"]
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_REPLY: Final = "w0w"
+"""A word of no meaning."""
 
 
 def encoder_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Encoder:  # noqa: ANN401
@@ -65,15 +68,17 @@ class Encoder:
         Raises:
             EngineError: turns that the chat template does not take, or no chat template.
         """
-        return _by_kind(said, lambda s: s[0], self._plain_examples, self._chat_examples)
+        return _by_kind(said, lambda s: s.asked, self._plain_examples, self._chat_examples)
 
     def conversations(self, said: Sequence[Spoken]) -> list[list[int]]:
-        """Return whole conversations, with the mark that ends the reply, as reward models read them.
+        """Return whole conversations as reward models read them, with the mark that ends the reply.
+
+        None stands behind a reply that is not finished.
 
         Raises:
             EngineError: turns that the chat template does not take, or no chat template.
         """
-        return _by_kind(said, lambda s: s[0], self._plain_whole, self._chat_whole)
+        return _by_kind(said, lambda s: s.asked, self._plain_whole, self._chat_whole)
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of a model's own words alone, nothing added."""
@@ -98,27 +103,39 @@ class Encoder:
 
     def _plain_examples(self, said: Sequence[Spoken]) -> list[tuple[list[int], list[int]]]:
         texts = [
-            (self._literal.marked(self._bare(str(asked))), self._literal.marked(reply, own=True))
-            for asked, reply in said
+            (
+                self._literal.marked(self._bare(str(s.asked))),
+                self._literal.marked(s.reply, own=True),
+            )
+            for s in said
         ]
         rows = zip(said, self._parted(texts, special=True), strict=True)
-        return [(self._opened(str(s[0]), prompt), reply) for s, (prompt, reply) in rows]
+        return [(self._opened(str(s.asked), prompt), reply) for s, (prompt, reply) in rows]
 
     def _chat_examples(self, said: Sequence[Spoken]) -> list[tuple[list[int], list[int]]]:
         return self._parted([self._prompt_and_reply(s) for s in said], special=False)
 
     def _plain_whole(self, said: Sequence[Spoken]) -> list[list[int]]:
+        rows = self.whole_texts([f"{s.asked}{s.reply}" for s in said])
+        return [self._ended(row, s.finished) for row, s in zip(rows, said, strict=True)]
+
+    def _ended(self, row: list[int], finished: bool) -> list[int]:
+        """A plain reply has no mark of a template at its end; without one, a whole reply looks cut."""
         eos: int | None = self._tokenizer.eos_token_id
-        texts = [f"{asked}{reply}" for asked, reply in said]
-        # A plain reply has no mark of a template at its end; without one a cut reply looks whole.
-        return [
-            row if eos is None or row[-1:] == [eos] else [*row, eos]
-            for row in self.whole_texts(texts)
-        ]
+        if not finished:
+            return row[: len(row) - self._closing_tokens]
+        return row if eos is None or row[-1:] == [eos] else [*row, eos]
 
     def _chat_whole(self, said: Sequence[Spoken]) -> list[list[int]]:
-        texts = [self._whole(self._taken(asked), reply) for asked, reply in said]
-        return self._literal.ids(texts, special=False)
+        return self._literal.ids([self._as_far_as_said(s) for s in said], special=False)
+
+    def _as_far_as_said(self, said: Spoken) -> str:
+        taken = self._taken(said.asked)
+        whole = self._whole(taken, said.reply)
+        if said.finished:
+            return whole
+        # What the template writes behind a reply, it writes behind this one, too.
+        return whole.removesuffix(self._whole(taken, _REPLY).rpartition(_REPLY)[2])
 
     def _taken(self, asked: Any) -> list[Message]:  # noqa: ANN401  turns, of what is either
         return [
@@ -134,13 +151,13 @@ class Encoder:
         return self._template.rendered([*taken, said], to_be_continued=False)
 
     def _prompt_and_reply(self, said: Spoken) -> tuple[str, str]:
-        taken = self._taken(said[0])
-        prompt, whole = self._prompt(taken), self._whole(taken, said[1])
+        taken = self._taken(said.asked)
+        prompt, whole = self._prompt(taken), self._whole(taken, said.reply)
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
         # Some templates rewrite earlier turns once an answer follows; the prompt must be what
         # sampling sees, so the answer is then put behind it as it stands.
-        return prompt, _closed(prompt, self._literal.marked(said[1], own=True))
+        return prompt, _closed(prompt, self._literal.marked(said.reply, own=True))
 
     def _parted(
         self, texts: Sequence[tuple[str, str]], *, special: bool

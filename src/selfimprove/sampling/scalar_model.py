@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -37,7 +37,15 @@ from selfimprove.sampling.token_tree import (
 )
 from selfimprove.weights import weights_digest
 
-__all__ = ["ScalarModel", "fitting", "load_scalar_model", "padded", "padding_token", "tokenised"]
+__all__ = [
+    "Read",
+    "ScalarModel",
+    "fitting",
+    "load_scalar_model",
+    "padded",
+    "padding_token",
+    "tokenised",
+]
 
 _CPU_TOKENS: Final = 1_024
 _GPU_TOKENS: Final = 65_536
@@ -48,7 +56,7 @@ def tokenised(
     tokenizer: Any,  # noqa: ANN401
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
-    """Return the tokens of each conversation, the mark that ends the reply among them.
+    """Return the tokens of each conversation, the mark that ends a finished reply among them.
 
     Raises:
         EngineError: turns that the chat template does not take, or no chat template.
@@ -70,7 +78,7 @@ def fitting(
     """
     return fitted(
         groups,
-        lambda _, said: [tuple(r) for r in tokenised(said, tokenizer, chat_template_kwargs)],
+        lambda said: [tuple(row) for row in tokenised(said, tokenizer, chat_template_kwargs)],
         len,
         limit,
         shorten,
@@ -91,6 +99,15 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> torch.Tensor:
     return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
 
 
+class Read(NamedTuple):
+    """What a model read in groups of replies."""
+
+    scores: list[list[float | None]]
+    """The number of each reply; None in a group that does not fit into the context."""
+    tokens: int
+    """Of what fits."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScalarModel:
     """A loaded classifier with one logit."""
@@ -108,17 +125,17 @@ class ScalarModel:
         found: dict[str, Any] = getattr(self.model.config, "selfimprove", None) or {}
         return found
 
-    def read(
-        self, groups: Sequence[Sequence[Spoken]], shorten: Shorten = oldest_first
-    ) -> list[list[float | None]]:
-        """Return the number of each reply; None in a group that does not fit into the context."""
+    def read(self, groups: Sequence[Sequence[Spoken]], shorten: Shorten = oldest_first) -> Read:
+        """Return the number of each reply; what was asked may be shortened, alike in a group."""
         variables = self.settings.get("chat_template_kwargs")
         found = fitting(groups, self.tokenizer, self.context, shorten, variables).groups
-        told = iter(self.scores([row for group in found for row in group or ()]))
-        return [
-            [next(told) for _ in rows] if rows is not None else [None for _ in group]
+        fit = [row for group in found for row in group or ()]
+        told = iter(self.scores(fit))
+        scores: list[list[float | None]] = [
+            [None if rows is None else next(told) for _ in group]
             for group, rows in zip(groups, found, strict=True)
         ]
+        return Read(scores, sum(map(len, fit)))
 
     @torch.inference_mode()
     def scores(self, rows: Sequence[Sequence[int]]) -> list[float]:

@@ -21,9 +21,6 @@ _CAREFUL: Final = 0.8
 
 R = TypeVar("R")
 
-Place: TypeAlias = tuple[int, int]
-"""Which group, and which row of it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -106,7 +103,7 @@ class Fitted(Generic[R]):
 
 def fitted(
     groups: Sequence[Sequence[Spoken]],
-    encode: Callable[[Sequence[Place], Sequence[Spoken]], Sequence[R]],
+    encode: Callable[[Sequence[Spoken]], Sequence[R]],
     size: Callable[[R], int],
     limit: int,
     shorten: Shorten = oldest_first,
@@ -115,7 +112,7 @@ def fitted(
 
     Args:
         groups: what is asked and replied in the rows of each group, which are shortened alike.
-        encode: from places and what is said there to rows.
+        encode: from what is said to rows.
         size: of a row, in tokens.
         limit: in tokens.
         shorten: how.
@@ -124,8 +121,7 @@ def fitted(
     found: list[tuple[R, ...] | None] = [None] * len(groups)
     waiting = {n: list(group) for n, group in enumerate(groups)}
     while waiting:
-        places = [(n, m) for n, group in waiting.items() for m in range(len(group))]
-        rows = iter(encode(places, [waiting[n][m] for n, m in places]))
+        rows = iter(encode([said for group in waiting.values() for said in group]))
         longer = {}
         for n, group in waiting.items():
             made = tuple(next(rows) for _ in group)
@@ -154,15 +150,14 @@ def _next(
         Cut(cut.exchanges + 1, cut.characters),
         Cut(cut.exchanges, cut.characters + more),
     ):
-        asked = [shorten(a, next_cut) for a, _ in whole]
-        left = [(a, reply) for a, (_, reply) in zip(asked, whole, strict=True) if a is not None]
+        asked = [shorten(said.asked, next_cut) for said in whole]
+        pairs = zip(whole, asked, strict=True)
+        left = [said._replace(asked=shorter) for said, shorter in pairs if shorter is not None]
         if len(left) == len(whole):
             return next_cut, left
     return None
 
 
 def _characters(said: Spoken) -> int:
-    asked, reply = said
-    if isinstance(asked, str):
-        return len(asked) + len(reply)
-    return sum(len(turn.content) for turn in asked) + len(reply)
+    texts = (said.asked,) if isinstance(said.asked, str) else (turn.content for turn in said.asked)
+    return sum(map(len, texts)) + len(said.reply)

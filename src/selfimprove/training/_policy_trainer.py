@@ -132,7 +132,8 @@ class PolicyTrainer(CompletionTrainer):
 
     def _told(self, keys: Sequence[str], draws: Sequence[Draw]) -> Rewarded:
         """Reward draws, and say which of them count; one that cannot be rewarded never ended either."""
-        rewards = list(self._draws.reward(keys, [d.text.strip() for d in draws]))
+        texts, finished = [d.text.strip() for d in draws], [d.is_finished for d in draws]
+        rewards = list(self._draws.reward(keys, texts, finished))
         pairs = zip(draws, rewards, strict=True)
         ended = [d.is_finished and reward is not None for d, reward in pairs]
         return Rewarded(rewards, ended, least(everyones(rewards), everyones(ended)))

@@ -88,8 +88,8 @@ def _four(told: Preference, template: ImprovementTemplate, *, chat: bool) -> lis
         for reference in (told.chosen, told.rejected)
     )
     return [
-        (over_rejected, told.chosen),
-        (over_chosen, told.chosen),
-        (over_rejected, told.rejected),
-        (over_chosen, told.rejected),
+        Spoken(over_rejected, told.chosen),
+        Spoken(over_chosen, told.chosen),
+        Spoken(over_rejected, told.rejected),
+        Spoken(over_chosen, told.rejected),
     ]

@@ -44,8 +44,9 @@ __all__ = ["PolicyGradientConfig", "Reward", "TrainedPolicy", "train_policy"]
 
 _log = logging.getLogger(__name__)
 
-Reward: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
-"""From the keys of prompts and a response to each, to rewards; None where there is none."""
+Reward: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float | None]]
+"""From the keys of prompts, a response to each, and whether that came to its end, to rewards; None where
+there is none."""
 
 
 class PolicyGradientConfig(SftConfig):

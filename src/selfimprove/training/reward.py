@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from selfimprove.data.preferences import Preference
-from selfimprove.sampling.conversation import as_asked
+from selfimprove.sampling.conversation import Spoken, as_asked
 from selfimprove.training.sft import SftConfig
 
 __all__ = ["RewardConfig", "TrainedReward", "train_reward"]
@@ -92,7 +92,7 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
     from selfimprove.training.gap_loss import bradley_terry
 
     replies = [
-        [(as_asked(p.prompt, chat=chat), text) for text in (p.chosen, p.rejected)]
+        [Spoken(as_asked(p.prompt, chat=chat), text) for text in (p.chosen, p.rejected)]
         for p in preferences
     ]
     told = Comparisons(replies, lambda scores: bradley_terry(*scores.unbind(1)), better=0, worse=1)

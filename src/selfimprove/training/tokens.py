@@ -8,7 +8,7 @@ from typing import Any
 
 from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.encoder import encoder_of
-from selfimprove.sampling.shortening import Fitted, Place, Shorten, fitted, oldest_first
+from selfimprove.sampling.shortening import Fitted, Shorten, fitted, oldest_first
 from selfimprove.types import Example
 
 __all__ = ["Shown", "Tokenised", "TokenisedExample", "tokenise", "tokenise_groups"]
@@ -79,12 +79,12 @@ def tokenise_groups(
     shown = shown or Shown()
     encoder = encoder_of(tokenizer, shown.chat_template_kwargs)
 
-    def encode(places: Sequence[Place], said: Sequence[Spoken]) -> list[TokenisedExample]:
-        pairs = zip(places, encoder.examples(said), strict=True)
-        ended = (_end(*pair, stop, finished=groups[n][m].finished) for (n, m), pair in pairs)
+    def encode(said: Sequence[Spoken]) -> list[TokenisedExample]:
+        pairs = zip(said, encoder.examples(said), strict=True)
+        ended = (_end(*pair, stop, finished=one.finished) for one, pair in pairs)
         return [TokenisedExample((*prompt, *reply), len(prompt)) for prompt, reply in ended]
 
-    told = [[(e.prompt, e.completion) for e in group] for group in groups]
+    told = [[Spoken(e.prompt, e.completion, e.finished) for e in group] for group in groups]
     found = fitted(told, encode, lambda row: len(row.ids), max_length, shown.shorten)
     return Fitted([_taught(group) for group in found.groups], found.shortened)
 
