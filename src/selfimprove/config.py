@@ -21,7 +21,17 @@ from pydantic.fields import FieldInfo
 
 from selfimprove.errors import ConfigError
 
-__all__ = ["IDENTITY", "Config", "apply_override", "fingerprint", "load", "over", "read_recipe"]
+__all__ = [
+    "IDENTITY",
+    "Config",
+    "apply_override",
+    "fingerprint",
+    "load",
+    "over",
+    "read_recipe",
+    "read_yaml",
+    "shipped_or_given",
+]
 
 
 IDENTITY: Final = "identity"
@@ -104,18 +114,43 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: the file is missing or not a YAML mapping, or an override has no '='.
     """
     try:
-        tree = _apart(yaml.safe_load(path.read_text(encoding="utf-8")))
+        tree = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no recipe at {path}; `ls recipes/` shows the shipped ones") from None
+    for override in overrides:
+        apply_override(tree, override)
+    return tree
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        tree = _apart(yaml.safe_load(path.read_text(encoding="utf-8")))
     except RecursionError:
         raise ConfigError(f"{path} {_TOO_DEEP}") from None
     except (yaml.YAMLError, ValueError, IsADirectoryError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
-    for override in overrides:
-        apply_override(tree, override)
     return cast("dict[str, Any]", tree)
+
+
+def shipped_or_given(folder: Path, name: str, what: str) -> Path:
+    """Return the shipped YAML file of a name, or the file that the name is; `what` it holds, in words.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    shipped = folder / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ConfigError(f"no {what} is called {name!r}: there are {known}, or give a file")
+    return path
 
 
 def _apart(node: Any) -> Any:  # noqa: ANN401  raw YAML

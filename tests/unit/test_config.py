@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from pydantic import Field
 
 from selfimprove.config import Config, fingerprint, load, read_recipe
 from selfimprove.data.demonstrations import read_demonstrations, read_reviews
+from selfimprove.data.improvement_prompts import improvement_template
 from selfimprove.data.preferences import read_preferences
 from selfimprove.data.read import read_questions
 from selfimprove.data.sources import DataConfig, as_source, questions_of, training_questions
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.methods.launch import read_config
+from selfimprove.methods.pit_baselines import rubric
 
 _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -84,6 +88,29 @@ def test_a_recipe_that_never_ends_or_is_too_deep_is_an_error(tmp_path: Path, con
     recipe.write_text("seed: 1\n")
     with pytest.raises(ConfigError, match="override 'a' is nested too deeply"):
         read_recipe(recipe, [content.replace("a: ", "a=")])
+
+
+@pytest.mark.parametrize("read", [judge_prompt, improvement_template, rubric])
+def test_words_in_a_file_of_ones_own_are_read_as_carefully_as_a_recipe(
+    tmp_path: Path, read: Callable[[str], object]
+) -> None:
+    file = tmp_path / "words.yaml"
+    wrong = {
+        "a: &x [*x]": "is nested too deeply",
+        "a: " + "[" * 3000 + "]" * 3000: "is nested too deeply",
+        "a: b: c": "is not a YAML file",
+        "- a list": "must hold a mapping",
+        "versoin: 1": "unknown key; did you mean 'version'",
+    }
+    for content, said in wrong.items():
+        file.write_text(content)
+        with pytest.raises(ConfigError, match=rf"words\.yaml[\s\S]*{said}"):
+            read(str(file))
+    file.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="is not a YAML file"):
+        read(str(file))
+    with pytest.raises(ConfigError, match=r"is called 'additve': there are .*, or give a file"):
+        read("additve")
 
 
 def test_a_missing_recipe_is_an_error(tmp_path: Path) -> None:

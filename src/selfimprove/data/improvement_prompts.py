@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
-import yaml
 from pydantic import Field, model_validator
 
-from selfimprove.config import Config, load
-from selfimprove.errors import ConfigError, DataError
+from selfimprove.config import Config, load, read_yaml, shipped_or_given
+from selfimprove.errors import DataError
 from selfimprove.types import Message
 
 __all__ = ["ImprovementTemplate", "improvement_template", "rendered", "unrendered"]
@@ -92,20 +91,8 @@ def improvement_template(name: str) -> ImprovementTemplate:
     Raises:
         ConfigError: there is none of this name, or the file does not hold one.
     """
-    shipped = _FOLDER / f"{name}.yaml"
-    path = shipped if shipped.is_file() else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.yaml")))
-        raise ConfigError(
-            f"no improvement template is called {name!r}: there are {known}, or give a file"
-        )
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold version and text")
-    return load(ImprovementTemplate, tree, str(path))
+    path = shipped_or_given(_FOLDER, name, "improvement template")
+    return load(ImprovementTemplate, read_yaml(path), str(path))
 
 
 def rendered(

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-import yaml
 from pydantic import Field
 
-from selfimprove.config import Config, load
+from selfimprove.config import Config, load, read_yaml, shipped_or_given
 from selfimprove.errors import ConfigError
 from selfimprove.reasoning import parted
 from selfimprove.seeds import rng
@@ -65,11 +64,7 @@ def judge_prompt(name: str, *, pairwise: bool = False) -> JudgePrompt:
         ConfigError: there is none of this name, the file does not hold one, or it does not ask for
             what is wanted: a score of one response, or a choice between two.
     """
-    shipped = _FOLDER / f"{name}.yaml"
-    path = shipped if shipped.is_file() else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.yaml")))
-        raise ConfigError(f"no judge prompt is called {name!r}: there are {known}, or give a file")
+    path = shipped_or_given(_FOLDER, name, "judge prompt")
     found = _read(path)
     if found.compares_two != pairwise:
         needs = "compares two responses" if pairwise else "scores one response"
@@ -88,13 +83,7 @@ def shipped_prompts() -> list[JudgePrompt]:
 
 
 def _read(path: Path) -> JudgePrompt:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold version, lowest, highest and text")
-    found = load(JudgePrompt, {**tree, "name": path.stem}, str(path))
+    found = load(JudgePrompt, {**read_yaml(path), "name": path.stem}, str(path))
     if not {"prompt", "response"} <= set(_SLOT.findall(found.text)):
         raise ConfigError(f"{path}: its text must hold {{prompt}} and {{response}}")
     return found

@@ -12,11 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-import yaml
 from pydantic import Field
 
-from selfimprove.config import Config, load
-from selfimprove.errors import ConfigError
+from selfimprove.config import Config, load, read_yaml, shipped_or_given
 from selfimprove.judges.gap import Improved, Scored, reward_scores
 from selfimprove.methods.pit_inference import Conversation, finished_steps, requests
 from selfimprove.rows import Rows
@@ -59,14 +57,10 @@ def rubric(name: str) -> Rubric:
     """Return a shipped rubric or the one in a YAML file.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is none of this name, or the file does not hold one.
     """
-    shipped = _FOLDER / f"{name}.yaml"
-    path = shipped if shipped.is_file() else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.yaml")))
-        raise ConfigError(f"no rubric is called {name!r}: there are {known}, or give a file")
-    return load(Rubric, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    path = shipped_or_given(_FOLDER, name, "rubric")
+    return load(Rubric, read_yaml(path), str(path))
 
 
 def self_refine(  # noqa: PLR0913  the run, what is refined, by whom, how
