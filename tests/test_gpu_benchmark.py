@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -207,6 +208,27 @@ def test_rates_are_told_as_shares_of_the_lower_limit() -> None:
     assert told["share_of_limit"] == 0.2
 
 
+@pytest.mark.usefixtures("benchmarks")
+def test_sides_are_compared_by_rates_losses_of_as_many_tokens_and_time_an_operation() -> None:
+    trl = {"losses": [[150, 4.0], [300, 3.0], [450, 2.0]]}
+    told = importlib.import_module("gpu_summary").summary({
+        "sft-135m": {"tokens_per_s": 300.0, "tflops": 6.0,
+                     "losses": [[100, 5.0], [200, 3.5], [400, 2.5]]},
+        "trl-sft-135m": {"tokens_per_s": 200.0, "best": "bfd", "ways": {"bfd": trl}},
+        "dpo-135m": {"tokens_per_s": 90.0, "tflops": 2.0},
+        "sampling-1b": {"tokens_per_s": 500.0},
+        "vllm-1b": {"tokens_per_s": 400.0},
+        "vllm-0.5b": {"failed": "no time was left"},
+        "reward-135m": {"failed": "no time was left"},
+    })  # fmt: skip
+    assert told == {
+        "sft-135m_to_trl": 1.5,
+        "sft-135m_losses": {"tokens": 400, "first": [5.0, 4.0], "last": [2.5, 3.0]},
+        "sampling-1b_to_vllm": 1.25,
+        "dpo_time_to_sft_by_flops": 3.0,
+    }
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
     """Calls a copy of the script where a folder of its own is the project's, and tells what it measured by."""
@@ -295,13 +317,14 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     result = told["result"]
     assert result["failed"] == []
     parts = result["parts"]
-    named = ("limits", "sampling-135m", "sampling-0.5b", "sampling-1b", "recipe-135m", "sft-135m",
-             "sft-1b", "dpo-135m", "reward-135m", "gap-reward-135m", "policy-gradient-135m",
-             "trl-sft-135m", "trl-sft-1b", "profile-sampling-135m", "profile-sft-135m")  # fmt: skip
-    assert set(named) <= set(parts)
-    assert all(told["tokens_per_s"] > 0 for told in parts.values() if "flops_per_token" in told)
-    assert parts["greedy-135m"]["equal"] == parts["greedy-135m"]["of"]
+    rated = ("sampling-135m", "sampling-0.5b", "sampling-1b", "sft-135m", "sft-1b", "dpo-135m",
+             "reward-135m", "gap-reward-135m", "policy-gradient-135m", "trl-sft-135m",
+             "trl-sft-1b")  # fmt: skip
+    assert all(parts[name]["share_of_peak"] > 0 for name in rated)
+    assert parts["recipe-135m"]["share_of_bare"] > 0
+    assert parts["greedy-135m"]["equal"] == parts["greedy-135m"]["of"] == 2
+    assert parts["profile-sampling-135m"]["host"]
     assert parts["profile-sft-135m"]["host"]
-    # Both sides begin with the same weights, in batches of other rows.
+    # To a random model each of its 512 words is as likely: both sides tell nats a token.
     first = result["compared"]["sft-135m_losses"]["first"]
-    assert first[0] == pytest.approx(first[1], rel=0.02)
+    assert first == [pytest.approx(math.log(512), rel=0.01)] * 2
