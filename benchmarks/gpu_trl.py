@@ -26,7 +26,8 @@ from selfimprove.types import Example
 __all__ = ["sft"]
 
 _PACKINGS = ("bfd", "wrapped")
-"""Whole rows, parted by their positions; or blocks cut anywhere, which see what stands before them."""
+"""Whole rows, the longest first, parted by their positions; or blocks cut anywhere, which see what
+stands before them. So losses are not those of our rows, in either."""
 
 
 def sft(setting: Setting, name: str) -> dict[str, Any]:
