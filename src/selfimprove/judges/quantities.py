@@ -26,18 +26,16 @@ _SCALES = {
     "hundred": 100, "thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9,
     "trillion": 10**12, "lakh": 10**5, "crore": 10**7, "mn": 10**6, "bn": 10**9,
 }  # fmt: skip
-_SCALE = re.compile(
-    r"\s*\b(hundred|thousand|million|billion|trillion|lakh|crore)s?\b|\s?(k|mn|bn)\b", re.IGNORECASE
-)
+_SCALE_WORD = "hundred|thousand|million|billion|trillion|lakh|crore"
+_SCALE = re.compile(rf"\s*\b({_SCALE_WORD})s?\b|\s?(k|mn|bn)\b", re.IGNORECASE)
 _LETTER_SCALE = re.compile(r"(?:M|B|T|MM)\b(?!\w)")
 _OVER = re.compile(r"\s*/\s*(\d+(?:\.\d+)?)(?![\d/])")
 _PART = re.compile(r"\s+(?:and\s+)?(\d+)\s*/\s*(\d+)(?![\d/])")
 _EXPRESSION = re.compile(
     r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b)|i\b(?!\.)|\((?=\s*-?\d)"
 )
-_CALCULATES = re.compile(
-    r"\s*(?:[-–/]\s*[\d(]|%?\s*[*+·×÷^(]|\s+(?:plus|minus|times|divided by)\s)"
-)
+_OPERATION = "plus|minus|times|divided by"
+_CALCULATES = re.compile(rf"\s*(?:[-–/]\s*[\d(]|%?\s*[*+·×÷^(]|\s+(?:{_OPERATION})\s)")
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
     r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b"
@@ -48,7 +46,8 @@ _COUNTS_PARTS = (
 )
 _NO_ONE_NUMBER = re.compile(
     r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*[(\[]?\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
-    r"|\s*%?\s*(?:percent\s+)?(?:in|to|of|out of|by|vs\.?|versus|over|at|plus|minus|times|or|divided by|multiplied by)\s+\d"
+    r"|\s*%?\s*(?:percent\s+)?(?:in|to|of|out of|by|vs\.?|versus|over|at|or|multiplied by"
+    rf"|{_OPERATION})\s+\d"
     rf"|[₀-₉]|[\s-]+{_COUNTS_PARTS}|\s*(?:degrees?|°)\s*(?:\w+\s+)?below\s+zero\b"
     r"|\s*;\s*\d|\s*\(\s*or\b|\s+or\s+(?:more|less|fewer|higher|lower|above|below)\b"
     r"|\s*(?:squared|cubed|factorial)\b|['\"’″′]\s*\d"
@@ -74,24 +73,29 @@ _COMPOUND = (
     r"|(?:with\s+)?(?:a\s+)?remainder(?:\s+of)?)"
 )
 """Units behind which the value may go on: 5 hours 30 minutes."""
+
+# What joins the halves of one value, between figures and figures or words.
+_DASH = r"[-–—]"
+_WORD = r"(?:[a-z]+\s+)?"
+_OF = r"\s+of\s+(?:the\s+)?"
+_AND_MORE = rf"\s*{_COMPOUND}\s*,?\s*(?:and\s+)?"
+_SHARE = r"percent|out"
 _IS_A_PART = re.compile(
     r"[\w.,/:^]\Z|[<>≤≥≠±]=?\s*\Z|\d\s*['’\"″′]\s*\Z|\d%?\s+\Z|\d\s*%?\s*[*+×÷]\s*\Z|\(\s*or\s+\Z"
-    r"|\d\s*%?\s*(?:[a-z]+\s+)?(?:or|to|in|[-–—])\s*\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
-    r"|\bbetween\b.*\band\s+\Z|\d\s+of\s+(?:the\s+)?\Z|\bpower\s+(?:of\s+)?\Z"
+    rf"|\d\s*%?\s*{_WORD}(?:or|to|in|{_DASH})\s*\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
+    rf"|\bbetween\b.*\band\s+\Z|\d{_OF}\Z|\bpower\s+(?:of\s+)?\Z"
     r"|(?:√|sqrt|\b(?:log|ln|sin|cos|tan))\s*[({]?\s*\Z"
-    r"|(?:%|\b(?:percent|out|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?))\s+of\s+(?:the\s+)?\Z"
+    rf"|(?:%|\b(?:{_SHARE}|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?)){_OF}\Z"
     r"|\b(?:root|square|cube|sum|product|difference|ratio|factorial|log)\s+of\s+\Z"
-    r"|\b(?:than|under|over|below|above|not|half|twice|double|triple|thrice|times|plus|minus|divided by"
-    r"|sqrt|log)\s+\Z"
-    r"|\b(?:hundred|thousand|million|billion|trillion|lakh|crore)s?,?\s+(?:(?:and|or)\s+)?\Z"
-    rf"|\d\s*{_COMPOUND}\s*,?\s*(?:and\s+)?\Z|\b{_MONTH}\.?\s*\Z"
+    rf"|\b(?:than|under|over|below|above|not|half|twice|double|triple|thrice|sqrt|log|{_OPERATION})\s+\Z"
+    rf"|\b(?:{_SCALE_WORD})s?,?\s+(?:(?:and|or)\s+)?\Z"
+    rf"|\d{_AND_MORE}\Z|\b{_MONTH}\.?\s*\Z"
 )
 """What stands before a number that is only the second half of a value."""
 _GOES_ON = re.compile(
-    r"\s*\(\s*(?:or\s+)?|\s*[-–—]\s*|\s*%?\s*(?:to|in)\s+|\s*(?:%,?)?\s*(?:[a-z]+\s+)?or\s+"
-    r"|\s*(?:%|percent|out)\s+of\s+(?:the\s+)?|\s*%?\s*(?:[a-z]+\s+)?(?:plus|minus|times|divided by)\s+"
-    r"|\s*(?:[a-z]+\s+)?(?:more|less|fewer)\s+than\s+"
-    rf"|\s*{_COMPOUND}\s*,?\s*(?:and\s+)?"
+    rf"\s*\(\s*(?:or\s+)?|\s*{_DASH}\s*|\s*%?\s*(?:to|in)\s+|\s*(?:%,?)?\s*{_WORD}or\s+"
+    rf"|\s*(?:%|{_SHARE}){_OF}|\s*%?\s*{_WORD}(?:{_OPERATION})\s+"
+    rf"|\s*{_WORD}(?:more|less|fewer)\s+than\s+|{_AND_MORE}"
 )
 """What stands between figures and the words that belong to the same value."""
 _GLUED = re.compile(r"[\w.,/:^<>≤≥±]\Z")
