@@ -14,9 +14,10 @@ from tests.families import MODELS, byte_tokens, model_config, random_folder
 from transformers import AutoModelForCausalLM
 
 from selfimprove.errors import EngineError
-from selfimprove.sampling import boards, torch_engine
+from selfimprove.sampling import boards, strides, torch_engine
 from selfimprove.sampling.board import Board, Size
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.reading import Reader, Reading
@@ -202,14 +203,16 @@ def test_a_model_that_answers_with_nan_is_refused_by_lanes_and_by_boards(
         step(board, *asked)
         board.broken[1] = True
 
-    with monkeypatch.context() as patch, pytest.raises(EngineError, match="under way with NaN"):
+    with monkeypatch.context() as patch, pytest.raises(EngineError, match=r"'p\d' with NaN"):
         patch.setattr("selfimprove.sampling.strides.step", breaking)
         _draws(board, max_tokens=4)
-    for engine in (lanes, board):
+    for engine, which in ((lanes, " or one beside it"), (board, "")):
         with torch.no_grad():
             engine._model.model.norm.weight.fill_(torch.nan)
-        with pytest.raises(EngineError, match=r"prompt 'p\d' or one beside it with NaN"):
-            _draws(engine, max_tokens=4)
+        for how in ({"max_tokens": 1}, {"top_p": 0.9}, {"top_k": 4}, {"temperature": 0}):
+            asked: dict[str, Any] = {"max_tokens": 4, "temperature": 1, **how}
+            with pytest.raises(EngineError, match=rf"prompt 'p\d'{which} with NaN"):
+                _draws(engine, **asked)
 
 
 def test_out_of_memory_halves_the_board_and_loses_or_repeats_no_draw(
@@ -318,6 +321,106 @@ def test_prompts_read_together_are_as_few_for_a_board_as_for_lanes(
     assert read == [3, 3, 3] * 2
 
 
+def test_the_next_prompts_are_read_behind_steps_and_before_texts(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The device is never without work while the host reads what it drew."""
+    done: list[str] = []
+
+    def noted(of: Any, name: str, what: str) -> None:
+        as_written = getattr(of, name)
+
+        def noting(*asked: Any) -> Any:
+            done.append(what)
+            return as_written(*asked)
+
+        monkeypatch.setattr(of, name, noting)
+
+    on_boards()
+    engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=400))
+    noted(Reader, "read", "prompts")
+    noted(Graphs, "run", "steps")
+    noted(strides, "drawn", "texts")
+    _draws(engine, n=2, max_tokens=8, temperature=1)
+    assert done.count("prompts") > 2
+    first_steps = done.index("steps")
+    behind = [done[n - 1] for n, what in enumerate(done) if what == "prompts" and n > first_steps]
+    assert set(behind) == {"steps"}
+    assert "texts" in done
+
+
+def test_a_prefix_that_is_asked_for_again_is_read_once_while_weights_stay(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces: list[int] = []
+    as_written = Reader._read_prefix
+
+    def noted(self: Reader, piece: Sequence[int], start: int) -> None:
+        pieces.append(start)
+        as_written(self, piece, start)
+
+    monkeypatch.setattr(Reader, "_read_prefix", noted)
+    on_boards()
+    engine: Any = open_engine(folder("llama"), EngineConfig())
+    pieces.clear()
+    wanted = _draws(engine, max_tokens=4)
+    assert _draws(engine, max_tokens=4) == wanted
+    assert pieces == [0]
+    engine._frozen = False
+    engine._boards.give_way = bool
+    _draws(engine, max_tokens=4)
+    assert pieces == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("memory", "peak", "kept"), [(1e9, 1e8, True), (1e9, 8e8, False), (1e6, 0, False)]
+)
+def test_a_board_stays_during_training_where_there_is_room_for_both(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
+    memory: float,
+    peak: float,
+    *,
+    kept: bool,
+) -> None:
+    """It takes 16 rows of 33 + 16 slots of 32 or so tokens of 768 bytes, and what steps need."""
+    on_boards()
+    engine: Any = open_engine(folder("llama"), EngineConfig())
+    engine._frozen = False
+    monkeypatch.setattr(boards, "_memory", lambda _: memory)
+    monkeypatch.setattr(boards, "_peak", lambda _: peak)
+    _draws(engine, max_tokens=4)
+    assert _kept(engine) == kept
+
+
+def test_a_call_takes_few_steps_of_different_sizes(
+    folder: Callable[[str], Path],
+    on_boards: Callable[[], list[Board]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To record a step costs as much as a hundred of them."""
+    keys: list[Any] = []
+    run = Graphs.run
+
+    def noted(self: Graphs, key: Any, *asked: Any) -> None:
+        keys.append(key[0])
+        run(self, key, *asked)
+
+    done = on_boards()
+    engine = open_engine(folder("llama"), EngineConfig(max_batch_tokens=1 << 16))
+    monkeypatch.setattr(Graphs, "run", noted)
+    _draws(engine, n=40, max_tokens=40, temperature=1, stop=("e",))
+    size = done[0].size
+    assert (size.rows, size.new) == (512, 64)
+    assert len(set(keys)) <= 2
+    assert keys[0].rows == 512
+
+
 def test_a_model_in_training_is_drawn_from_as_it_is(
     folder: Callable[[str], Path],
     on_boards: Callable[[], list[Board]],
@@ -334,6 +437,8 @@ def test_a_model_in_training_is_drawn_from_as_it_is(
     assert forward is not None
     monkeypatch.setattr(torch_engine, "fast_lanes", lambda *_, **__: FastLanes(forward, 256))
     on_boards()
+    monkeypatch.setattr(boards, "_memory", lambda _: 0)
+    monkeypatch.setattr(boards, "_peak", lambda _: 0)
     engine: Any = TorchEngine.of_model(model, byte_tokens(), EngineConfig())
     assert _draws(engine, n=2, max_tokens=12) == wanted
     assert [p.data_ptr() for p in model.parameters()] == held

@@ -156,16 +156,17 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
 def test_a_model_in_training_is_drawn_from_as_it_then_is(
     folder: Callable[[str], Path], replayed: list[Any]
 ) -> None:
-    """And leaves the trainer its memory: graphs are recorded for each call."""
+    """And keeps a board that takes little of a GPU: graphs are recorded once."""
     model = _ANY.from_pretrained(folder("llama"), dtype=torch.float32).to("cuda")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("llama"))
     engine: Any = TorchEngine.of_model(model, tokenizer, EngineConfig())
+    held: list[Any] = []
 
     def drawn() -> dict[tuple[str, int], Draw]:
         replayed.clear()
         draws = _draws(engine, temperature=0)
         assert replayed, "nothing was recorded"
-        assert engine._boards._kept is None
+        held.append(engine._boards._kept)
         return draws
 
     before = drawn()
@@ -173,6 +174,8 @@ def test_a_model_in_training_is_drawn_from_as_it_then_is(
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.weight.neg_()
     assert _share_of_equal(before, drawn()) < 0.5
+    assert held[0] is not None
+    assert held[0] is held[1] is held[2]
 
 
 def test_under_autocast_lanes_draw_and_no_graph(

@@ -220,7 +220,7 @@ def test_special_tokens_that_part_a_text_are_there_to_part_it() -> None:
     )
     opening, closing, turn = (tokenizer.convert_tokens_to_ids(mark) for mark in marks)
     new = [opening, *thought, closing, *said, turn, *more]
-    text = texts.continuation(prompt, new)
+    (text,) = texts.continuations([(prompt, new)])
     draw = spoken(Draw("k", 0, text, "length", len(prompt), len(new)))
     assert (draw.text, draw.reasoning, draw.finish) == ("Make tea first.", "Ask the fire.", "stop")
 

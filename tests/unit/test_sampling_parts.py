@@ -12,6 +12,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from selfimprove.reasoning import cut
+from selfimprove.sampling import prompts
 from selfimprove.sampling.attention import (
     KeysValues,
     aligned,
@@ -83,6 +84,12 @@ def test_the_last_token_of_a_prompt_is_never_shared() -> None:
     assert both.shared == 29
 
 
+@pytest.mark.parametrize("common", [0, 1, 2, 7, 8])
+def test_what_two_prompts_have_in_common_is_found_wherever_it_ends(common: int) -> None:
+    one, other = list(range(8)), [*range(common), *range(20, 32)]
+    assert prompts._common(one, other) == prompts._common(other, one) == common
+
+
 def test_a_short_prefix_is_not_shared() -> None:
     (only,) = cohorts([_encoded("a", 1, 2, 3, 4), _encoded("b", 1, 2, 5, 6)])
     assert only.shared == 0
@@ -117,8 +124,24 @@ def spaced() -> PreTrainedTokenizerFast:
 def test_a_leading_space_is_kept(spaced: PreTrainedTokenizerFast) -> None:
     texts = Texts(spaced, len(spaced))
     assert spaced.decode([3, 4]) == "catsat"
-    assert texts.continuation([0, 2], [3, 4]) == " catsat"
-    assert texts.continuation([0, 2], [4, 3]) == "sat cat"
+    assert texts.continuations([([0, 2], [3, 4])]) == [" catsat"]
+    assert texts.continuations([([0, 2], [4, 3])]) == ["sat cat"]
+
+
+def test_many_texts_at_once_are_what_transformers_decodes_one_by_one(
+    spaced: PreTrainedTokenizerFast,
+) -> None:
+    """With nothing before them, behind a special token, and behind words; some of them empty."""
+    said = [([], [3, 4]), ([0], [3, 4]), ([0, 2], [3, 0, 4]), ([0, 2, 3, 4, 2, 3], [4]), ([2], [])]
+    wanted = []
+    for prompt, new in said:
+        before, whole, alone = (
+            spaced.decode(ids, skip_special_tokens=True)
+            for ids in (prompt[-4:], [*prompt[-4:], *new], new)
+        )
+        wanted.append(whole[len(before) :] if before else alone)
+    assert wanted == ["catsat", "catsat", " catsat", "sat", ""]
+    assert Texts(spaced, len(spaced)).continuations(said) == wanted
 
 
 def test_only_tokens_that_can_end_a_stop_string_are_looked_at(

@@ -13,7 +13,8 @@ from selfimprove.sampling.forward import Forward, LlamaForward
 from selfimprove.sampling.graphs import Graphs
 from selfimprove.sampling.loading import head_size
 
-__all__ = ["Asked", "Boards", "Held", "by_boards", "has_static_pass", "rows_that_fit"]
+__all__ = ["Asked", "Boards", "Held", "by_boards", "has_static_pass", "rows_that_fit",
+           "tokens_of_a_pass"]  # fmt: skip
 
 _WIDTH: Final = 32
 """Rows that read one slot at most: a prompt with more draws has more slots."""
@@ -22,7 +23,13 @@ _UNIT: Final = 32
 """Lengths are multiples of it, so that calls with nearly the same lengths share a board."""
 
 _SHARE: Final = 0.8
-"""Of the free memory that a board and the largest step take."""
+"""Of the free memory that a board and the largest step take; of all memory, with a training."""
+
+_SPARED: Final = 0.15
+"""Of a GPU's memory: a board that takes no more may be kept while the model is trained."""
+
+_READ_SHARE: Final = 0.01
+"""Of a GPU's memory, for the keys and values of a pass over prompts."""
 
 _CHANGING = ("dynamic", "longrope")
 """Rotary frequencies that depend on how long the texts of a pass are."""
@@ -77,16 +84,47 @@ class Asked(NamedTuple):
 
 def rows_that_fit(model: Any, tokens: int) -> int:  # noqa: ANN401
     """Return how many rows of `tokens` entries of the cache the model's device has memory for."""
-    device, config = model.device, model.config
+    device = model.device
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    number = model.dtype.itemsize
-    entry = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * number
-    # Logits, their float32 copy, and what is sorted of them; the widest layers of a pass.
-    step = config.vocab_size * (2 * number + 16)
-    step += 8 * number * (config.hidden_size + config.intermediate_size)
-    rows = min(int(free * _SHARE) // int(tokens * entry + step), MAX_ROWS[device.type])
+    rows = int(free * _SHARE) // (tokens * _entry(model) + _step(model))
+    rows = min(rows, MAX_ROWS[device.type])
     return max(1, rows - rows % 64 if rows > 64 else rows)
+
+
+def tokens_of_a_pass(model: Any, least: int) -> int:  # noqa: ANN401
+    """Return how many tokens of prompts are read at once: on a GPU `least`, or more of a small model.
+
+    A pass over few of its tokens takes as long as its kernels are launched, one by one.
+    """
+    if model.device.type != "cuda":
+        return least
+    return min(max(least, int(_READ_SHARE * _memory(model) / _entry(model))), 4 * least)
+
+
+def _entry(model: Any) -> int:  # noqa: ANN401
+    """Return the bytes of one token's keys and values."""
+    config = model.config
+    heads: int = config.num_key_value_heads * head_size(config)
+    return int(2 * config.num_hidden_layers * heads * model.dtype.itemsize)
+
+
+def _step(model: Any) -> int:  # noqa: ANN401
+    """Return the bytes that a row of a step takes at most while the step is taken."""
+    config, number = model.config, int(model.dtype.itemsize)
+    # Logits, their float32 copy, and what is sorted of them; the widest layers of a pass.
+    wide: int = config.hidden_size + config.intermediate_size
+    return int(config.vocab_size * (2 * number + 16) + 8 * number * wide)
+
+
+def _memory(model: Any) -> int:  # noqa: ANN401
+    """Return the bytes of memory of a model's GPU."""
+    return int(torch.cuda.get_device_properties(model.device).total_memory)
+
+
+def _peak(model: Any) -> int:  # noqa: ANN401
+    """Return the most bytes of a model's GPU that this process had in use."""
+    return torch.cuda.max_memory_allocated(model.device)
 
 
 def _whole(length: int) -> int:
@@ -146,6 +184,18 @@ class Boards:
     def give(self, held: Held) -> None:
         """Keep a board for the next call."""
         self._kept = held
+
+    def give_way(self) -> None:
+        """Drop the board before a training, unless there is room for both, as far as can be told."""
+        if self._kept is None:
+            return
+        size = self._kept.board.size
+        entries = size.rows * (size.new + 1) + size.slots * size.prompt + size.prefix
+        taken = entries * _entry(self._model) + size.rows * _step(self._model)
+        most = _memory(self._model)
+        # The peak is that of the trainings before, too.
+        if taken > _SPARED * most or _peak(self._model) + taken > _SHARE * most:
+            self.drop()
 
     def drop(self) -> bool:
         """Give the memory of the board kept back, for others to use; tell whether there was one."""

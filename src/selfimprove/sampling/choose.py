@@ -132,7 +132,8 @@ def _one_of(tokens: Tensor, chances: Tensor, u: Tensor) -> Tensor:
     """
     running = chances.cumsum(-1)
     place = torch.searchsorted(running, u.unsqueeze(1) * running[:, -1:], right=True)
-    return tokens.gather(1, place).squeeze(1)
+    # Of NaN it is behind the last one.
+    return tokens.gather(1, place.clamp_(max=running.shape[1] - 1)).squeeze(1)
 
 
 def _most_probable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,12 +14,14 @@ from selfimprove.errors import EngineError
 from selfimprove.reasoning import cut
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.sending import sent
 from selfimprove.sampling.texts import Texts
 from selfimprove.seeds import seed_of
 from selfimprove.types import Draw, FinishReason
 
 __all__ = [
     "DrawLoop",
+    "End",
     "Job",
     "Rules",
     "broken_model",
@@ -39,6 +41,16 @@ class Job:
     index: int
 
 
+class End(NamedTuple):
+    """Where a draw may end."""
+
+    job: Job
+    new: list[int]
+    """Its tokens up to there."""
+    ended: bool
+    """Whether the last of them ends a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What holds for every row of one call."""
@@ -54,7 +66,7 @@ class Rules:
     def seeds(self, jobs: Sequence[Job]) -> Tensor:
         """Return the seed of each draw, int64, on the device of the rules."""
         named = [seed_of(self.seed, job.prompt.key, job.index) for job in jobs]
-        return torch.tensor(named, dtype=torch.long, device=self.ends.device)
+        return sent(torch.tensor(named, dtype=torch.long), self.ends.device)
 
 
 class DrawLoop(Protocol):
@@ -117,15 +129,17 @@ def broken_model(prompt: str) -> EngineError:
     )
 
 
-def drawn(job: Job, new: list[int], rules: Rules, *, ended: bool) -> Draw | None:
-    """Return the draw that the tokens `new` are, or None: neither full nor at a stop string.
-
-    `ended` says that the last of them ends a text.
-    """
-    sampling, texts, read = rules.sampling, rules.texts, job.prompt.ids
+def drawn(ends: Sequence[End], rules: Rules) -> list[Draw | None]:
+    """Return the draw of each, or None where it is neither full nor at a stop string."""
     # The token that ends a text is no part of it.
-    text = texts.continuation(read, new[:-1] if ended else new)
-    thinking = texts.is_thinking(read)
+    said = [(e.job.prompt.ids, e.new[:-1] if e.ended else e.new) for e in ends]
+    texts = rules.texts.continuations(said)
+    return [_drawn(end, text, rules) for end, text in zip(ends, texts, strict=True)]
+
+
+def _drawn(end: End, text: str, rules: Rules) -> Draw | None:
+    (job, new, ended), sampling, read = end, rules.sampling, end.job.prompt.ids
+    thinking = rules.texts.is_thinking(read)
     before = cut(text, sampling.stop, thinking=thinking)
     if not ended and before is None and len(new) < sampling.max_tokens:
         return None

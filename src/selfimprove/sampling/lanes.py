@@ -14,6 +14,7 @@ from torch import Tensor
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.sending import sent
 
 __all__ = ["Lanes", "PaddedLanes", "left_padded"]
 
@@ -110,8 +111,7 @@ class PaddedLanes:
 def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return token ids [rows, longest] with zeros before each row, and the mask of real ones."""
     longest = max(len(row) for row in rows)
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor(
-        [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
-    )
-    return ids, mask
+    ids = [[0] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    both = sent(torch.tensor([ids, mask]), device)
+    return both[0], both[1]

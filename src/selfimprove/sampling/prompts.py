@@ -108,7 +108,12 @@ def _cohort(group: Sequence[Encoded]) -> Cohort:
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """Return how many tokens two prompts begin with in common."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        # Slices are compared as fast as memory is read, tokens one by one are not.
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -19,6 +19,7 @@ from selfimprove.sampling.attention import (
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.lanes import left_padded
 from selfimprove.sampling.prompts import Encoded
+from selfimprove.sampling.sending import sent
 
 __all__ = ["Reader", "Reading"]
 
@@ -54,6 +55,7 @@ class Reader:
         self._forward = forward
         self._dtype: torch.dtype = model.dtype
         self._device: torch.device = model.device
+        self.begins_with = tuple(shared)
         self.shared = len(shared)
         self._prefix: list[KeysValues] = []
         self._prefix_bias: Tensor | None = None
@@ -133,7 +135,7 @@ class Reader:
 
     @torch.inference_mode()
     def _read_prefix(self, piece: Sequence[int], start: int) -> None:
-        ids = torch.tensor([list(piece)], device=self._device)
+        ids = sent(torch.tensor([list(piece)]), self._device)
         positions = torch.arange(start, start + len(piece), device=self._device).unsqueeze(0)
         _, read = self._pass(ids, torch.ones_like(ids), positions)
         before = self._prefix or [KeysValues(k[:, :, :0], v[:, :, :0]) for k, v in read]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.choose import choose
-from selfimprove.sampling.jobs import Job, Rules, drawn, next_prompts, refuse_nan
+from selfimprove.sampling.jobs import End, Job, Rules, drawn, next_prompts, refuse_nan
 from selfimprove.sampling.lanes import Lanes
 from selfimprove.sampling.seating import to_the_front
 from selfimprove.types import Draw
@@ -98,16 +98,27 @@ class Rows:
         found = look.nonzero().squeeze(1)
         tokens = self._tokens[places[found]].tolist()
         state = zip(found.tolist(), ended[found].tolist(), steps[found].tolist(), strict=True)
-        for (place, end, made), ids in zip(state, tokens, strict=True):
-            self._finish(rows[place], ids[:made], end)
+        seen = [
+            (rows[place], end, ids[:made])
+            for (place, end, made), ids in zip(state, tokens, strict=True)
+        ]
+        self._finish(seen)
 
-    def _finish(self, row: int, new: list[int], ended: bool) -> None:
-        """Make the row's draw ready, unless no stop string was there after all."""
-        job = self._jobs[row]
-        draw = None if job is None else drawn(job, new, self._rules, ended=ended)
-        if draw is not None:
-            self.ready.append(draw)
-            self._jobs[row] = None
+    def _finish(self, seen: Sequence[tuple[int, bool, list[int]]]) -> None:
+        """Make rows' draws ready, unless no stop string was there after all.
+
+        Of each row: whether its last token ends a text, and its tokens.
+        """
+        ends = [
+            (row, End(job, new, ended))
+            for row, ended, new in seen
+            if (job := self._jobs[row]) is not None
+        ]
+        draws = drawn([end for _, end in ends], self._rules)
+        for (row, _), draw in zip(ends, draws, strict=True):
+            if draw is not None:
+                self.ready.append(draw)
+                self._jobs[row] = None
 
     def _close_gaps(self) -> None:
         """Move rows from the end into the places of rows that ended."""

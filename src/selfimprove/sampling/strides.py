@@ -17,9 +17,10 @@ from selfimprove.sampling.board import Board, Rung
 from selfimprove.sampling.choose import choose, choose_from_all, may_be_unsure
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.graphs import Graphs, rung_over
-from selfimprove.sampling.jobs import Job, Rules, broken_model, drawn, next_prompts, refuse_nan
+from selfimprove.sampling.jobs import End, Job, Rules, broken_model, drawn, next_prompts
 from selfimprove.sampling.reading import Reader, Reading
 from selfimprove.sampling.seating import Seating
+from selfimprove.sampling.sending import sent
 from selfimprove.sampling.static_step import settle, step
 from selfimprove.types import Draw
 
@@ -31,8 +32,11 @@ STRIDE = 8
 # Rows join only when this share of the board is free: joining costs a pass over their prompts.
 _REFILL_SHARE = 8
 
-# Fewer rows or columns make a step no cheaper.
-_LEAST_ROWS, _LEAST_COLUMNS = 16, 32
+# Fewer rows or columns make a step so little cheaper that recording it would not pay.
+_LEAST_ROWS, _LEAST_COLUMNS = 64, 128
+
+# To record a step takes as long as so many steps save by being lower.
+_WORTH_A_RUNG = 2 * STRIDE
 
 
 class _Seen(NamedTuple):
@@ -71,7 +75,7 @@ class Strides:
         self._checked, self._made = [0] * board.size.rows, [0] * board.size.rows
         self._cut: list[int] = []
         self._laid = (0, 0)
-        self._seen: deque[_Seen] = deque()
+        self._seen: list[_Seen] = []
         self.ready: deque[Draw] = deque()
         self._ends = set(rules.ends.tolist())
         may_stop = rules.may_stop
@@ -106,9 +110,8 @@ class Strides:
         if not queue:
             self._close_gaps()
         self._go()
-        while self._seen:
-            self._check(self._seen[0])
-            self._seen.popleft()
+        self._read_ahead(queue)
+        self._read_seen()
 
     def _look(self) -> None:
         """See how far rows came; those that ended give up their places."""
@@ -120,7 +123,7 @@ class Strides:
         # Here the host waits for the device.
         made, alive, asks, broken = torch.stack([t[:count].long() for t in told]).tolist()
         if any(broken):
-            raise broken_model("one of the prompts under way")
+            raise broken_model(self._called(broken.index(1)))
         self._made[:count] = made
         found = [
             (row, job)
@@ -137,6 +140,10 @@ class Strides:
             self._checked[row] = made[row]
             if not alive[row]:
                 self._leave(row)
+
+    def _called(self, row: int) -> str:
+        job = self._jobs[row]
+        return "one of the prompts under way" if job is None else f"prompt {job.prompt.key!r}"
 
     def _choose_unsure(self) -> None:
         """Choose for the rows that need the whole vocabulary for it."""
@@ -190,8 +197,9 @@ class Strides:
         board.alive[rows] = True
         self._seat()
         logits = read.logits[self._index([self._pool[job.prompt.key] for job in jobs])]
-        refuse_nan(logits, jobs[0])
+        board.broken[rows] = logits.isnan().any(-1)
         tokens = choose(logits, board.seeds[rows], board.made[rows], rules.sampling)
+        tokens = tokens.clamp(max=logits.shape[1] - 1)
         settle(board, rows, tokens, torch.ones_like(rows, dtype=torch.bool))
 
     def _fill_pool(self, queue: deque[Job]) -> None:
@@ -201,10 +209,17 @@ class Strides:
         self._read = self._reader.read(prompts)
         self._pool = {prompt.key: place for place, prompt in enumerate(prompts)}
 
+    def _read_ahead(self, queue: deque[Job]) -> None:
+        """Let the device read the prompts that come next behind the steps it is taking."""
+        if queue and queue[0].prompt.key not in self._pool:
+            self._fill_pool(queue)
+
     def _close_gaps(self) -> None:
-        """Once no more draws wait, move rows together wherever a lower rung will do then."""
+        """Once no more draws wait, move rows together wherever a lower rung will do then, for long."""
         board, seating = self._board, self._seating
-        if not seating.taken or self._rung(seating.taken, seating.held) == self._laid:
+        if self._steps_left(self._under_way_made()) < _WORTH_A_RUNG:
+            return
+        if self._rung(seating.taken, seating.held) == self._laid:
             return
         rows, slots = seating.close_gaps()
         if rows:
@@ -220,37 +235,57 @@ class Strides:
     def _go(self) -> None:
         """Set the device going: as many steps as some row can take."""
         asked, board, size = self._rules.sampling, self._board, self._board.size
-        made = [m for m, job in zip(self._made, self._jobs, strict=True) if job is not None]
-        if not made:
-            return
-        # A row that has just begun has one token, wherever the last look saw it.
-        times = min(STRIDE, asked.max_tokens - max(1, min(made)))
+        made = self._under_way_made()
+        times = min(STRIDE, self._steps_left(made))
         if not times:
             return
-        columns = max(1, max(made)) + times
+        columns = max(1, *made) + times
         rung = Rung(*self._laid, rung_over(columns, size.new, least=_LEAST_COLUMNS))
         key = (rung, asked.temperature, asked.top_k, asked.top_p)
         self._graphs.run(key, lambda: step(board, rung, self._forward, asked), times)
 
-    def _check(self, seen: _Seen) -> None:
-        """Make a row's draw ready as soon as it ended, at a stop string or otherwise."""
-        made = len(seen.tokens)
-        for count in range(seen.checked + 1, made + 1):
-            token, last = seen.tokens[count - 1], seen.over and count == made
-            if not last and token not in self._stops:
-                continue
-            draw = drawn(seen.job, seen.tokens[:count], self._rules, ended=token in self._ends)
-            if draw is not None:
-                self.ready.append(draw)
-                if not seen.over:
-                    self._cut_off(seen.job)
-                return
+    def _read_seen(self) -> None:
+        """Make draws ready as soon as they ended, at a stop string or otherwise: many texts at once."""
+        found: list[tuple[_Seen, Draw]] = []
+        # Of each row in turn the first place where it may have ended, then the second of those left.
+        left = [(seen, places) for seen in self._seen if (places := self._may_end(seen))]
+        while left:
+            ends = [
+                End(seen.job, seen.tokens[:made], ended=seen.tokens[made - 1] in self._ends)
+                for seen, (made, *_) in left
+            ]
+            draws = drawn(ends, self._rules)
+            pairs = list(zip(left, draws, strict=True))
+            found += [(seen, draw) for (seen, _), draw in pairs if draw is not None]
+            left = [(seen, more) for (seen, (_, *more)), draw in pairs if draw is None and more]
+        self.ready.extend(draw for _, draw in found)
+        self._cut_off([seen.job for seen, _ in found if not seen.over])
+        self._seen = []
 
-    def _cut_off(self, job: Job) -> None:
-        """Free the row of a draw that ended at a stop string, which the device cannot see."""
-        row = next(row for row, of in enumerate(self._jobs) if of is job)
-        self._leave(row)
-        self._cut.append(row)
+    def _may_end(self, seen: _Seen) -> list[int]:
+        """Return how many tokens a row had wherever it may have ended since it was last looked at."""
+        made, tokens = len(seen.tokens), seen.tokens
+        counts = range(seen.checked + 1, made + 1)
+        places = [n for n in counts if tokens[n - 1] in self._stops] if self._stops else []
+        return [*places, made] if seen.over and places[-1:] != [made] else places
+
+    def _cut_off(self, jobs: Sequence[Job]) -> None:
+        """Free the rows of draws that ended at a stop string, which the device cannot see."""
+        if not jobs:
+            return
+        rows = {id(job): row for row, job in enumerate(self._jobs) if job is not None}
+        for job in jobs:
+            self._leave(rows[id(job)])
+            self._cut.append(rows[id(job)])
+
+    def _under_way_made(self) -> list[int]:
+        """Return how many tokens each row has that is under way."""
+        return [m for m, job in zip(self._made, self._jobs, strict=True) if job is not None]
+
+    def _steps_left(self, made: Sequence[int]) -> int:
+        """Return how many steps some row can take at most, where rows have `made` tokens."""
+        # A row that has just begun has one token, wherever the last look saw it.
+        return self._rules.sampling.max_tokens - max(1, min(made)) if made else 0
 
     def _seat(self) -> None:
         """Tell the board who sits where; rows that leave stay in what a step computes until then."""
@@ -262,11 +297,9 @@ class Strides:
     def _rung(self, rows: int, slots: int) -> tuple[int, int]:
         """Return the parts that hold them: few different ones, as each has to be recorded."""
         size = self._board.size
-        half = size.slots // 2
-        return (
-            rung_over(rows, size.rows, least=_LEAST_ROWS, factor=4),
-            rung_over(slots, half if slots <= half else size.slots, factor=4),
-        )
+        part = rung_over(rows, size.rows, least=_LEAST_ROWS, factor=4)
+        few = min(part, size.slots // 2)
+        return part, few if slots <= few else size.slots
 
     def _index(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=self._board.device)
+        return sent(torch.tensor(numbers, dtype=torch.long), self._board.device)

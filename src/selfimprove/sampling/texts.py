@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from selfimprove.reasoning import GENERATION_PROMPT, opens_reasoning
 from selfimprove.sampling.own_words import is_mark
 
 __all__ = ["Texts"]
 
-# Prompt tokens decoded before the new ones, so that a leading space is seen for what it is.
+# Tokens decoded before the new ones, so that a leading space is seen for what it is.
 _CONTEXT = 4
+
+
+class _Part(NamedTuple):
+    """New tokens between two marks."""
+
+    before: tuple[int, ...]
+    """The last tokens that stand before them."""
+    new: Sequence[int]
+    mark: str
+    """What stands behind them."""
 
 
 @final
@@ -25,29 +36,48 @@ class Texts:
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:  # noqa: ANN401
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
+        kind = type(tokenizer)
+        self._decodes_plainly = (
+            tokenizer.is_fast and kind._decode is PreTrainedTokenizerFast._decode
+        )
         self._thinking: dict[tuple[int, ...], bool] = {}
+        self._stops: dict[frozenset[str], list[bool]] = {}
 
-    def continuation(self, prompt: Sequence[int], new: Sequence[int]) -> str:
-        """Return the text of `new` after `prompt`, without special tokens.
+    def continuations(self, said: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[str]:
+        """Return the text of the new tokens of each (prompt, new tokens), without special tokens.
 
         Those stay that say where reasoning or a turn begins or ends: without them nobody could tell.
         """
-        text, first = "", 0
+        rows = [self._parts(prompt, new) for prompt, new in said]
+        texts = iter(self._plain([part for parts in rows for part in parts]))
+        return ["".join(next(texts) + part.mark for part in parts) for parts in rows]
+
+    def _parts(self, prompt: Sequence[int], new: Sequence[int]) -> list[_Part]:
+        """Part new tokens at their marks."""
+        parts, first, end = [], 0, tuple(prompt[-_CONTEXT:])
+        if self._marks.keys().isdisjoint(new):
+            return [_Part(end, new, "")]
         for place, token in enumerate(new):
             if token in self._marks:
-                text += self._plain([*prompt, *new[:first]], new[first:place]) + self._marks[token]
-                first = place + 1
-        return text + self._plain([*prompt, *new[:first]], new[first:])
+                parts.append(_Part(end, new[first:place], self._marks[token]))
+                first, end = place + 1, (*end, *new[first : place + 1])[-_CONTEXT:]
+        return [*parts, _Part(end, new[first:], "")]
 
-    def _plain(self, prompt: Sequence[int], new: Sequence[int]) -> str:
-        """Return the text of `new` without any special token.
+    def _plain(self, parts: Sequence[_Part]) -> list[str]:
+        """Return the text of each part's tokens without any special token.
 
-        Many tokenizers drop a space at the beginning of what they decode; decoded behind the end
-        of the prompt, it stays.
+        Many tokenizers drop a space at the beginning of what they decode; decoded behind what stands
+        before, it stays.
         """
-        before = self._decode(prompt[-_CONTEXT:])
-        both = self._decode([*prompt[-_CONTEXT:], *new])
-        return both[len(before) :] if before and both.startswith(before) else self._decode(new)
+        ends = list(dict.fromkeys(part.before for part in parts))
+        before = dict(zip(ends, self._decode(ends), strict=True))
+        wholes = self._decode([(*part.before, *part.new) for part in parts])
+        return [
+            whole[len(start) :]
+            if (start := before[part.before]) and whole.startswith(start)
+            else self._decode([part.new])[0]
+            for part, whole in zip(parts, wholes, strict=True)
+        ]
 
     def is_thinking(self, prompt: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside a reasoning block."""
@@ -62,11 +92,19 @@ class Texts:
         added = self._tokenizer.added_tokens_decoder.items()
         return {i: t.content for i, t in added if t.special and is_mark(t.content)}
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+    def _decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Return the text of each row without special tokens."""
+        if self._decodes_plainly:
+            # transformers looks at every number in Python, and takes row after row.
+            raw = self._tokenizer.backend_tokenizer
+            texts: list[str] = raw.decode_batch([list(row) for row in rows])
+            return texts
+        return [
+            self._tokenizer.decode(
+                list(row), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            for row in rows
+        ]
 
     def ends_stop(self, stop: Sequence[str], device: torch.device) -> Tensor | None:
         """Return which tokens can end one of the stop strings, or None when there are none.
@@ -75,18 +113,16 @@ class Texts:
         """
         if not stop:
             return None
-        last = {s[-1] for s in stop} | {"\ufffd"}
-        return torch.tensor([not last.isdisjoint(t) for t in self._tokens], device=device)
+        last = frozenset(s[-1] for s in stop) | {"\ufffd"}
+        if last not in self._stops:
+            self._stops[last] = [not last.isdisjoint(t) for t in self._tokens]
+        return torch.tensor(self._stops[last], device=device)
 
     @cached_property
     def _tokens(self) -> list[str]:
         """The text of every token, decoded behind a letter so that spaces stay."""
         letter = self._tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
-        skip = len(self._decode(letter))
+        skip = len(self._decode([letter])[0])
         known = len(self._tokenizer)
-        texts = self._tokenizer.batch_decode(
-            [[*letter, i] for i in range(min(known, self._vocabulary))],
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
-        )
+        texts = self._decode([[*letter, i] for i in range(min(known, self._vocabulary))])
         return [t[skip:] for t in texts] + [""] * max(0, self._vocabulary - known)

@@ -111,6 +111,7 @@ class TorchEngine:
         self._forward, self._reach = fast_lanes(model, context_length(model), frozen=frozen)
         steps = boards.by_boards(model, self._forward) and exact_on_a_board(model, self._forward)
         self._boards = Boards(model) if steps else None
+        self._reader: Reader | None = None
         self._budget = config.max_batch_tokens
         # A training needs what memory is free for itself.
         if self._budget is None and not (frozen and self._boards and model.device.type == "cuda"):
@@ -158,9 +159,9 @@ class TorchEngine:
                 while queue:
                     yield from self._until_memory_ends(group, rules, queue)
         finally:
-            if not self._frozen:
-                # What trains the model wants the memory before the next call does.
-                self._drop_board()
+            if not self._frozen and self._boards is not None:
+                # What trains the model wants memory before the next call does.
+                self._boards.give_way()
 
     def _until_memory_ends(self, group: Cohort, rules: Rules, queue: deque[Job]) -> Iterator[Draw]:
         """Draw the queue; out of memory, put back what was under way and halve the budget."""
@@ -176,7 +177,7 @@ class TorchEngine:
                 rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
             yield from draws_of(rows, queue)
         except RuntimeError as error:
-            held = None
+            held = self._reader = None
             self._halve(plan.room * plan.length, plan.length, error)
             if rows is not None:
                 yield from taken_from(rows.ready)
@@ -205,7 +206,8 @@ class TorchEngine:
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
         # Without refills, the pool of prompts is the batch itself.
-        pool = 1 + READ_TOKENS // length if fast else most
+        read = boards.tokens_of_a_pass(self._model, READ_TOKENS) if self._boards else READ_TOKENS
+        pool = 1 + read // length if fast else most
         asked = None
         # Under autocast weights are rounded anew in every pass, to where no graph would find them.
         if fast and self._boards is not None and not torch.is_autocast_enabled("cuda"):
@@ -218,8 +220,18 @@ class TorchEngine:
         return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)), asked)
 
     def _strides(self, held: Held, group: Cohort, rules: Rules, plan: _Plan) -> Strides:
-        reader = Reader(self._model, self._forward, group.prompts[0].ids[: group.shared])
+        reader = self._reader_of(group.prompts[0].ids[: group.shared])
         return Strides(held.board, held.graphs, self._forward, reader, rules, plan.pool)
+
+    def _reader_of(self, shared: tuple[int, ...]) -> Reader:
+        """Return what has read a prefix; the last one is kept while weights stay as they are."""
+        if self._frozen and self._reader is not None and self._reader.begins_with == shared:
+            return self._reader
+        self._reader = None
+        reader = Reader(self._model, self._forward, shared)
+        if self._frozen:
+            self._reader = reader
+        return reader
 
     def _lanes(self, group: Cohort, plan: _Plan) -> Lanes:
         if not plan.fast:
@@ -256,12 +268,13 @@ class TorchEngine:
 
     def _drop_board(self) -> bool:
         """Give back the memory of the board that is kept; tell whether there was one."""
+        self._reader = None
         return self._boards is not None and self._boards.drop()
 
     def close(self) -> None:
         """Give the model's memory back."""
         self._model = None
-        self._forward, self._boards = TransformersForward(None), None
+        self._forward, self._boards, self._reader = TransformersForward(None), None, None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
