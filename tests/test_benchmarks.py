@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from selfimprove.rows import Filtered
+from selfimprove.rows import Filtered, encode
 from selfimprove.store import Run
-from selfimprove.types import Question
+from selfimprove.types import FinishReason, Question, Response, Verdict
 
 _FOLDER = Path(__file__).parents[1] / "benchmarks"
 _FILES = sorted(_FOLDER.glob("*.py"))
@@ -81,3 +81,29 @@ def test_figures_of_a_run_say_when_and_with_what_the_run_was_made_not_the_file(
     assert found["engines"] == [{"engine": "torch", "threads": "1"}]
     assert list(found["result"]["steps"]) == ["first", "last"]
     assert set(found["machine"]) == {"cpu", "cpu_has", "memory_gib", "gpu"}  # no load, no versions
+
+
+def _answer(run: Path, system: str, told: list[tuple[FinishReason, float]]) -> None:
+    """Store what a system answered to one prompt after the other: how it ended, and its score."""
+    answers = [Response(f"p{i}", "?", 0, "x" * (i + 1), finish, 3)
+               for i, (finish, _) in enumerate(told)]  # fmt: skip
+    verdicts = [Verdict(f"p{i}", 0, 0, score, None, "") for i, (_, score) in enumerate(told)]
+    for step, rows, row_type in ((f"{system}-responses", answers, Response),
+                                 (f"{system}-truth", verdicts, Verdict)):  # fmt: skip
+        (run / step).mkdir()
+        (run / step / "shard-00000.parquet").write_bytes(encode(rows, row_type))
+
+
+def test_finished_answers_are_compared_without_the_matches_that_a_cut_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(_FOLDER))
+    compared = importlib.import_module("finished_alone").compared
+    _answer(tmp_path, "new", [("stop", 3), ("stop", 1), ("stop", 1), ("length", 9), ("length", 9)])
+    _answer(tmp_path, "old", [("stop", 1), ("stop", 2), ("length", 9), ("length", 1), ("stop", 1)])
+    told = compared(tmp_path, "new", "old")
+    counted = [
+        [told[of][name] for name in ("wins", "ties", "losses")] for of in ("all", "finished")
+    ]
+    assert counted == [[2, 1, 2], [1, 0, 1]]  # the cut ones: one won, one tied, one lost
+    assert told["finished"]["mean_score_difference"] == 0.5  # of +2 and -1
