@@ -117,7 +117,7 @@ def _laid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
     def limits(*args: Any, **settings: Any) -> Limits:
         told = found(*args, **settings)
-        assert told.pack == (request.param == 0 and not torch.cuda.is_available())
+        assert bool(told.packed) == (request.param == 0 or torch.cuda.is_available())
         return told
 
     monkeypatch.setattr(supervised, "piece_limits", limits)
@@ -162,11 +162,11 @@ def test_rows_of_one_prefix_come_by_length_so_that_neighbours_need_little_paddin
     assert [len(row.ids) for row in group.rows] == [43, 45, 48, 50]
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_every_scored_token_of_a_batch_is_scored_once_and_no_prompt_token_is(pack: bool) -> None:
+@pytest.mark.parametrize("packed", [0, 1000])
+def test_every_scored_token_of_a_batch_is_scored_once_and_no_prompt_token_is(packed: int) -> None:
     rows = [TokenisedExample((*range(10, 50), 50 + i, 60 + i, _EOS), 41) for i in range(5)]
     rows.append(TokenisedExample((7, 8, 9, _EOS), 2))
-    batch = Collator(rows, Limits(90, share=True, pack=pack))([{"row": i} for i in range(6)])
+    batch = Collator(rows, Limits(90, share=True, packed=packed))([{"row": i} for i in range(6)])
     labels = batch["labels"]
     wanted = sorted(t for row in rows for t in row.ids[row.prompt_tokens :])
     assert sorted(labels[labels != -100].tolist()) == wanted

@@ -104,24 +104,24 @@ def _seen(table: torch.Tensor) -> torch.Tensor:
     return mask[None, None]
 
 
-def _learned(
-    model: Any, piece: dict[str, torch.Tensor], *, half: bool = False
-) -> list[torch.Tensor]:
+def _learned(model: Any, piece: dict[str, Any], *, half: bool = False) -> list[torch.Tensor]:
     """Return the loss of every scored token, sorted, and the gradients of their sum."""
     model.zero_grad()
     context: dict[str, torch.Tensor] = {}
-    if "table" in piece:
-        context = {"attention_mask": piece["table"], "position_ids": piece["position_ids"]}
+    if "spans" in piece:
+        table = table_of(piece["spans"])
+        context = {"attention_mask": table, "position_ids": piece["position_ids"]}
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         logits = model(input_ids=piece["input_ids"], use_cache=False, **context).logits.float()
-    losses = cross_entropy(logits.flatten(0, 1), piece["labels"].flatten(), reduction="none")
+    scored = logits.flatten(0, 1)[piece["scored"]]
+    losses = cross_entropy(scored, piece["targets"], reduction="none")
     losses.sum().backward()
     grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    return [losses.detach()[piece["labels"].flatten() != -100].sort().values, *grads]
+    return [losses.detach().sort().values, *grads]
 
 
 _GROUPS = [*(Group((row,), 0) for row in _LONE), Group(tuple(_SHARED), 6)]
-_PACKED = Limits(1_000, share=True, pack=True).piece(_GROUPS)
+_PACKED = Limits(1_000, share=True, packed=MOST_TOKENS).piece(_GROUPS)
 _PADDED = Limits(1_000, share=False).piece([Group((*_LONE, *_SHARED), 0)])
 
 
@@ -138,7 +138,7 @@ def _agree(model: Any) -> None:
 @pytest.mark.parametrize("kind", _KINDS)
 def test_losses_and_gradients_are_those_of_padded_rows(kind):
     model = _model(_KINDS[kind])
-    assert may_pack(model, drops=False)
+    assert may_pack(model, torch.float32, drops=False)
     assert model.config._attn_implementation == "sdpa"
     _agree(model)
 
@@ -150,7 +150,7 @@ def test_adapters_learn_the_same_too():
         for name, weights in model.named_parameters():
             if "lora_B" in name:
                 weights.fill_(0.1)
-    assert may_pack(model, drops=False)
+    assert may_pack(model, torch.float32, drops=False)
     assert model.config._attn_implementation == "sdpa"
     _agree(model)
 
@@ -181,16 +181,18 @@ def test_rows_are_padded_where_attention_learns_with_dropout():
         for rate in (0.1, 0.0)
     )
     assert elsewhere.resid_pdrop > 0
-    assert may_pack(_model(elsewhere), drops=True)
-    assert may_pack(_model(drops), drops=False)
-    assert not may_pack(_model(drops), drops=True)
-    assert not may_pack(_model(LlamaConfig(**_GROUPED, attention_dropout=0.5)), drops=True)
+    assert may_pack(_model(elsewhere), torch.float32, drops=True)
+    assert may_pack(_model(drops), torch.float32, drops=False)
+    assert not may_pack(_model(drops), torch.float32, drops=True)
+    assert not may_pack(
+        _model(LlamaConfig(**_GROUPED, attention_dropout=0.5)), torch.float32, drops=True
+    )
 
 
 def test_asking_leaves_a_model_and_the_random_numbers_as_they_were():
     model = _model(LlamaConfig(**_GROUPED, attention_dropout=0.5)).eval()
     before = torch.get_rng_state()
-    assert not may_pack(model, drops=True)
+    assert not may_pack(model, torch.float32, drops=True)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.config._attn_implementation == "sdpa"
     assert not any(module.training for module in model.modules())
@@ -223,7 +225,7 @@ def test_asking_leaves_a_model_and_the_random_numbers_as_they_were():
     ],
 )
 def test_rows_are_padded_where_a_model_could_not_tell_them_apart(config):
-    assert not may_pack(_model(config), drops=False)
+    assert not may_pack(_model(config), torch.float32, drops=False)
 
 
 def test_attention_and_its_gradient_are_the_fused_kernels():
@@ -284,7 +286,7 @@ def test_no_position_is_computed_but_for_the_tokens_and_each_prefix_once():
 
 
 def test_a_pass_is_filled_up_and_a_group_that_is_too_large_for_it_is_cut():
-    limits = Limits(12, share=True, pack=True)
+    limits = Limits(12, share=True, packed=MOST_TOKENS)
     groups = [Group((row,), 0) for row in _LONE]
     assert limits.chunks(groups) == [[2, 1], [0]]
     parts = limits.cut(Group(tuple(_SHARED), 6))
@@ -292,7 +294,7 @@ def test_a_pass_is_filled_up_and_a_group_that_is_too_large_for_it_is_cut():
     assert [(len(part.rows), part.shared, part.tokens) for part in parts] == [
         (1, 0, 9), (1, 0, 12), (1, 0, 15),
     ]  # fmt: skip
-    parts = Limits(15, share=True, pack=True).cut(Group(tuple(_SHARED), 6))
+    parts = Limits(15, share=True, packed=MOST_TOKENS).cut(Group(tuple(_SHARED), 6))
     assert [(len(part.rows), part.shared, part.tokens) for part in parts] == [
         (2, 6, 15), (1, 0, 15),
     ]  # fmt: skip
@@ -300,7 +302,7 @@ def test_a_pass_is_filled_up_and_a_group_that_is_too_large_for_it_is_cut():
 
 def test_rows_whose_probabilities_would_fill_the_memory_are_padded():
     long, short = Group((_row(MOST_TOKENS + 1, 3, 0),), 0), Group((_row(9, 3, 0),), 0)
-    limits = Limits(10_000, share=False, pack=True)
+    limits = Limits(10_000, share=False, packed=MOST_TOKENS)
     assert limits.chunks([long, short]) == [[0], [1]]
-    assert "table" not in limits.piece([long])
-    assert "table" in limits.piece([short])
+    assert "spans" not in limits.piece([long])
+    assert "spans" in limits.piece([short])

@@ -12,6 +12,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.likelihood import log_likelihood
+from selfimprove.training.packed_rows import table_of
 from selfimprove.training.processes import mean_of_everyone
 
 __all__ = ["CompletionTrainer", "by_row"]
@@ -19,7 +20,8 @@ __all__ = ["CompletionTrainer", "by_row"]
 
 def by_row(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Add up what is known of each token, (tokens,), for each row, (rows,), of so many tokens."""
-    row = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
+    numbers = torch.arange(len(counts), device=tokens.device)
+    row = torch.repeat_interleave(numbers, counts, output_size=len(tokens))
     return torch.zeros(len(counts), device=tokens.device).index_add(0, row, tokens)
 
 
@@ -37,7 +39,8 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
     """Off where log-probabilities are held against those of a reference, or of the draw itself."""
 
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
-        self._scored: torch.Tensor | None = None
+        self._scored: torch.Tensor | None = None  # places in all rows, one behind the other
+        self._told: list[dict[str, torch.Tensor]] = []  # read when logged: a GPU is not waited for
         super().__init__(model=model, **settings)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
@@ -52,7 +55,7 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
     ) -> tuple[torch.Tensor, ...]:
         if self._scored is None:
             return inputs
-        return (inputs[0][self._scored][None],)
+        return (inputs[0].flatten(0, 1).index_select(0, self._scored)[None],)
 
     def begin(self, model: torch.nn.Module) -> Any:  # noqa: ANN401
         """Put the model into the mode in which it learns; return what computes for it."""
@@ -85,29 +88,32 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
             losses.append(loss.detach() * self.accelerator.num_processes)
         return torch.stack(losses).sum()
 
-    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         return -self.log_probs(model, piece).sum()
 
-    def log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+    def log_probs(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         """Return the log-probability of every scored token, row by row, in nats."""
         context: dict[str, Any] = {"use_cache": False}
-        if "table" in piece:
-            context |= {"attention_mask": piece["table"], "position_ids": piece["position_ids"]}
+        if "spans" in piece:
+            table = table_of(piece["spans"])
+            context |= {"attention_mask": table, "position_ids": piece["position_ids"]}
         if "prefix_ids" in piece:
             context = self._read_prefixes(model, piece)
-        self._scored = piece["labels"] != -100
+        self._scored = piece["scored"]
         logits = model(input_ids=piece["input_ids"], **context).logits[0]
-        targets = piece["labels"][self._scored]
         self._scored = None
-        return log_likelihood(logits, targets)
+        return log_likelihood(logits, piece["targets"])
 
-    def row_log_probs(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+    def on_device(self, piece: dict[str, Any]) -> dict[str, Any]:
+        """Return a piece with its tensors where the model is."""
+        here: dict[str, Any] = self._prepare_inputs(piece)
+        return here
+
+    def row_log_probs(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         """Return the log-probability of each row's whole completion, (rows,), in nats."""
         return by_row(self.log_probs(model, piece), piece["completion_tokens"])
 
-    def _read_prefixes(
-        self, model: torch.nn.Module, piece: dict[str, torch.Tensor]
-    ) -> dict[str, Any]:
+    def _read_prefixes(self, model: torch.nn.Module, piece: dict[str, Any]) -> dict[str, Any]:
         """Keys and values of each prefix, computed once and handed to every row that has it."""
         prefixes, lengths = piece["prefix_ids"], piece["prefix_tokens"]
         read = model(input_ids=prefixes, use_cache=True, logits_to_keep=1).past_key_values
@@ -132,6 +138,10 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry, over all processes."""
+        for told in self._told:
+            for name, values in told.items():
+                self._metrics["train"][name] += values.tolist()
+        self._told.clear()
         means = mean_of_everyone(self._metrics["train"])
         self._metrics["train"].clear()
         super().log({**logs, **means}, start_time)

@@ -87,7 +87,8 @@ class HeadTrainer(RoundedTrainer):
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         # Sixteen bits of a score would round away small differences.
         super().__init__(model=model, whole=head_weights(model), **settings)
-        self._told: dict[str, list[float]] = defaultdict(list)
+        # Read when logged: a GPU is not waited for.
+        self._told: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def training_step(
         self,
@@ -116,14 +117,15 @@ class HeadTrainer(RoundedTrainer):
             read = model(**piece, use_cache=False).logits
         scores = read.float().view(-1, len(self.compared.replies[0]))
         margins = (scores[:, self.compared.better] - scores[:, self.compared.worse]).detach()
-        self._told["accuracy"] += (margins > 0).float().tolist()
-        self._told["margin"] += margins.tolist()
+        self._told["accuracy"].append((margins > 0).float())
+        self._told["margin"].append(margins)
         return self.compared.loss(scores).sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry."""
-        means = mean_of_everyone(self._told)
+        told = {name: torch.cat(values).tolist() for name, values in self._told.items()}
         self._told.clear()
+        means = mean_of_everyone(told)
         super().log({**logs, **means}, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -161,7 +161,7 @@ class PolicyTrainer(CompletionTrainer):
         losses, advantages, kls = [], [], []
         pieces = self._pieces(rows, config.n)
         for number, (places, told) in enumerate(pieces, start=1):
-            piece = self._prepare_inputs(told)
+            piece = self.on_device(told)
             with torch.no_grad(), self.accelerator.autocast():
                 anchor = self.row_log_probs(self._reference, piece)
             last = number == len(pieces)
@@ -204,7 +204,7 @@ class PolicyTrainer(CompletionTrainer):
 
     def _pieces(
         self, rows: Sequence[TokenisedExample], n: int
-    ) -> list[tuple[list[int], dict[str, torch.Tensor]]]:
+    ) -> list[tuple[list[int], dict[str, Any]]]:
         """Cut a batch into passes, each with its rows; the n draws of a prompt are never parted."""
         groups = [self._group(rows[start : start + n]) for start in range(0, len(rows), n)]
         pieces = []
@@ -263,7 +263,7 @@ class PolicyTrainer(CompletionTrainer):
         found = []
         with torch.no_grad(), self.accelerator.autocast():
             for _, told in self._pieces(rows, 1):
-                piece = self._prepare_inputs(told)
+                piece = self.on_device(told)
                 policy = self.row_log_probs(computing, piece)
                 found += (policy - self.row_log_probs(self._reference, piece)).tolist()
         return found

@@ -60,7 +60,7 @@ class PairCollator:
     def _group(self, pair: PairRows) -> Group:
         return Group((pair.chosen, pair.rejected), pair.shared if self._limits.share else 0)
 
-    def _piece(self, groups: Sequence[Group], numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+    def _piece(self, groups: Sequence[Group], numbers: Sequence[int]) -> dict[str, Any]:
         rows = [row for group in groups for row in group.rows]
         piece = self._limits.piece(groups)
         piece["completion_tokens"] = torch.tensor([len(r.ids) - r.prompt_tokens for r in rows])
@@ -104,7 +104,7 @@ class PreferenceTrainer(CompletionTrainer):
     beta = 0.1
     nll_alpha = 0.0
 
-    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         policy = self.pair_log_probs(model, piece)
         told = dpo_loss(
             policy, piece["reference"], piece["completion_tokens"][::2],
@@ -118,12 +118,9 @@ class PreferenceTrainer(CompletionTrainer):
             "logps/chosen": policy[:, 0].detach(),
             "logps/rejected": policy[:, 1].detach(),
         }
-        for name, values in metrics.items():
-            self._metrics["train"][name] += values.tolist()
+        self._told.append(metrics)
         return told.loss.sum()
 
-    def pair_log_probs(
-        self, model: torch.nn.Module, piece: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def pair_log_probs(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         """Return the summed log-probabilities of chosen and rejected responses, (pairs, 2)."""
         return self.row_log_probs(model, piece).view(-1, 2)

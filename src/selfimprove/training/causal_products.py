@@ -1,7 +1,8 @@
-"""Attention of short rows in training on a CPU: two plain products, whose gradient is four more.
+"""Attention in training: on a CPU, of short rows, two plain products, whose gradient is four more.
 
 The fused kernel of a CPU spares the memory of the probabilities, which short rows have to spare,
-and pays for it in its gradient, which takes several times as long as these products.
+and pays for it in its gradient, which takes several times as long as these products. A GPU has a fused
+kernel for rows end to end.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from transformers.masking_utils import sdpa_mask
 
 from selfimprove.sampling.architecture import unwrapped
 from selfimprove.sampling.attention import hiding
-from selfimprove.training.packed_rows import MOST_TOKENS, attend, is_table
+from selfimprove.training import flash_rows, packed_rows
+from selfimprove.training.packed_rows import MOST_TOKENS, is_table
 from selfimprove.training.products import attended, gradients
 
 __all__ = ["may_be_used_in", "use_in"]
@@ -31,13 +33,13 @@ _UNSUPPORTED: Final = ("softcap", "s_aux", "position_bias")
 
 
 def use_in(model: Any) -> None:  # noqa: ANN401
-    """Let a model in training attend by products where that is faster: on a CPU, in short rows."""
-    if may_be_used_in(model) and model.device.type == "cpu":
+    """Let a model in training attend by products where that is faster, and to rows end to end."""
+    if may_be_used_in(model):
         unwrapped(model).set_attn_implementation(_NAME)
 
 
 def may_be_used_in(model: Any) -> bool:  # noqa: ANN401
-    """Whether a model, once on a CPU, attends or may attend so: it calls the function it is told to."""
+    """Whether a model attends or may attend so: it calls the function it is told to."""
     inner = unwrapped(model)
     told = inner.config._attn_implementation in {"sdpa", _NAME}
     return told and inner._supports_attention_backend
@@ -91,11 +93,13 @@ def _attention(
     if is_table(attention_mask):
         if not plain:
             raise NotImplementedError("rows end to end have neither dropout nor another softmax")
-        return attend(query, key, value, attention_mask, scale), None
+        end_to_end = packed_rows if query.device.type == "cpu" else flash_rows
+        return end_to_end.attend(query, key, value, attention_mask, scale), None
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     known = attention_mask is not None or (causal and queries == keys)
-    if not (plain and known and queries * keys <= _MOST_PAIRS):
+    short = query.device.type == "cpu" and queries * keys <= _MOST_PAIRS
+    if not (plain and known and short):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     bias = _bias(query, attention_mask, keys)
     packed = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])

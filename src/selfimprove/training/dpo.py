@@ -130,7 +130,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     order, steps = in_order(len(rows), config, seed, "dpo order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    limits = supervised.piece_limits(model, config, drops=PreferenceTrainer.dropout)
+    limits = supervised.piece_limits(model, config, use, drops=PreferenceTrainer.dropout)
     collate = PairCollator(rows, limits)
     with quietly():
         trainer = supervised.prepare(
@@ -258,7 +258,7 @@ def _log_probs(
         for start in track(starts, "reference", len(starts)):
             numbers = range(start, min(start + _PAIRS_AT_ONCE, count))
             for piece in collate([{"row": n} for n in numbers])["pieces"]:
-                here = {k: v.to(accelerator.device) for k, v in piece.items()}
+                here = trainer.on_device(piece)
                 with trainer.accelerator.autocast():
                     found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
     # What a process did not compute is zero there.

@@ -1,22 +1,23 @@
-"""The log-probability of given tokens, and its gradient; on a CPU a few rows of logits at a time.
+"""The log-probability of given tokens, and its gradient, a few rows of logits at a time.
 
 With a vocabulary of fifty thousand, logits in float32, their log-softmax and the gradients of both are
-each larger than a cache by a hundred times. So only what was given, in its own precision, is kept.
+each larger than a CPU's cache by a hundred times, and on a GPU most of what a pass needs. So only what
+was given, in its own precision, is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from selfimprove.training.few_rows import few_rows
 
 __all__ = ["log_likelihood"]
 
-_AT_ONCE: Final = 1 << 18
+_AT_ONCE: Final = {"cpu": 1 << 18, "cuda": 1 << 28}
 """Logits."""
 
 
@@ -27,10 +28,12 @@ def log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (tokens, vocabulary).
         targets: (tokens,) token ids.
     """
-    if logits.device.type != "cpu":
-        return -cross_entropy(logits.float(), targets, reduction="none")
     out: Tensor = _Said.apply(logits, targets)  # type: ignore[no-untyped-call]
     return out
+
+
+def _parts(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return few_rows(_AT_ONCE[logits.device.type], logits, *others)
 
 
 class _Said(torch.autograd.Function):
@@ -40,7 +43,7 @@ class _Said(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:  # noqa: ANN401
         totals = logits.new_empty(len(logits), dtype=torch.float32)
         said = torch.empty_like(totals)
-        for part, target, there, total in few_rows(_AT_ONCE, logits, targets, said, totals):
+        for part, target, there, total in _parts(logits, targets, said, totals):
             wide = part.float()
             total.copy_(wide.logsumexp(-1))
             there.copy_(wide.gather(1, target[:, None])[:, 0]).sub_(total)
@@ -51,7 +54,7 @@ class _Said(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         logits, targets, totals = ctx.saved_tensors
         found = torch.empty_like(logits)
-        parts = few_rows(_AT_ONCE, logits, targets, totals, grads[0], found)
+        parts = _parts(logits, targets, totals, grads[0], found)
         for part, target, total, grad, there in parts:
             wide = part.to(torch.float32, copy=True).sub_(total[:, None]).exp_()
             wide.mul_(-grad[:, None]).scatter_add_(1, target[:, None], grad[:, None])

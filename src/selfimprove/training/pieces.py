@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import torch
 
-from selfimprove.training.packed_rows import MOST_TOKENS, Span, table_of
+from selfimprove.training.packed_rows import Span
 from selfimprove.training.tokens import TokenisedExample
 
 __all__ = ["MIN_PREFIX", "Collator", "Group", "Limits", "groups_of"]
@@ -46,8 +46,9 @@ class Limits:
     tokens: int
     share: bool
     """Whether a beginning that rows have in common is read once."""
-    pack: bool = False
-    """Whether rows lie end to end, without padding; longer ones than `MOST_TOKENS` never do."""
+    packed: float = 0
+    """Tokens of the longest row, its prefix included, that may lie end to end with others, without
+    padding; 0: none does."""
 
     def chunks(self, groups: Sequence[Group]) -> list[list[int]]:
         """Put groups of like length together, as many as fit into a pass; return their numbers."""
@@ -71,19 +72,24 @@ class Limits:
                 parts.append([row])
         return [_group(rows, group.shared) for rows in parts]
 
-    def piece(self, groups: Sequence[Group]) -> dict[str, torch.Tensor]:
-        """Return what a model reads for the groups, and what is to be predicted at each place."""
+    def piece(self, groups: Sequence[Group]) -> dict[str, Any]:
+        """Return what a model reads for the groups, which places are scored, and what follows them."""
         if self._packs(groups):
-            return _packed_piece(groups)
-        if any(group.shared for group in groups):
-            return _shared_piece(groups)
-        return _plain_piece([row for group in groups for row in group.rows])
+            read, labels = _packed_piece(groups)
+        elif any(group.shared for group in groups):
+            read, labels = _shared_piece(groups)
+        else:
+            read, labels = _plain_piece([row for group in groups for row in group.rows])
+        flat = labels.flatten()
+        # Found here: a GPU would have to be waited for.
+        scored = (flat != -100).nonzero()[:, 0]
+        return {**read, "scored": scored, "targets": flat[scored]}
 
     def _kind(self, group: Group) -> tuple[bool, bool, int]:
         return self._packs([group]), group.shared > 0, group.longest - group.shared
 
     def _packs(self, groups: Sequence[Group]) -> bool:
-        return self.pack and all(group.longest <= MOST_TOKENS for group in groups)
+        return all(group.longest <= self.packed for group in groups)
 
     def _fit(self, groups: Sequence[Group]) -> bool:
         """Whether groups may be read together, by what is computed for them; the last one is new."""
@@ -111,9 +117,9 @@ class Collator:
         groups = [part for group in found for part in self._limits.cut(group)]
         chunks = self._limits.chunks(groups)
         pieces = [self._limits.piece([groups[n] for n in chunk]) for chunk in chunks]
-        counted = torch.cat([piece["labels"].flatten() for piece in pieces])
         # The trainer counts labels from the second on.
-        return {"pieces": pieces, "labels": torch.nn.functional.pad(counted, (1, 0), value=-100)}
+        counted = torch.cat([torch.tensor([-100]), *(piece["targets"] for piece in pieces)])
+        return {"pieces": pieces, "labels": counted}
 
 
 def groups_of(rows: Sequence[TokenisedExample]) -> list[Group]:
@@ -157,29 +163,29 @@ def _common(one: TokenisedExample, other: TokenisedExample, limit: int) -> int:
     return limit
 
 
-def _plain_piece(rows: Sequence[TokenisedExample]) -> dict[str, torch.Tensor]:
-    """Return rows as one padded matrix with what is to be predicted at each place."""
-    return {
-        "input_ids": _padded([row.ids for row in rows], 0),
-        "labels": _padded([_targets(row) for row in rows], -100),
-    }
+_Piece: TypeAlias = tuple[dict[str, Any], torch.Tensor]
+"""What is read, and what is to be predicted at each place of it."""
 
 
-def _shared_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+def _plain_piece(rows: Sequence[TokenisedExample]) -> _Piece:
+    """Return rows as one padded matrix."""
+    labels = _padded([_targets(row) for row in rows], -100)
+    return {"input_ids": _padded([row.ids for row in rows], 0)}, labels
+
+
+def _shared_piece(groups: Sequence[Group]) -> _Piece:
     """Return the rows of the groups without their prefixes, and each prefix once."""
     rows = [(row, g.shared) for g in groups for row in g.rows]
-    places = torch.tensor([shared for _, shared in rows])
-    suffixes = _padded([row.ids[shared:] for row, shared in rows], 0)
-    return {
-        "input_ids": suffixes,
-        "labels": _padded([_targets(row)[shared:] for row, shared in rows], -100),
+    read = {
+        "input_ids": _padded([row.ids[shared:] for row, shared in rows], 0),
         "prefix_ids": _padded([g.rows[0].ids[: g.shared] for g in groups], 0),
-        "prefix_tokens": places,
+        "prefix_tokens": torch.tensor([shared for _, shared in rows]),
         "prefix_of": torch.tensor([i for i, g in enumerate(groups) for _ in g.rows]),
     }
+    return read, _padded([_targets(row)[shared:] for row, shared in rows], -100)
 
 
-def _packed_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+def _packed_piece(groups: Sequence[Group]) -> _Piece:
     """Return everything in one row, (1, tokens): each prefix, then its rows, one behind the other."""
     ids: list[int] = []
     positions: list[int] = []
@@ -200,12 +206,12 @@ def _packed_piece(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
             prefix = lay(group.rows[0].ids[:shared], 0, [-100] * shared, prefix)
         for row in group.rows:
             lay(row.ids[shared:], shared, _targets(row)[shared:], prefix)
-    return {
+    read = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
-        "labels": torch.tensor([labels]),
-        "table": table_of(spans),
+        "spans": spans,
     }
+    return read, torch.tensor([labels])
 
 
 def _targets(row: TokenisedExample) -> list[int]:

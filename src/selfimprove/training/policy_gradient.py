@@ -169,7 +169,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Tried before the trainer changes how the model attends.
-    limits = supervised.piece_limits(model, config, drops=PolicyTrainer.dropout)
+    limits = supervised.piece_limits(model, config, use, drops=PolicyTrainer.dropout)
     with quietly():
         trainer = supervised.prepare(
             PolicyTrainer,

@@ -164,7 +164,7 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     plan = _plan(tokenised, config, seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    limits = supervised.piece_limits(model, config, drops=CompletionTrainer.dropout)
+    limits = supervised.piece_limits(model, config, use, drops=CompletionTrainer.dropout)
     with quietly():
         trainer = supervised.prepare(
             CompletionTrainer,

@@ -13,7 +13,10 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
 
 from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
+from selfimprove.sampling.loading import pick_device
+from selfimprove.training import flash_rows
 from selfimprove.training._completion_trainer import CompletionTrainer
+from selfimprove.training.packed_rows import MOST_TOKENS
 from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes, share_of
 from selfimprove.training.sft import Plan, SftConfig, piece_tokens
@@ -24,7 +27,7 @@ __all__ = ["piece_limits", "prepare"]
 
 _LOG_EVERY = 10  # steps; short trainings log ten times
 _CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
-_PACKED_FROM = 256  # hidden size; below, attention row by row takes as long as the padding
+_PACKED_FROM = 256  # hidden size; a CPU takes as long for attention row by row below it
 
 
 T = TypeVar("T", bound=CompletionTrainer)
@@ -64,22 +67,32 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     return trainer
 
 
-def piece_limits(model: Any, config: SftConfig, *, drops: bool) -> Limits:  # noqa: ANN401
-    """Return what a piece may hold, and how its rows lie: on a CPU without padding, if wide enough.
+def piece_limits(model: Any, config: SftConfig, use: Arithmetic, *, drops: bool) -> Limits:  # noqa: ANN401
+    """Return what a piece may hold, and how its rows lie: without padding where that is faster.
 
     Between padded rows a prefix is read in a pass of its own; several processes add up gradients once
     a pass.
 
     Args:
-        model: that learns.
+        model: that learns; it is brought to where it does.
         config: of the training.
+        use: the precision that is computed in.
         drops: whether it learns with dropout.
     """
-    pack = not torch.cuda.is_available() and (hidden_size(model.config) or 0) >= _PACKED_FROM
-    pack = pack and may_pack(model, drops=drops)
-    one_pass = pack or (processes() == 1 and not config.gradient_checkpointing)
+    model.to(pick_device("auto"))
+    packed = _longest_packed(model, use)
+    if packed and not may_pack(model, use.torch_dtype, drops=drops):
+        packed = 0
+    one_pass = packed > 0 or (processes() == 1 and not config.gradient_checkpointing)
     share = one_pass and may_share_prefixes(model)
-    return Limits(piece_tokens(config), share=share, pack=pack)
+    return Limits(piece_tokens(config), share=share, packed=packed)
+
+
+def _longest_packed(model: Any, use: Arithmetic) -> float:  # noqa: ANN401
+    """Return the tokens of the longest row that is faster end to end with others than padded."""
+    if model.device.type == "cpu":
+        return MOST_TOKENS if (hidden_size(model.config) or 0) >= _PACKED_FROM else 0
+    return math.inf if use.torch_dtype in flash_rows.DTYPES else 0
 
 
 def _arguments(
@@ -114,6 +127,7 @@ def _arguments(
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        accelerator_config={"non_blocking": torch.cuda.is_available()},
         report_to="none",
         disable_tqdm=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from typing import Any, Final
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from selfimprove.sampling.architecture import full_attention, unwrapped
 from selfimprove.sampling.trial import UNABLE, are_near
 from selfimprove.training import causal_products
+from selfimprove.training.packed_rows import table_of
 from selfimprove.training.pieces import Group, Limits
 from selfimprove.training.tokens import TokenisedExample
 
@@ -30,11 +32,12 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     return full_attention(config) and hasattr(config, "num_hidden_layers")
 
 
-def may_pack(model: Any, *, drops: bool) -> bool:  # noqa: ANN401
-    """Whether rows of a model on a CPU may lie end to end: each is computed as by itself.
+def may_pack(model: Any, computes: torch.dtype, *, drops: bool) -> bool:  # noqa: ANN401
+    """Whether rows of a model may lie end to end: each is computed as by itself.
 
     Args:
         model: left as it was.
+        computes: the precision of its passes on a GPU; a CPU is tried in that of the weights.
         drops: whether it learns with dropout; rows that lie so have none in their attention.
     """
     inner = unwrapped(model)
@@ -44,7 +47,8 @@ def may_pack(model: Any, *, drops: bool) -> bool:  # noqa: ANN401
         return False
     usual, learns = inner.config._attn_implementation, model.training
     try:
-        found, wanted = _probe(model, drops=drops)
+        with torch.autocast(model.device.type, computes, enabled=model.device.type != "cpu"):
+            found, wanted = _probe(model, drops=drops)
     except UNABLE as problem:
         _log.info("%s: rows are padded: %s", type(inner).__name__, problem)
         return False
@@ -59,14 +63,17 @@ def _probe(model: Any, *, drops: bool) -> tuple[Tensor, Tensor]:  # noqa: ANN401
     """Return the logits of rows end to end, and those of padded ones."""
     sharing, lone = _rows(model.config.get_text_config().vocab_size)
     padded = Limits(1, share=False).piece([Group((*sharing, lone), 0)])
-    packed = Limits(1, share=True, pack=True).piece([Group(sharing, _PREFIX), Group((lone,), 0)])
+    packed = Limits(1, share=True, packed=math.inf).piece(
+        [Group(sharing, _PREFIX), Group((lone,), 0)]
+    )
     read = {
-        "input_ids": packed["input_ids"],
-        "attention_mask": packed["table"],
-        "position_ids": packed["position_ids"],
+        "input_ids": packed["input_ids"].to(model.device),
+        "attention_mask": table_of(packed["spans"]),
+        "position_ids": packed["position_ids"].to(model.device),
         "use_cache": False,
     }
-    wanted: Tensor = model.eval()(input_ids=padded["input_ids"], use_cache=False).logits
+    ids = padded["input_ids"].to(model.device)
+    wanted: Tensor = model.eval()(input_ids=ids, use_cache=False).logits
     causal_products.use_in(model)
     if drops:  # where attention would, it says so
         with torch.random.fork_rng(devices=[]):
