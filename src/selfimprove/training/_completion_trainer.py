@@ -40,7 +40,7 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         self._scored: torch.Tensor | None = None  # places in all rows, one behind the other
-        self._told: list[dict[str, torch.Tensor]] = []  # read when logged: a GPU is not waited for
+        self._measured: list[dict[str, torch.Tensor]] = []  # read when logged: a GPU is not waited for
         super().__init__(model=model, **settings)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
@@ -138,10 +138,10 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry, over all processes."""
-        for told in self._told:
+        for told in self._measured:
             for name, values in told.items():
                 self._metrics["train"][name] += values.tolist()
-        self._told.clear()
+        self._measured.clear()
         means = mean_of_everyone(self._metrics["train"])
         self._metrics["train"].clear()
         super().log({**logs, **means}, start_time)

@@ -118,7 +118,7 @@ class PreferenceTrainer(CompletionTrainer):
             "logps/chosen": policy[:, 0].detach(),
             "logps/rejected": policy[:, 1].detach(),
         }
-        self._told.append(metrics)
+        self._measured.append(metrics)
         return told.loss.sum()
 
     def pair_log_probs(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
