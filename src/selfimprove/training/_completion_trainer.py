@@ -40,7 +40,9 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         self._scored: torch.Tensor | None = None  # places in all rows, one behind the other
-        self._measured: list[dict[str, torch.Tensor]] = []  # read when logged: a GPU is not waited for
+        self._measured: list[
+            dict[str, torch.Tensor]
+        ] = []  # read when logged: a GPU is not waited for
         super().__init__(model=model, **settings)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
