@@ -41,6 +41,7 @@ pytestmark = [
 ]
 
 _ANY: Any = AutoModelForCausalLM
+_OURS: Any = flash_rows.attend
 _USUAL: Any = sdpa_attention_forward
 _NONE = (0, 0)
 _ALONE = [((0, 40), _NONE), ((40, 41), _NONE), ((41, 300), _NONE)]
@@ -63,7 +64,7 @@ def test_rows_end_to_end_read_what_a_mask_of_every_pair_lets_them(spans: Any) ->
         states = [torch.randn(1, heads, 300, 64).cuda().to(torch.bfloat16) for heads in (9, 3, 3)]
         inputs = [x.to(dtype).requires_grad_() for x in states]
         if kind == "ours":
-            out = flash_rows.attend(*inputs, table_of(spans), 0.125)  # type: ignore[arg-type]
+            out = _OURS(*inputs, table_of(spans), 0.125)
         else:
             out, _ = _USUAL(module, *inputs, mask[None, None].cuda(), scaling=0.125)
         weights = torch.arange(out.numel(), device="cuda").view(out.shape).sin()
