@@ -109,7 +109,7 @@ def _examples() -> list[Example]:
 def _loss_by_hand(examples: Sequence[Example]) -> float:
     """Return the mean over the tokens of all completions, in float32, one row at a time."""
     tokenizer, losses = load_tokenizer(folder()), []
-    model = _ANY.from_pretrained(folder()).cuda()
+    model = _ANY.from_pretrained(folder(), dtype=torch.float32).cuda()
     for row in tokenise(examples, tokenizer, [tokenizer.eos_token_id], 512).rows:
         with torch.no_grad():
             logits = model(torch.tensor([row.ids]).cuda()).logits[0, row.prompt_tokens - 1 : -1]
