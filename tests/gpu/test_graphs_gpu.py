@@ -140,7 +140,7 @@ def test_a_replayed_step_leaves_what_a_step_as_written_leaves(
     results = []
     for records in (True, False):
         graphs = Graphs(engine._model.device)
-        graphs._records = records
+        graphs._recorder.records = records
         with torch.inference_mode():
             for times in (1, 1):  # the second time it is replayed
                 laid()

@@ -29,6 +29,7 @@ from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.norms import RootMeanSquare
 from selfimprove.training.packed_rows import table_of
 from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
+from selfimprove.training.recorded import Passes
 from selfimprove.training.reward import RewardConfig, train_reward
 from selfimprove.training.sft import LoraConfig, SftConfig, train_sft
 from selfimprove.training.supervised import piece_limits
@@ -116,6 +117,30 @@ def _loss_by_hand(examples: Sequence[Example]) -> float:
         targets = torch.tensor(row.ids[row.prompt_tokens :]).cuda()
         losses += cross_entropy(logits.float(), targets, reduction="none").tolist()
     return fmean(losses)
+
+
+def test_recorded_passes_teach_what_passes_as_written_do(tmp_path: Path, monkeypatch: Any) -> None:
+    """In bfloat16, step by step: the same losses up to rounding, and none is given up."""
+    config = SftConfig(learning_rate=1e-4, batch_size=8, max_steps=24, dtype="bfloat16")
+    losses = []
+    for records in (True, False):
+        ran: list[bool] = []
+        usual = Passes.log_probs
+
+        def spied(self: Any, piece: Any, records: bool = records, ran: list[bool] = ran) -> Any:
+            self._recorder.records = self._recorder.records and records
+            out = usual(self, piece)
+            ran.append(bool(self._recorded))
+            return out
+
+        monkeypatch.setattr(Passes, "log_probs", spied)
+        told = train_sft(folder(), _examples(), config, out=tmp_path / f"{records}" / "model", seed=0,
+                         checkpoints=tmp_path / f"{records}" / "checkpoints")  # fmt: skip
+        monkeypatch.setattr(Passes, "log_probs", usual)
+        assert ran
+        assert ran[-1] == records
+        losses.append((told.first_loss, told.final_loss))
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(r=4)], ids=["full", "lora"])

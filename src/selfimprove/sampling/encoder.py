@@ -185,8 +185,8 @@ class Encoder:
     def _closing_tokens(self) -> int:
         """How many tokens the tokenizer adds behind a text by itself (some add the stop token)."""
         around = self._literal.ids(["a"], special=True)[0]
-        (last,) = self._literal.ids(["a"], special=False)[0][-1:]
-        return around[::-1].index(last)
+        bare = self._literal.ids(["a"], special=False)[0]
+        return around[::-1].index(bare[-1]) if bare else 0
 
     def _bare(self, text: str) -> str:
         """A plain text that was rendered elsewhere may begin with the BOS, written out."""

@@ -12,7 +12,7 @@ from typing import final
 
 import torch
 
-__all__ = ["Graphs", "rung_over"]
+__all__ = ["Graphs", "Recorder", "rung_over"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,27 +32,64 @@ def rung_over(wanted: int, most: int, *, least: int = 1, factor: int = 2) -> int
 
 
 @final
-class Graphs:
-    """Graphs of one family of steps, each under a key; all live and leave together.
+class Recorder:
+    """Records work on a device: what it records lives in one memory pool, and on one stream.
 
-    They share a memory pool, as no two run at once and none leaves anything in it: a step writes what
-    it finds into buffers that were made before. They share a stream of their own, since torch keys
-    workspaces of products by it and gives those of a stream back with any graph recorded on it.
+    The stream is its own, since torch keys workspaces of products by it and gives those of a stream
+    back with any graph recorded on it.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        self._records = device.type == "cuda"
-        if self._records:
+        self.records = device.type == "cuda"
+        """Whether it can; whoever finds that it cannot says so here."""
+        if self.records:
             self._stream = torch.cuda.Stream(device)
             self._pool = torch.cuda.graph_pool_handle()
 
+    def run_aside(self, work: Callable[[], None]) -> None:
+        """Do the work on the stream of the recordings: what a first run loads cannot be recorded."""
+        here = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
+            work()
+        here.wait_stream(self._stream)
+
+    def record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """Record the work without doing it.
+
+        Raises:
+            RuntimeError: it cannot be recorded; OutOfMemoryError: there was no room for it.
+        """
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.device(self._device), torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):  # fmt: skip
+                work()
+        except RuntimeError as problem:
+            if isinstance(problem.__context__, torch.cuda.OutOfMemoryError):
+                raise problem.__context__ from problem
+            raise
+        return graph
+
+
+@final
+class Graphs:
+    """Graphs of one family of steps, each under a key; all live and leave together.
+
+    They share their memory, as no two run at once and none leaves anything in it: a step writes what
+    it finds into buffers that were made before.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._recorder = Recorder(device)
+        self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
+
     def run(self, key: Hashable, step: Callable[[], None], times: int) -> None:
         """Take `times` steps; steps of one key differ in what lies in their buffers alone."""
-        if self._records and key not in self._recorded:
-            # What a first run loads and allocates cannot be recorded.
-            self._run_aside(step)
+        if self._recorder.records and key not in self._recorded:
+            self._recorder.run_aside(step)
             times -= 1
             self._record(key, step)
         graph = self._recorded.get(key)
@@ -62,28 +99,12 @@ class Graphs:
             else:
                 graph.replay()
 
-    def _run_aside(self, step: Callable[[], None]) -> None:
-        """Take one step on the stream of the recordings."""
-        here = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            step()
-        here.wait_stream(self._stream)
-
     def _record(self, key: Hashable, step: Callable[[], None]) -> None:
         """Record a step without taking it; where it cannot be, no more is tried."""
-        graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.device(self._device), torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ):  # fmt: skip
-                step()
+            self._recorded[key] = self._recorder.record(step)
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as problem:
-            if isinstance(problem.__context__, torch.cuda.OutOfMemoryError):
-                raise problem.__context__ from problem
             _log.warning("decoding steps cannot be recorded as CUDA graphs: %s", problem)
-            self._records = False
-            return
-        self._recorded[key] = graph
+            self._recorder.records = False

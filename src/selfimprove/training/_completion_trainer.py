@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.likelihood import log_likelihood
 from selfimprove.training.packed_rows import table_of
 from selfimprove.training.processes import mean_of_everyone
+from selfimprove.training.recorded import Passes, Read
 
 __all__ = ["CompletionTrainer", "by_row"]
 
@@ -40,10 +42,16 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         self._scored: torch.Tensor | None = None  # places in all rows, one behind the other
-        self._measured: list[
-            dict[str, torch.Tensor]
-        ] = []  # read when logged: a GPU is not waited for
+        # Read when logged: a GPU is not waited for.
+        self._measured: list[dict[str, torch.Tensor]] = []
+        self._known: dict[torch.nn.Module, Passes] = {}
         super().__init__(model=model, **settings)
+        # What is dropped would not be the same after a resume.
+        drops = self.dropout and any(
+            isinstance(m, torch.nn.Dropout) and m.p for m in model.modules()
+        )
+        self.records = self.args.device.type == "cuda" and self.computes_rounded and not drops
+        """Whether passes over packed rows are recorded, whose launches a GPU would wait for."""
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model compute what is scored alone, and attend and scale as it pays on a CPU."""
@@ -95,16 +103,37 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def log_probs(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         """Return the log-probability of every scored token, row by row, in nats."""
-        context: dict[str, Any] = {"use_cache": False}
         if "spans" in piece:
-            table = table_of(piece["spans"])
-            context |= {"attention_mask": table, "position_ids": piece["position_ids"]}
+            if self.records:
+                return self._passes(model).log_probs(piece)
+            read = Read(piece["input_ids"], piece["position_ids"], table_of(piece["spans"]),
+                        piece["scored"], piece["targets"])  # fmt: skip
+            return self._read_packed(model, read)
+        context: dict[str, Any] = {"use_cache": False}
         if "prefix_ids" in piece:
             context = self._read_prefixes(model, piece)
         self._scored = piece["scored"]
         logits = model(input_ids=piece["input_ids"], **context).logits[0]
         self._scored = None
         return log_likelihood(logits, piece["targets"])
+
+    def _read_packed(self, model: torch.nn.Module, read: Read) -> torch.Tensor:
+        self._scored = read.scored
+        logits = model(
+            input_ids=read.ids, attention_mask=read.table, position_ids=read.positions,
+            use_cache=False,
+        ).logits[0]  # fmt: skip
+        self._scored = None
+        return log_likelihood(logits, read.targets)
+
+    def _passes(self, model: torch.nn.Module) -> Passes:
+        """Return the passes of the policy or of its reference."""
+        if model not in self._known:
+            half = self._half
+            learning = half.learning if half is not None and model is half.model else ()
+            read = partial(self._read_packed, model)
+            self._known[model] = Passes(read, self.args.device, learning)
+        return self._known[model]
 
     def on_device(self, piece: dict[str, Any]) -> dict[str, Any]:
         """Return a piece with its tensors where the model is."""

@@ -6,23 +6,23 @@ mask to be read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import MutableMapping, Sequence
 from itertools import accumulate
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["DTYPES", "attend"]
+from selfimprove.training.packed_rows import Span
+
+__all__ = ["DTYPES", "Layout", "attend", "keys_of", "lay_out"]
 
 DTYPES: Final = (torch.bfloat16, torch.float16)
 """What the kernel computes in."""
 
 
-@final
-@dataclass(frozen=True)
-class _Layout:
+class Layout(NamedTuple):
     """Where rows begin among queries and keys, (rows + 1,) each, and the longest of them."""
 
     queries: Tensor
@@ -32,24 +32,37 @@ class _Layout:
     """The token of every key, each prefix before every row that has it; None: keys are as they lie."""
 
 
-@lru_cache(maxsize=1)  # by the table itself: the layers of a pass, and its gradient, have one
-def _layout(table: Tensor, device: torch.device) -> _Layout:
-    rows = table[0, 0].tolist()
-    own = [last - first for first, last, _, _ in rows]
-    all_seen = [last - first + end - prefix for first, last, prefix, end in rows]
-    shares = own != all_seen
-    order = [
-        n for first, last, prefix, end in rows for n in (*range(prefix, end), *range(first, last))
-    ]
+_Layouts: TypeAlias = MutableMapping[Tensor, Layout]
+# The layers of a pass, and its gradient, have one table.
+_known: _Layouts = WeakTensorKeyDictionary()
+
+
+def lay_out(table: Tensor, layout: Layout) -> None:
+    """Let a table of rows mean this layout on the device, as long as there is the table."""
+    _known[table] = layout
+
+
+def keys_of(rows: Sequence[tuple[Span, Span]]) -> list[int]:
+    """Return the token of every key: each row's own, its prefix's before them."""
+    return [n for own, prefix in rows for span in (prefix, own) for n in range(*span)]
+
+
+def _layout(table: Tensor, device: torch.device) -> Layout:
+    if table in _known:
+        return _known[table]
+    rows = [((first, last), (prefix, end)) for first, last, prefix, end in table[0, 0].tolist()]
+    own = [last - first for (first, last), _ in rows]
+    seen = [size + end - prefix for size, (_, (prefix, end)) in zip(own, rows, strict=True)]
 
     def there(numbers: list[int], dtype: torch.dtype) -> Tensor:
         return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)
 
     with torch.inference_mode(mode=False):  # a pass that learns may come after one that does not
         queries = there([0, *accumulate(own)], torch.int32)
-        keys = there([0, *accumulate(all_seen)], torch.int32) if shares else queries
-        seen = there(order, torch.int64) if shares else None
-    return _Layout(queries, keys, (max(own), max(all_seen)), seen)
+        keys = queries if own == seen else there([0, *accumulate(seen)], torch.int32)
+        order = None if own == seen else there(keys_of(rows), torch.int64)
+    lay_out(table, Layout(queries, keys, (max(own), max(seen)), order))
+    return _known[table]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, table: Tensor, scale: float) -> Tensor:

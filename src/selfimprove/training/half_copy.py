@@ -35,12 +35,13 @@ class HalfCopy:
         shared = [*whole, *(p for p in model.parameters() if not p.requires_grad)]
         self.model: Any = copy.deepcopy(model, {id(p): p for p in shared})
         self._of = model
-        self._learning = [
+        self.learning = [
             (own, there)
             for own, there in zip(model.parameters(), self.model.parameters(), strict=True)
             if own is not there
         ]
-        for own, there in self._learning:
+        """Weights that learn, each with the rounded one."""
+        for own, there in self.learning:
             # Weights alone: rounded, the frequencies of rotary positions would be others.
             there.data = own.data.to(torch.bfloat16)
             there.register_post_accumulate_grad_hook(_handing_to(own))
@@ -60,7 +61,7 @@ class HalfCopy:
         """Return the copy, with the weights as they now are, in the mode of the model."""
         if self._stale:
             torch._foreach_copy_(
-                [there for _, there in self._learning], [own for own, _ in self._learning]
+                [there for _, there in self.learning], [own for own, _ in self.learning]
             )
             self._stale = False
         for own, there in zip(self._of.modules(), self.model.modules(), strict=True):

@@ -1,0 +1,291 @@
+"""Passes of a model in training as CUDA graphs: recorded once for a size, launched by one call each.
+
+A pass over a small model is thousands of kernels of microseconds, which Python launches several times
+slower than a GPU finishes them. Rows end to end come in any number of tokens: a pass that is recorded has
+the next size of a ladder, and rows of padding behind those of the piece fill it up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, Final, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from selfimprove.sampling.graphs import Recorder
+from selfimprove.training import flash_rows
+from selfimprove.training.packed_rows import Span, table_of
+
+__all__ = ["Passes", "Read", "Size"]
+
+_log = logging.getLogger(__name__)
+
+_NONE: Final = (0, 0)
+_LEAST_ROWS: Final = 8
+
+
+class Read(NamedTuple):
+    """What a pass reads."""
+
+    ids: Tensor
+    """(1, tokens)."""
+    positions: Tensor
+    """(1, tokens)."""
+    table: Tensor
+    """Of the rows: see `packed_rows`."""
+    scored: Tensor
+    """Places of which the next token is predicted, (scored,)."""
+    targets: Tensor
+    """Those tokens, (scored,)."""
+
+
+class Size(NamedTuple):
+    """What a pass has room for; pieces of one size are computed by the same kernels."""
+
+    tokens: int
+    scored: int
+    rows: int
+    keys: int
+    """Read by all rows together, prefixes once for every row; 0: as many as tokens, as they lie."""
+    longest: tuple[int, int]
+    """Queries and keys of a row."""
+
+    @classmethod
+    def of(cls, spans: Sequence[tuple[Span, Span]], scored: int) -> Size:
+        """Return the size for rows of which so many places are scored."""
+        own = [last - first for (first, last), _ in spans]
+        seen = [o + end - prefix for o, (_, (prefix, end)) in zip(own, spans, strict=True)]
+        tokens = _rung(sum(own) + 1, eighths=8)  # a place of padding at least: see `Passes`
+        shares = own != seen
+        keys = _rung(sum(seen) + tokens - sum(own), eighths=8) if shares else 0
+        query = _power(max(own))
+        padding = -(-(tokens - sum(own)) // query)
+        last = keys - sum(seen) if shares else 0
+        return cls(
+            tokens,
+            _rung(scored, eighths=4),
+            max(_power(len(spans) + padding), _LEAST_ROWS),
+            keys,
+            (query, _power(max(*seen, last, query))),
+        )
+
+
+def _rung(wanted: int, *, eighths: int) -> int:
+    """Return a number at or over `wanted` that is at most a share of 1 / eighths larger.
+
+    >>> [_rung(n, eighths=8) for n in (3, 1000, 1025, 6118)]
+    [3, 1024, 1152, 6144]
+    """
+    step: int = 1 << max((wanted - 1).bit_length() - eighths.bit_length(), 0)
+    return -(-wanted // step) * step
+
+
+def _power(wanted: int) -> int:
+    return 1 << (wanted - 1).bit_length()
+
+
+@final
+class _Buffers:
+    """What passes of one size read, where it stays."""
+
+    def __init__(self, size: Size, device: torch.device) -> None:
+        def numbers(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        self._size = size
+        self._ids, self._positions = numbers(1, size.tokens), numbers(1, size.tokens)
+        self._scored, self._targets = numbers(size.scored), numbers(size.scored)
+        starts = (numbers(size.rows + 1, dtype=torch.int32) for _ in range(2))
+        self._queries, keys = starts
+        self._keys = keys if size.keys else self._queries
+        self._seen = numbers(size.keys) if size.keys else None
+
+    def fill(self, piece: dict[str, Any]) -> Read:
+        """Lay a piece out, padding behind it, and return what is read."""
+        size = self._size
+        there = piece["input_ids"].shape[1]
+        self._put(self._ids[0], piece["input_ids"][0], 0)
+        self._put(self._positions[0], piece["position_ids"][0], 0)
+        self._put(self._scored, piece["scored"], size.tokens - 1)
+        self._put(self._targets, piece["targets"], 0)
+        longest = size.longest[0]
+        firsts = range(there, size.tokens, longest)
+        padding = [((n, min(n + longest, size.tokens)), _NONE) for n in firsts]
+        rows = [*piece["spans"], *padding]
+        table = table_of(rows)
+        if self._ids.device.type != "cpu":
+            self._lay_out(rows, table)
+        return Read(self._ids, self._positions, table, self._scored, self._targets)
+
+    def _lay_out(self, rows: Sequence[tuple[Span, Span]], table: Tensor) -> None:
+        """Tell the kernel of the rows; the last one takes what keys are left, and others are empty."""
+        own = [0, *accumulate(last - first for (first, last), _ in rows)]
+        self._put(self._queries, _on_host(own, torch.int32), own[-1])
+        if self._seen is not None:
+            seen = flash_rows.keys_of(rows)
+            self._put(self._seen, _on_host(seen, torch.int64), 0)
+            sizes = [b - a + end - start for a, b, (_, (start, end)) in zip(own, own[1:], rows, strict=False)]  # fmt: skip
+            keys = [0, *accumulate(sizes[:-1]), self._size.keys]
+            self._put(self._keys, _on_host(keys, torch.int32), self._size.keys)
+        layout = flash_rows.Layout(self._queries, self._keys, self._size.longest, self._seen)
+        flash_rows.lay_out(table, layout)
+
+    @staticmethod
+    def _put(there: Tensor, numbers: Tensor, rest: int) -> None:
+        there[: len(numbers)].copy_(numbers, non_blocking=True)
+        there[len(numbers) :].fill_(rest)
+
+
+def _on_host(numbers: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(numbers, dtype=dtype).pin_memory()
+
+
+@final
+class Passes:
+    """The passes of one model, those of a size recorded when it comes a second time.
+
+    What a pass gives depends on its piece and its size, not on whether it is recorded: places that are
+    not scored are scored all the same, at the last token of the padding, and get no gradient.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Read], Tensor],
+        device: torch.device,
+        learning: Sequence[tuple[torch.nn.Parameter, torch.nn.Parameter]] = (),
+    ) -> None:
+        """Record nothing yet.
+
+        Args:
+            read: returns the log-probability of each target, (scored,).
+            device: of the model.
+            learning: weights that learn, each with that of the model which computes for it.
+        """
+        self._read, self._device, self._learning = read, device, learning
+        self._recorder = Recorder(device)
+        self._sums = _Sums([own for own, _ in learning])
+        self._seen: dict[tuple[Size, bool], _Buffers] = {}
+        self._recorded: dict[tuple[Size, bool], _Recorded] = {}
+
+    def log_probs(self, piece: dict[str, Any]) -> Tensor:
+        """Return the log-probability of every scored token of packed rows, (scored,), in nats."""
+        count = len(piece["targets"])
+        key = Size.of(piece["spans"], count), torch.is_grad_enabled()
+        first = key not in self._seen
+        if first:
+            self._seen[key] = _Buffers(key[0], self._device)
+        filled = self._seen[key].fill(piece)
+        if not first and key not in self._recorded and self._recorder.records:
+            self._record(key, filled)
+        if key in self._recorded:
+            return self._recorded[key].log_probs()[:count]
+        return self._read(filled)[:count]
+
+    def _record(self, key: tuple[Size, bool], filled: Read) -> None:
+        try:
+            learning = self._learning if key[1] else ()
+            recorded = _Recorded(self._recorder, lambda: self._read(filled), learning, self._sums)
+        except RuntimeError as problem:
+            _log.warning("passes are not recorded as CUDA graphs: %s", problem)
+            self._recorder.records = False
+            self._recorded.clear()
+            return
+        self._recorded[key] = recorded
+
+
+@final
+class _Sums:
+    """Gradients of weights, added up where they stay."""
+
+    def __init__(self, weights: Sequence[torch.nn.Parameter]) -> None:
+        self._weights = weights
+        self.kept: list[Tensor] = []
+
+    def take_over(self) -> None:
+        """Let the gradients of the weights be these, with what they are by now."""
+        if not self.kept:
+            self.kept = [torch.zeros_like(w, dtype=torch.float32) for w in self._weights]
+        fresh = []
+        for weights, kept in zip(self._weights, self.kept, strict=True):
+            if weights.grad is None:
+                fresh.append(kept)
+            elif weights.grad is not kept:
+                kept.copy_(weights.grad)
+            weights.grad = kept
+        if fresh:
+            torch._foreach_zero_(fresh)
+
+
+@final
+class _Recorded:
+    """A pass of one size, and what it teaches."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        read: Callable[[], Tensor],
+        learning: Sequence[tuple[torch.nn.Parameter, torch.nn.Parameter]],
+        sums: _Sums,
+    ) -> None:
+        """Record it; what is learned is added to the sums, which are there by then."""
+        self._sums = sums
+        self._teaches = bool(learning)
+        weights = [there for _, there in learning]
+        if learning:
+            sums.take_over()
+        told: list[Tensor] = []
+
+        def forward() -> None:
+            told[:] = [read()]
+
+        def backward() -> None:
+            grads = torch.autograd.grad(told[0], weights, self._given, allow_unused=True)
+            for kept, grad in zip(sums.kept, grads, strict=True):
+                if grad is not None:
+                    kept.add_(grad)
+
+        # What a first run loads and allocates on a stream cannot be recorded.
+        recorder.run_aside(forward)
+        self._given = torch.zeros_like(told[0])
+        if learning:
+            recorder.run_aside(backward)  # of zeros
+        self._forward = recorder.record(forward)
+        self._backward = recorder.record(backward) if learning else None
+        self._told = told[0].detach()
+        self._anchor = torch.zeros((), device=self._told.device, requires_grad=True)
+
+    def log_probs(self) -> Tensor:
+        """Return what the pass gives for what lies in its buffers."""
+        if not self._teaches:
+            return self.replay()
+        out: Tensor = _Replayed.apply(self._anchor, self)  # type: ignore[no-untyped-call]
+        return out
+
+    def replay(self) -> Tensor:
+        """Launch the pass."""
+        self._forward.replay()
+        return self._told.clone()
+
+    def learn(self, given: Tensor) -> None:
+        """Add up what it teaches, by the gradient of what it gave."""
+        assert self._backward is not None
+        self._sums.take_over()
+        self._given.copy_(given)
+        self._backward.replay()
+
+
+class _Replayed(torch.autograd.Function):
+    """A recorded pass as a function: its gradient goes to the weights at once."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, recorded: _Recorded) -> Tensor:  # noqa: ANN401
+        ctx.recorded = recorded
+        return recorded.replay()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        ctx.recorded.learn(grads[0])
+        return None, None
