@@ -122,10 +122,9 @@ def _loss_by_hand(examples: Sequence[Example]) -> float:
 def test_recorded_passes_teach_what_passes_as_written_do(tmp_path: Path, monkeypatch: Any) -> None:
     """In bfloat16, step by step: the same losses up to rounding, and none is given up."""
     config = SftConfig(learning_rate=1e-4, batch_size=8, max_steps=24, dtype="bfloat16")
-    losses = []
+    losses, usual = [], Passes.log_probs
     for records in (True, False):
         ran: list[bool] = []
-        usual = Passes.log_probs
 
         def spied(self: Any, piece: Any, records: bool = records, ran: list[bool] = ran) -> Any:
             self._recorder.records = self._recorder.records and records
@@ -185,7 +184,7 @@ def test_policy_gradient(tmp_path: Path, dtype: Any) -> None:
     config = PolicyGradientConfig(learning_rate=3e-4, batch_size=6, n=3, max_steps=8, try_every=4,
                                   beta=0.02, dtype=dtype)  # fmt: skip
     told = train_policy(
-        folder(), asked[8:], lambda _, texts: [-len(t.split()) / 4 for t in texts], config,
+        folder(), asked[8:], lambda _, texts, __: [-len(t.split()) / 4 for t in texts], config,
         EngineConfig(chat=True), reference=folder(), held_out=asked[:8], max_tokens=40,
         out=tmp_path / "model", checkpoints=tmp_path / "checkpoints", seed=0,
     )  # fmt: skip

@@ -32,17 +32,11 @@ _SHARED = Group(
 @pytest.fixture(scope="module")
 def model() -> Any:
     torch.manual_seed(0)
-    made: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=50,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.3,
-        )  # fmt: skip
-    )
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    made: Any = LlamaForCausalLM(config)
     causal_products.use_in(made)
     return made
 

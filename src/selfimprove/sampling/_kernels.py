@@ -1,7 +1,7 @@
 """The kernels of `fused`: what one program of a GPU does. Imported only where there is Triton."""
 
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN202, N803, PLR0913, D103
+# ruff: noqa: ANN001, ANN202, PLR0913
 
 import triton
 import triton.language as tl
@@ -13,7 +13,7 @@ def own_keys(
     key_row, key_head, a_row, a_head, a_query, b_row, b_head, b_query,
     c_row, c_head, c_query, d_row, d_head, d_query,
     HEADS: tl.constexpr, QUERIES: tl.constexpr, PADDED: tl.constexpr, SIZE: tl.constexpr,
-    LENGTH: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A row's queries of one key head; the softmax is online (Milakov and Gimelshein 2018)."""
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -41,21 +41,22 @@ def own_keys(
         found = found * old[:, None] + more * new[:, None]
         top = both
     seen = tl.load(last + row)
-    for start in range(0, LENGTH, BLOCK):
-        if start <= seen:
-            column = start + tl.arange(0, BLOCK)
-            inside = column < LENGTH
-            at = row * key_row + head * key_head + column[:, None] * SIZE + place[None, :]
-            key = tl.load(keys + at, mask=inside[:, None], other=0.0)
-            scores = tl.dot(asked, tl.trans(key), input_precision=PRECISION) * scale
-            scores = tl.where(column[None, :] <= seen, scores, -float("inf"))
-            both = tl.maximum(top, tl.max(scores, 1))
-            weights, old = tl.exp(scores - both[:, None]), tl.exp(top - both)
-            value = tl.load(values + at, mask=inside[:, None], other=0.0)
-            total = total * old + tl.sum(weights, 1)
-            said = tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
-            found = found * old[:, None] + said
-            top = both
+    start = 0
+    while start <= seen:
+        column = start + tl.arange(0, BLOCK)
+        inside = column <= seen
+        at = row * key_row + head * key_head + column[:, None] * SIZE + place[None, :]
+        key = tl.load(keys + at, mask=inside[:, None], other=0.0)
+        scores = tl.dot(asked, tl.trans(key), input_precision=PRECISION) * scale
+        scores = tl.where(inside[None, :], scores, -float("inf"))
+        both = tl.maximum(top, tl.max(scores, 1))
+        weights, old = tl.exp(scores - both[:, None]), tl.exp(top - both)
+        value = tl.load(values + at, mask=inside[:, None], other=0.0)
+        total = total * old + tl.sum(weights, 1)
+        said = tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
+        found = found * old[:, None] + said
+        top = both
+        start += BLOCK
     told = (found / total[:, None]).to(out.dtype.element_ty)
     tl.store(out + base, told, mask=there[:, None])
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.attention import KeysValues, Partial, hiding
+from selfimprove.sampling.fused import can_attend
 from selfimprove.sampling.loading import head_size
 from selfimprove.sampling.own_keys import own_part
 from selfimprove.sampling.prompt_cache import Seats, attend_by_slot
@@ -172,6 +173,8 @@ class Keys:
         self._board, self._rung = board, rung
         size, dtype = board.size, board.own[0].keys.dtype
         self._part = own_part(board.own[0].keys, columns, rung.columns)
+        by_kernel = can_attend(board.device, dtype, board.own[0].keys.shape[-1])
+        self._last = visible if by_kernel else None
 
         def behind(length: int, last: Tensor) -> Tensor:
             numbers = torch.arange(length, device=board.device)
@@ -208,6 +211,11 @@ class Keys:
     def prefix_bias(self) -> Tensor | None:
         """Return what hides padding of the prefix, [1, 1, 1, its length]."""
         return self._prefix_bias
+
+    @property
+    def last(self) -> Tensor | None:
+        """Return the last own key that each row sees, [rows], where the kernel that goes by it works."""
+        return self._last
 
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides what a row has not written from `queries` queries a key head."""

@@ -141,6 +141,10 @@ class CascadeLanes:
         """Return what hides padding of the prefix, [1, 1, 1, its length]."""
         return self._reader.prefix_bias
 
+    @property
+    def last(self) -> None:
+        """Return nothing: what is hidden is told by `bias` alone."""
+
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides padding from `queries` packed queries a key head."""
         self._bias = for_queries(self._bias, queries)

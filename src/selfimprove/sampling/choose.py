@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.engine import SamplingConfig
+from selfimprove.sampling.fused import can_choose, choose_among_all
 
 __all__ = ["Choice", "choose", "choose_blindly", "choose_from_all", "may_be_unsure", "uniform"]
 
@@ -89,6 +90,8 @@ def choose_blindly(
         return Choice(logits.argmax(-1), None)
     u = uniform(seeds, steps)
     if sampling.top_k == 0 and sampling.top_p == 1:
+        if can_choose(logits.device):
+            return Choice(choose_among_all(logits, u, sampling.temperature), None)
         rows = max(_CACHED // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
         parts = zip(logits.split(rows), u.split(rows), strict=True)
         found = [_among_all(part, of, sampling.temperature) for part, of in parts]

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm
 from transformers import AttentionInterface
 
-from selfimprove.sampling.attention import NAME, KeptKeys, cascade_attention, over_all_parts
+from selfimprove.sampling.attention import KeptKeys
 from selfimprove.sampling.packed import PackedLinear, can_pack
+from selfimprove.sampling.three_parts import NAME, cascade_attention, over_all_parts
 
 __all__ = ["Forward", "LlamaForward", "TransformersForward", "lean_forward"]
 

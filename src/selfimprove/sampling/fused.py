@@ -45,7 +45,10 @@ def attend_to_own(
         scale: of a product of query and key.
     """
     rows, heads, queries, size = packed.shape
-    packed, out = packed.contiguous(), torch.empty_like(packed, memory_format=torch.contiguous_format)
+    packed, out = (
+        packed.to(own.values.dtype).contiguous(),
+        torch.empty_like(packed, memory_format=torch.contiguous_format),
+    )
     first, second = [*parts, *[Partial(packed, packed)] * 2][:2]
     exact = packed.dtype == torch.float32
     _kernels.own_keys[(rows, heads)](
@@ -53,7 +56,7 @@ def attend_to_own(
         *own.keys.stride()[:2], *first.out.stride()[:3], *first.lse.stride()[:3],
         *second.out.stride()[:3], *second.lse.stride()[:3],
         HEADS=heads, QUERIES=queries, PADDED=max(16, 1 << (queries - 1).bit_length()), SIZE=size,
-        LENGTH=own.keys.shape[2], BLOCK=_KEYS_AT_ONCE, PARTS=len(parts),
+        BLOCK=_KEYS_AT_ONCE, PARTS=len(parts),
         PRECISION="ieee" if exact else "tf32", num_warps=1,
     )  # fmt: skip
     return out
@@ -68,6 +71,7 @@ def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
         temperature: of the softmax whose chances are summed up.
     """
     rows, vocabulary = logits.shape
+    logits = logits if logits.stride(1) == 1 else logits.contiguous()
     tokens = torch.empty(rows, dtype=torch.long, device=logits.device)
     _kernels.first_exceeding[(rows,)](
         logits, u, tokens, 1 / temperature, logits.stride(0), VOCABULARY=vocabulary,

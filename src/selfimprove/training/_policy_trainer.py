@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final, NamedTuple, final
@@ -119,7 +120,8 @@ class PolicyTrainer(CompletionTrainer):
         self._policy.eval()
         self.computing(self._policy)
         asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
-        with self.accelerator.autocast():
+        # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
+        with nullcontext() if self.computes_rounded else self.accelerator.autocast():
             draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
         self.tokens_sampled += sum(d.new_tokens for d in draws)
         return draws
