@@ -8,6 +8,17 @@ import triton.language as tl
 
 
 @triton.jit
+def _with_part(outs, lses, at_out, at_lse, there, place, top, total, found):
+    """What was found elsewhere counts as one key more, whose score is the log-sum-exp there."""
+    lse = tl.load(lses + at_lse, mask=there, other=0.0).to(tl.float32)
+    out = tl.load(outs + at_out[:, None] + place[None, :], mask=there[:, None], other=0.0)
+    both = tl.maximum(top, lse)
+    old, new = tl.exp(top - both), tl.exp(lse - both)
+    found = found * old[:, None] + out.to(tl.float32) * new[:, None]
+    return both, total * old + new, found
+
+
+@triton.jit
 def own_keys(
     queries, keys, values, last, out1, lse1, out2, lse2, out, scale,
     key_row, key_head, a_row, a_head, a_query, b_row, b_head, b_query,
@@ -24,22 +35,16 @@ def own_keys(
     top = tl.full([PADDED], -float("inf"), tl.float32)
     total = tl.zeros([PADDED], tl.float32)
     found = tl.zeros([PADDED, SIZE], tl.float32)
-    if PARTS > 0:  # each as a single key, whose score is the part's log-sum-exp
-        top = tl.load(lse1 + row * b_row + head * b_head + query * b_query, mask=there, other=0.0)
-        top = top.to(tl.float32)
-        total = tl.full([PADDED], 1.0, tl.float32)
-        at = row * a_row + head * a_head + query[:, None] * a_query + place[None, :]
-        found = tl.load(out1 + at, mask=there[:, None], other=0.0).to(tl.float32)
+    if PARTS > 0:
+        top, total, found = _with_part(
+            out1, lse1, row * a_row + head * a_head + query * a_query,
+            row * b_row + head * b_head + query * b_query, there, place, top, total, found
+        )  # fmt: skip
     if PARTS > 1:
-        lse = tl.load(lse2 + row * d_row + head * d_head + query * d_query, mask=there, other=0.0)
-        lse = lse.to(tl.float32)
-        at = row * c_row + head * c_head + query[:, None] * c_query + place[None, :]
-        more = tl.load(out2 + at, mask=there[:, None], other=0.0).to(tl.float32)
-        both = tl.maximum(top, lse)
-        old, new = tl.exp(top - both), tl.exp(lse - both)
-        total = total * old + new
-        found = found * old[:, None] + more * new[:, None]
-        top = both
+        top, total, found = _with_part(
+            out2, lse2, row * c_row + head * c_head + query * c_query,
+            row * d_row + head * d_head + query * d_query, there, place, top, total, found
+        )  # fmt: skip
     seen = tl.load(last + row)
     start = 0
     while start <= seen:

@@ -57,7 +57,7 @@ def attend_to_own(
         *second.out.stride()[:3], *second.lse.stride()[:3],
         HEADS=heads, QUERIES=queries, PADDED=max(16, 1 << (queries - 1).bit_length()), SIZE=size,
         BLOCK=_KEYS_AT_ONCE, PARTS=len(parts),
-        PRECISION="ieee" if exact else "tf32", num_warps=1,
+        PRECISION="ieee" if exact else "tf32", num_warps=max(1, size // 64),
     )  # fmt: skip
     return out
 
