@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -266,16 +265,3 @@ def test_a_reference_computes_what_the_policy_computes_to_the_last_bit(
     with torch.no_grad(), trainer.accelerator.autocast():
         found, wanted = (m(input_ids=ids, use_cache=False).logits for m in (reference, policy))
     assert torch.equal(found, wanted)
-
-
-def test_a_reference_attends_as_it_pays_on_its_own_device(base: Path, tmp_path: Path) -> None:
-    here = _trainer(base, tmp_path)
-    elsewhere = SimpleNamespace(
-        args=here.args, computes_rounded=False, lighten=here.lighten,
-        accelerator=SimpleNamespace(device=torch.device("meta")),
-    )  # fmt: skip
-    told = [
-        load_frozen(base, SftConfig(), trainer).config._attn_implementation
-        for trainer in (here, elsewhere)
-    ]
-    assert told == ["selfimprove_causal_products", "sdpa"]
