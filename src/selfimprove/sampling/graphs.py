@@ -6,6 +6,7 @@ as fast as a GPU finishes them. Recorded once, all are launched by one call.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Hashable
 from typing import final
@@ -62,6 +63,9 @@ class Recorder:
             RuntimeError: it cannot be recorded; OutOfMemoryError: there was no room for it.
         """
         graph = torch.cuda.CUDAGraph()
+        # What a collection would free meanwhile, events and pinned memory, spoils the recording.
+        collects = gc.isenabled()
+        gc.disable()
         try:
             with torch.cuda.device(self._device), torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
@@ -71,6 +75,9 @@ class Recorder:
             if isinstance(problem.__context__, torch.cuda.OutOfMemoryError):
                 raise problem.__context__ from problem
             raise
+        finally:
+            if collects:
+                gc.enable()
         return graph
 
 
