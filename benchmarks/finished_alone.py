@@ -21,7 +21,7 @@ from machine import keep
 # isort: split
 from selfimprove.evaluation.head_to_head import head_to_head, matches
 from selfimprove.evaluation.intervals import paired
-from selfimprove.evaluation.response_board import outcomes_of
+from selfimprove.evaluation.meetings import outcomes_of
 from selfimprove.judges.judge import mean_scores
 from selfimprove.rows import decode
 from selfimprove.types import Response, Verdict

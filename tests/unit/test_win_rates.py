@@ -14,7 +14,7 @@ import pytest
 
 from selfimprove.config import load
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.evaluation import promotion, response_board
+from selfimprove.evaluation import meetings, promotion, response_board
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head
 from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.promotion import Gate
@@ -195,7 +195,7 @@ def test_each_two_arms_are_judged_and_compared_once_and_in_both_orders(
         counted[told["first"], told["second"]] += 1
         return head_to_head(*outcomes, **told)
 
-    monkeypatch.setattr(response_board, "head_to_head", counting)
+    monkeypatch.setattr(meetings, "head_to_head", counting)
     board(1).summarise("self_rewarding", "Self-Rewarding", "tiny", last="m3")
     assert len(counted) == 6 + 2
     assert set(counted.values()) == {1}

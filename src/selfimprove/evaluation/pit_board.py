@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from statistics import fmean
 from typing import Any, Literal, Self
@@ -23,10 +24,11 @@ from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.counted import Scores, lowest_of, means, unfinished
 from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
-from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
+from selfimprove.evaluation.head_to_head import HeadToHead
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
-from selfimprove.evaluation.response_board import Kind, Means, difference, outcomes_of
+from selfimprove.evaluation.meetings import Meetings
+from selfimprove.evaluation.response_board import Kind, Means, difference
 from selfimprove.evaluation.true_scores import ORACLE_HIGHEST, ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
@@ -45,7 +47,7 @@ from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
-from selfimprove.types import ModelRef, Outcome, Response, Verdict
+from selfimprove.types import ModelRef, Response, Verdict
 
 __all__ = ["ImprovementsConfig", "PitBoard", "System", "held_out_preferences"]
 
@@ -160,8 +162,6 @@ class PitBoard:
     aside: list[System] = field(default_factory=list)
     """Measured for a table of their own; the others are compared with each other."""
     compared: list[tuple[str, str]] = field(default_factory=list)
-    met: dict[tuple[str, str], HeadToHead] = field(default_factory=dict)
-    """Every comparison by the first scorer that was made, by the names of the two."""
     told: dict[str, Any] = field(default_factory=dict)
     """Further figures of the summary."""
 
@@ -249,20 +249,19 @@ class PitBoard:
 
     def head_to_head(self, first: str, second: str) -> HeadToHead:
         """Compare two systems, draw by draw, by the first scorer."""
-        if (first, second) not in self.met:
-            scorer = self.config.scorer
-            outcomes = self._outcomes(self.system(first), self.system(second), scorer)
-            self.met[first, second] = head_to_head(outcomes, first=first, second=second, judge=scorer,
-                                                   set=self.set_name)  # fmt: skip
-        return self.met[first, second]
+        return self._meetings.between(self.system(first), self.system(second))
 
-    def _outcomes(self, first: System, second: System, scorer: str) -> Sequence[Outcome]:
+    @cached_property
+    def _meetings(self) -> Meetings[System]:
+        return self._decided_by(self.config.scorer)
+
+    def _decided_by(self, scorer: str) -> Meetings[System]:
+        by = None
         if scorer == "judge" and self.config.judge is not None and self.config.compares:
             by = Comparing(self.steps, self.config.judge, self.engine, self.seed,
                            self.config.shard_prompts * self.config.draws)  # fmt: skip
-            return by.outcomes(first, second, current=first.model).items
-        matched = matches(first.responses.items, second.responses.items)
-        return outcomes_of(matched, first.scores[scorer], second.scores[scorer])
+        return Meetings(scorer, self.set_name, lambda system: system.scores[scorer], by,
+                        systems=lambda: [*self.systems, *self.aside])  # fmt: skip
 
     @property
     def set_name(self) -> str:
@@ -374,10 +373,11 @@ class PitBoard:
             {"first": a.name, "second": b.name, "scorer": scorer, **win_tie_lose(signs)}
             for a, b in combinations(self.systems, 2)
             for scorer in a.scores
-            if (signs := signs_of(self._outcomes(a, b, scorer)))
+            if (signs := signs_of(self._decided_by(scorer).outcomes(a, b)))
         ]
         for a, b in self.compared if self.config.compares else ():
-            told = win_tie_lose(signs_of(self._outcomes(self.system(a), self.system(b), "judge")))
+            met = self._decided_by("judge").outcomes(self.system(a), self.system(b))
+            told = win_tie_lose(signs_of(met))
             found.append({"first": a, "second": b, "scorer": "judge", **told})
         return found
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
+from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head
+from selfimprove.evaluation.meetings import by_points
 from selfimprove.evaluation.open_prompts import ResponsesConfig, validation_prompts
-from selfimprove.evaluation.response_board import outcomes_of
 from selfimprove.evaluation.win_rates import Comparing, from_even
 from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
 from selfimprove.rows import Rows
@@ -112,9 +112,8 @@ class Gate:
             by = Comparing(self.steps, self.judge, self.engine, self.seed, self._shard)
             outcomes = by.outcomes(child, parent, of="validation", current=parent.model).items
         else:
-            matched = matches(child.responses.items, parent.responses.items)
             ours, theirs = (self._scores(one, by=parent) for one in (child, parent))
-            outcomes = tuple(outcomes_of(matched, ours, theirs))
+            outcomes = tuple(by_points(child.responses, parent.responses, ours, theirs))
         return head_to_head(outcomes, first=child.name, second=parent.name,
                             judge=self._judged_by(parent),
                             set="validation prompts")  # fmt: skip

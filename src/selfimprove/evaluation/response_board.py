@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
-from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head, matches
+from selfimprove.evaluation.head_to_head import HeadToHead
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
+from selfimprove.evaluation.meetings import Meetings
 from selfimprove.evaluation.open_prompts import (
     ResponsesConfig,
     held_out_prompts,
@@ -29,7 +31,7 @@ from selfimprove.evaluation.true_scores import (
     read_rated,
     responses_of,
 )
-from selfimprove.evaluation.win_rates import Comparing, mirrored, score_of_wins
+from selfimprove.evaluation.win_rates import Comparing, score_of_wins
 from selfimprove.judges.judge import (
     JudgeConfig,
     highest_score,
@@ -37,14 +39,13 @@ from selfimprove.judges.judge import (
     judging_model,
     lowest_score,
     mean_scores,
-    outcome,
 )
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
 from selfimprove.training.export import Export
-from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt, Verdict
+from selfimprove.types import ModelRef, Response, UserPrompt, Verdict
 
 __all__ = ["Arm", "ResponseBoard"]
 
@@ -88,8 +89,6 @@ class ResponseBoard:
     seed: int
     arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)
-    met: dict[tuple[str, str], HeadToHead] = field(default_factory=dict)
-    """Every comparison that was made, by the names of the two."""
 
     def prepare(self) -> None:
         """Read all that is measured on before anything is trained: a missing file costs nothing yet.
@@ -230,22 +229,15 @@ class ResponseBoard:
         Raises:
             DataError: no match has a result.
         """
-        names = first.name, second.name
-        if names not in self.met:
-            self.met[names] = head_to_head(self._outcomes(first, second), first=first.name,
-                                           second=second.name, judge=self.truth_name,
-                                           set=self.set_name)  # fmt: skip
-        return self.met[names]
+        return self._meetings.between(first, second)
 
-    def _outcomes(self, first: Arm, second: Arm) -> Sequence[Outcome]:
-        if self.config.judge is None or not self.config.compares:
-            matched = matches(first.responses.items, second.responses.items)
-            return outcomes_of(matched, mean_scores(first.truth), mean_scores(second.truth))
-        by = Comparing(self.steps, self.config.judge, self.engine, self.seed, self._shard)
-        if self.arms.index(first) > self.arms.index(second):
-            return by.outcomes(first, second, current=first.measured).items
-        # Each two are judged once, the later against the earlier.
-        return mirrored(by.outcomes(second, first, current=second.measured))
+    @cached_property
+    def _meetings(self) -> Meetings[Arm]:
+        by = None
+        if self.config.judge is not None and self.config.compares:
+            by = Comparing(self.steps, self.config.judge, self.engine, self.seed, self._shard)
+        return Meetings(self.truth_name, self.set_name, lambda arm: mean_scores(arm.truth), by,
+                        systems=lambda: self.arms)  # fmt: skip
 
     @property
     def set_name(self) -> str:
@@ -320,23 +312,6 @@ class ResponseBoard:
 def _prompt_of(response: Response) -> str:
     """Return what a judge that compares needs in one shard: all responses of a prompt."""
     return response.prompt_id
-
-
-def outcomes_of(
-    matched: Sequence[Match],
-    first: dict[tuple[str, int], float],
-    second: dict[tuple[str, int], float],
-) -> list[Outcome]:
-    """Let the higher score win each match; equal scores are a tie, a missing one is unscored.
-
-    A match with an unfinished response is decided by that, whatever the scores.
-    """
-    outcomes = []
-    for match in matched:
-        # Draw i of a prompt meets draw i: the id ends in the draw's index.
-        key = (match.prompt_id, int(match.id.rsplit("#", 1)[1]))
-        outcomes.append(outcome(match, first.get(key), second.get(key)))
-    return outcomes
 
 
 def difference(before: Means, after: Means) -> dict[str, Any]:
