@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -21,14 +20,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from selfimprove.errors import EngineError, TrainingError
-from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.loading import UNREADABLE, load_tokenizer
 from selfimprove.sampling.scalar_model import fitting, padding_token
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
+from selfimprove.training.arguments import common
 from selfimprove.training.checkpoints import newest_readable
 from selfimprove.training.model_folder import adapted, arithmetic, merged, save
-from selfimprove.training.processes import on_one_gpu, processes, share_of
+from selfimprove.training.processes import on_one_gpu, processes
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
 from selfimprove.training.sft import in_order, piece_tokens
@@ -37,8 +36,6 @@ from selfimprove.training.watch import Bar, LogFile
 __all__ = ["train_head"]
 
 _log = logging.getLogger(__name__)
-
-_CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
 
 _CARD = """\
 ---
@@ -85,7 +82,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     with quietly():
         trainer = HeadTrainer(
             model=model,
-            args=_arguments(config, use, steps, checkpoints, seed),
+            args=on_one_gpu(TrainingArguments(**common(config, use, steps, checkpoints, seed))),
             train_dataset=Dataset.from_dict({"row": list(order)}),
             data_collator=Collator(rows, piece_tokens(config), pad, share=share),
             callbacks=[LogFile(out.parent / "train_log.jsonl"), Bar()],
@@ -164,40 +161,6 @@ def _read(base: Path, dtype: torch.dtype) -> tuple[Any, set[str]]:
         except UNREADABLE as error:
             raise EngineError(f"cannot put a head on the model of {base}: {error}") from error
     return model, set(about["missing_keys"])
-
-
-def _arguments(
-    config: RewardConfig, use: Arithmetic, steps: int, checkpoints: Path, seed: int
-) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=share_of(config.batch_size),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=_SCHEDULES[config.schedule],
-        warmup_steps=math.ceil(config.warmup_frac * steps),
-        num_train_epochs=1,  # the order holds every epoch
-        max_steps=steps,
-        train_sampling_strategy="sequential",
-        use_cpu=not torch.cuda.is_available(),
-        bf16=use.dtype == "bfloat16",
-        gradient_checkpointing=config.gradient_checkpointing,
-        ddp_find_unused_parameters=False,
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=_CHECKPOINTS_KEPT,
-        logging_first_step=True,
-        logging_steps=max(min(10, steps // 10), 1),
-        logging_nan_inf_filter=False,
-        seed=seed % 2**32,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to="none",
-        disable_tqdm=True,
-    )
-    return cast(TrainingArguments, on_one_gpu(arguments))
-
-
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401

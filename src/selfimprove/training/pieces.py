@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, final
 
 import torch
 
+from selfimprove.sampling.scalar_model import padded
 from selfimprove.training.packed_rows import Span
 from selfimprove.training.tokens import TokenisedExample
 
@@ -169,20 +170,20 @@ _Piece: TypeAlias = tuple[dict[str, Any], torch.Tensor]
 
 def _plain_piece(rows: Sequence[TokenisedExample]) -> _Piece:
     """Return rows as one padded matrix."""
-    labels = _padded([_targets(row) for row in rows], -100)
-    return {"input_ids": _padded([row.ids for row in rows], 0)}, labels
+    labels = padded([_targets(row) for row in rows], -100)
+    return {"input_ids": padded([row.ids for row in rows], 0)}, labels
 
 
 def _shared_piece(groups: Sequence[Group]) -> _Piece:
     """Return the rows of the groups without their prefixes, and each prefix once."""
     rows = [(row, g.shared) for g in groups for row in g.rows]
     read = {
-        "input_ids": _padded([row.ids[shared:] for row, shared in rows], 0),
-        "prefix_ids": _padded([g.rows[0].ids[: g.shared] for g in groups], 0),
+        "input_ids": padded([row.ids[shared:] for row, shared in rows], 0),
+        "prefix_ids": padded([g.rows[0].ids[: g.shared] for g in groups], 0),
         "prefix_tokens": torch.tensor([shared for _, shared in rows]),
         "prefix_of": torch.tensor([i for i, g in enumerate(groups) for _ in g.rows]),
     }
-    return read, _padded([_targets(row)[shared:] for row, shared in rows], -100)
+    return read, padded([_targets(row)[shared:] for row, shared in rows], -100)
 
 
 def _packed_piece(groups: Sequence[Group]) -> _Piece:
@@ -218,8 +219,3 @@ def _targets(row: TokenisedExample) -> list[int]:
     """At each place the token that is to follow; -100 where that is not scored."""
     silent = [-100] * (row.prompt_tokens - 1)
     return [*silent, *row.ids[row.prompt_tokens :], -100]
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
@@ -16,17 +15,16 @@ from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
 from selfimprove.sampling.loading import pick_device
 from selfimprove.training import flash_rows
 from selfimprove.training._completion_trainer import CompletionTrainer
+from selfimprove.training.arguments import common
 from selfimprove.training.packed_rows import MOST_TOKENS
 from selfimprove.training.pieces import Limits
-from selfimprove.training.processes import on_one_gpu, processes, share_of
+from selfimprove.training.processes import on_one_gpu, processes
 from selfimprove.training.sft import Plan, SftConfig, piece_tokens
 from selfimprove.training.support import may_pack, may_share_prefixes
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["piece_limits", "prepare"]
 
-_LOG_EVERY = 10  # steps; short trainings log ten times
-_CHECKPOINTS_KEPT = 2  # a killed process may leave the newest half written
 _PACKED_FROM = 256  # hidden size; a CPU takes as long for attention row by row below it
 
 
@@ -103,35 +101,8 @@ def _arguments(
     seed: int,
     log_every: int | None,
 ) -> TrlConfig:
-    arguments = TrlConfig(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=share_of(config.batch_size),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=_SCHEDULES[config.schedule],
-        warmup_steps=math.ceil(config.warmup_frac * plan.steps),
-        num_train_epochs=1,  # the order holds every epoch
-        max_steps=plan.steps,
-        train_sampling_strategy="sequential",
-        use_cpu=not torch.cuda.is_available(),
-        bf16=use.dtype == "bfloat16",
-        gradient_checkpointing=config.gradient_checkpointing,
-        ddp_find_unused_parameters=False,
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=_CHECKPOINTS_KEPT,
-        logging_first_step=True,
-        logging_steps=log_every or max(min(_LOG_EVERY, plan.steps // _LOG_EVERY), 1),
-        logging_nan_inf_filter=False,
-        seed=seed % 2**32,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        accelerator_config={"non_blocking": torch.cuda.is_available()},
-        report_to="none",
-        disable_tqdm=True,
-    )
+    told = common(config, use, plan.steps, checkpoints, seed)
+    if log_every is not None:
+        told["logging_steps"] = log_every
+    arguments = TrlConfig(**told, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
     return cast(TrlConfig, on_one_gpu(arguments))
-
-
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
