@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,22 @@ def test_adapters_are_merged_into_a_plain_folder(base: Path, tmp_path: Path) -> 
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert len(changed) == 2 * 7  # two layers of seven linear maps; the output layer is left out
+
+
+def test_nothing_of_a_pass_is_left_when_the_next_one_begins(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph of the weights that is alive would spoil the recording of the next pass on a GPU."""
+    usual, alive = CompletionTrainer.log_probs, []
+    last: list[Any] = []
+
+    def watched(self: Any, model: Any, piece: Any) -> torch.Tensor:
+        alive.append([there() for there in last])
+        said = usual(self, model, piece)
+        last[:] = [weakref.ref(said.grad_fn)] if said.grad_fn is not None else []
+        return said
+
+    monkeypatch.setattr(CompletionTrainer, "log_probs", watched)
+    _train(base, _examples(16), tmp_path, batch_size=16, piece_tokens=64)
+    assert len(alive) > 2
+    assert all(there == [None] for there in alive[1:])

@@ -30,7 +30,7 @@ _CUDA = torch.device("cuda")
 def test_own_keys_and_parts_are_attended_to_together(
     parts: int, heads: int, queries: int, size: int, dtype: str, off: float
 ) -> None:
-    assert fused.can_attend(_CUDA, getattr(torch, dtype), size)
+    assert fused.can_attend(_CUDA, getattr(torch, dtype), size, queries)
     torch.manual_seed(0)
     kind: Any = {"device": _CUDA, "dtype": getattr(torch, dtype)}
     packed = torch.randn(200, heads, queries, size, **kind)

@@ -52,7 +52,7 @@ def test_padding_says_and_teaches_nothing(model: Any, groups: list[Group]) -> No
     piece = Limits(1_000, share=True, packed=MOST_TOKENS).piece(groups)
     found = []
     passes = Passes(partial(_read, model), _CPU)
-    for padded in (False, True, True):
+    for padded in (False, True, True, True):
         model.zero_grad()
         if padded:
             said = passes.log_probs(piece)
@@ -80,3 +80,24 @@ def test_keys_of_a_shared_prefix_count_once_for_every_row() -> None:
     assert (alone.keys, alone.longest) == (0, (64, 64))
     assert shared.keys >= 40 + 50 + (shared.tokens - 50)
     assert shared.longest[1] >= 50
+
+
+def test_what_fills_a_pass_up_is_no_longer_than_its_longest_row() -> None:
+    """31 groups of eight rows: the keys left over are those of many short rows, not of one long one."""
+    spans: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    place = 0
+    for _ in range(31):
+        prefix = (place, place + 120)
+        spans.append((prefix, (0, 0)))
+        place += 120
+        for _ in range(8):
+            spans.append(((place, place + 50), prefix))
+            place += 50
+    size = Size.of(spans, 12_000)
+    tokens, keys = place, 31 * (120 + 8 * 170)
+    padding = size.padding(tokens, keys)
+    assert size.longest == (128, 256)
+    assert sum(own for own, _ in padding) == size.tokens - tokens
+    assert sum(seen for _, seen in padding) == size.keys - keys
+    assert all(0 < own <= 128 and own <= seen <= 256 for own, seen in padding)
+    assert len(spans) + len(padding) <= size.rows == 512

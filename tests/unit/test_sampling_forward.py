@@ -24,6 +24,7 @@ from selfimprove.sampling.forward import (
 from selfimprove.sampling.packed import PackedLinear
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.support import fast_lanes
+from selfimprove.training import norms
 
 _PREFIX, _TAILS, _NEXT = (7, 3, 9), ((4, 8), (11, 2, 5)), (6, 1)
 
@@ -186,3 +187,13 @@ def test_lanes_are_held_against_the_weights_as_they_were_before_the_lean_pass(
 
     monkeypatch.setattr(support, "lean_forward", spoil)
     assert fast_lanes(random_model("llama"), 64, frozen=True).reach == 0
+
+
+def test_a_model_in_training_has_norms_that_the_lean_pass_reads() -> None:
+    model = random_model("llama").eval()
+    wanted = _in_lanes(model, TransformersForward(model))
+    norms.use_in(model)
+    assert any(isinstance(part, norms.RootMeanSquare) for part in model.modules())
+    lean = lean_forward(model, frozen=False)
+    assert lean is not None
+    torch.testing.assert_close(_in_lanes(model, lean), wanted, rtol=1e-4, atol=1e-4)

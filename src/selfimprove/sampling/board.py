@@ -64,6 +64,7 @@ class Board:
     def __init__(self, size: Size, config: Any, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ANN401
         self.size, self.device = size, device
         heads, head = config.num_key_value_heads, head_size(config)
+        self.queries = config.num_attention_heads // heads  # of a key head
 
         def kept(rows: int, length: int) -> list[KeysValues]:
             shape = (rows, heads, length, head)
@@ -173,7 +174,7 @@ class Keys:
         self._board, self._rung = board, rung
         size, dtype = board.size, board.own[0].keys.dtype
         self._part = own_part(board.own[0].keys, columns, rung.columns)
-        by_kernel = can_attend(board.device, dtype, board.own[0].keys.shape[-1])
+        by_kernel = can_attend(board.device, dtype, board.own[0].keys.shape[-1], board.queries)
         self._last = visible if by_kernel else None
 
         def behind(length: int, last: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import final
 
 import torch
 
-__all__ = ["Graphs", "Recorder", "rung_over"]
+__all__ = ["Graphs", "Recorder", "cause_of", "rung_over"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,11 @@ def rung_over(wanted: int, most: int, *, least: int = 1, factor: int = 2) -> int
     while rung // factor >= max(wanted, least):
         rung //= factor
     return rung
+
+
+def cause_of(problem: RuntimeError) -> BaseException:
+    """Return why a recording failed: what ends it tells no more than that it did."""
+    return problem.__context__ or problem
 
 
 @final
@@ -63,15 +69,19 @@ class Recorder:
             RuntimeError: it cannot be recorded; OutOfMemoryError: there was no room for it.
         """
         graph = torch.cuda.CUDAGraph()
-        # What a collection would free meanwhile, events and pinned memory, spoils the recording.
+        # What a collection frees meanwhile, events and pinned memory, may spoil the recording.
         collects = gc.isenabled()
         gc.disable()
+        here = torch.cuda.current_stream(self._device)
         try:
-            with torch.cuda.device(self._device), torch.cuda.graph(
+            # A recording that fails leaves its own stream the current one, and its pool in use.
+            with torch.cuda.device(self._device), torch.cuda.stream(here), torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
             ):  # fmt: skip
                 work()
         except RuntimeError as problem:
+            with suppress(RuntimeError, AttributeError):
+                torch._C._cuda_endAllocateToPool(here.device_index, self._pool)
             if isinstance(problem.__context__, torch.cuda.OutOfMemoryError):
                 raise problem.__context__ from problem
             raise
@@ -113,5 +123,5 @@ class Graphs:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as problem:
-            _log.warning("decoding steps cannot be recorded as CUDA graphs: %s", problem)
+            _log.warning("decoding steps cannot be recorded as CUDA graphs: %s", cause_of(problem))
             self._recorder.records = False

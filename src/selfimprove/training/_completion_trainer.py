@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,7 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         """Whether passes over packed rows are recorded, whose launches a GPU would wait for."""
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
-        """Let a model compute what is scored alone, and attend and scale as it pays on a CPU."""
+        """Let a model compute what is scored alone, and attend and scale as it pays."""
         super().lighten(model)
         model.get_output_embeddings().register_forward_pre_hook(self._keep_scored)
 
@@ -92,11 +92,29 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         for number, piece in enumerate(inputs["pieces"], start=1):
             last = number == len(inputs["pieces"])
             with nullcontext() if last else self.accelerator.no_sync(model):
-                with self.compute_loss_context_manager():
-                    loss = self._summed_loss(computing, piece) / num_items_in_batch
-                self.accelerator.backward(loss * self.accelerator.num_processes)
-            losses.append(loss.detach() * self.accelerator.num_processes)
+                losses.append(self._taught(computing, piece, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    def _taught(
+        self, computing: torch.nn.Module, piece: dict[str, Any], whole: torch.Tensor | int
+    ) -> torch.Tensor:
+        """Add the gradients of a piece; return its share of the step's loss, without what led to it.
+
+        Nothing of a pass may be left when the next one is recorded: its graph holds the weights.
+        """
+        with self.compute_loss_context_manager():
+            loss = self._summed_loss(computing, piece) / whole
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        share: torch.Tensor = loss.detach() * self.accelerator.num_processes
+        return share
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return the context in which passes without a gradient compute as those that learn do."""
+        return nullcontext() if self.computes_rounded else self.accelerator.autocast()
+
+    def forget(self, model: torch.nn.Module) -> None:
+        """Give up what was recorded of a model that will not be read again."""
+        self._known.pop(model, None)
 
     def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         return -self.log_probs(model, piece).sum()

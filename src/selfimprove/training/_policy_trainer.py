@@ -15,6 +15,7 @@ from transformers import Trainer
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
 from selfimprove.sampling.prompts import encode
+from selfimprove.sampling.sending import sent
 from selfimprove.seeds import seed_of
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
 from selfimprove.training._tries import Tried, Tries
@@ -64,6 +65,16 @@ class Rewarded(NamedTuple):
         pairs = zip(self.rewards, self.ended, strict=True)
         told = [worth(reward, done, lowest) for reward, done in pairs]
         return [lowest if reward is None else reward for reward in told]
+
+
+class Learned(NamedTuple):
+    """What a piece of a batch taught, and what is told of its draws, (draws,) each."""
+
+    loss: torch.Tensor
+    advantages: torch.Tensor
+    kl: torch.Tensor
+    entropy: torch.Tensor
+    completion_length: torch.Tensor
 
 
 @final
@@ -121,7 +132,7 @@ class PolicyTrainer(CompletionTrainer):
         self.computing(self._policy)
         asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
         # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
-        with nullcontext() if self.computes_rounded else self.accelerator.autocast():
+        with self.precision():
             draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
         self.tokens_sampled += sum(d.new_tokens for d in draws)
         return draws
@@ -160,32 +171,41 @@ class PolicyTrainer(CompletionTrainer):
         """
         config = self._draws.config
         computing = self.begin(model)
-        losses, advantages, kls = [], [], []
+        learned = []
         pieces = self._pieces(rows, config.n)
         for number, (places, told) in enumerate(pieces, start=1):
-            piece = self.on_device(told)
-            with torch.no_grad(), self.accelerator.autocast():
-                anchor = self.row_log_probs(self._reference, piece)
             last = number == len(pieces)
-            with self.accelerator.no_sync(model) if not last else torch.enable_grad():
-                with self.compute_loss_context_manager():
-                    tokens, counts = self.log_probs(computing, piece), piece["completion_tokens"]
-                held = by_row(tokens.detach(), counts)
-                penalty_paid = penalised(rewards[places].to(held.device), held, anchor, config.beta)
-                advantage = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
-                counted = by_row(self._counted(tokens, [sampled[i] for i in places]), counts)
-                loss = -(advantage * counted).sum() / len(rows)
-                self.accelerator.backward(loss)
-            kls += (held - anchor).tolist()
-            self._note("entropy", (-held / counts).tolist())
-            self._note("completion_length", counts.tolist())
-            losses.append(loss.detach())
-            advantages.append(advantage)
-        self._scale(model, torch.cat(advantages))
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                drawn = [sampled[i] for i in places]
+                piece = self.on_device(told)
+                learned.append(self._learned(computing, piece, rewards[places], drawn, len(rows)))
+        self._scale(model, torch.cat([piece.advantages for piece in learned]))
         self._note("reward", rewards.tolist())
-        self._note("kl", kls)
+        for name in ("kl", "entropy", "completion_length"):
+            self._note(name, torch.cat([getattr(piece, name) for piece in learned]).tolist())
         self._stop_if_away()
-        return torch.stack(losses).sum()
+        return torch.stack([piece.loss for piece in learned]).sum()
+
+    def _learned(
+        self,
+        computing: torch.nn.Module,
+        piece: dict[str, Any],
+        rewards: torch.Tensor,
+        sampled: Sequence[tuple[float, ...]],
+        rows: int,
+    ) -> Learned:
+        """Add the gradients of a piece of so many rows; nothing of its pass is left: see `_taught`."""
+        config, counts = self._draws.config, piece["completion_tokens"]
+        with torch.no_grad(), self.precision():
+            anchor = self.row_log_probs(self._reference, piece)
+        with self.compute_loss_context_manager():
+            tokens = self.log_probs(computing, piece)
+        held = by_row(tokens.detach(), counts)
+        penalty_paid = penalised(sent(rewards, held.device), held, anchor, config.beta)
+        advantages = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
+        loss = -(advantages * by_row(self._counted(tokens, sampled), counts)).sum() / rows
+        self.accelerator.backward(loss)
+        return Learned(loss.detach(), advantages, held - anchor, -held / counts, counts.float())
 
     def _counted(self, tokens: torch.Tensor, sampled: Sequence[tuple[float, ...]]) -> torch.Tensor:
         """Return log-probabilities as often as they count: once, where the policy itself drew."""
@@ -200,9 +220,7 @@ class PolicyTrainer(CompletionTrainer):
         if not self._draws.config.normalize_advantages:
             return
         spread = float(self.accelerator.gather(advantages).std()) + _TINY
-        for weights in model.parameters():
-            if weights.grad is not None:
-                weights.grad.div_(spread)
+        torch._foreach_div_([w.grad for w in model.parameters() if w.grad is not None], spread)
 
     def _pieces(
         self, rows: Sequence[TokenisedExample], n: int
@@ -263,7 +281,7 @@ class PolicyTrainer(CompletionTrainer):
         """Return log pi - log pi_ref of draws of the policy: in the mean, the KL between the two."""
         computing = self.begin(self._policy)
         found = []
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.precision():
             for _, told in self._pieces(rows, 1):
                 piece = self.on_device(told)
                 policy = self.row_log_probs(computing, piece)

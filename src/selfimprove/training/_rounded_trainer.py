@@ -36,7 +36,7 @@ class RoundedTrainer(Trainer):
             self.lighten(self._half.model)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
-        """Let a model attend and scale as it pays on a CPU."""
+        """Let a model attend and scale as it pays on its device."""
         causal_products.use_in(model)
         norms.use_in(model)
 

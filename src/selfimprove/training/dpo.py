@@ -259,8 +259,10 @@ def _log_probs(
             numbers = range(start, min(start + _PAIRS_AT_ONCE, count))
             for piece in collate([{"row": n} for n in numbers])["pieces"]:
                 here = trainer.on_device(piece)
-                with trainer.accelerator.autocast():
+                with trainer.precision():
                     found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
+    if model is not trainer.computing(trainer.model):
+        trainer.forget(model)
     # What a process did not compute is zero there.
     whole: Tensor = accelerator.reduce(found.to(accelerator.device), "sum").cpu()
     return whole

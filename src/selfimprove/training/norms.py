@@ -54,18 +54,19 @@ class RootMeanSquare(nn.Module):
         """Take weights and epsilon of a norm."""
         super().__init__()
         self.weight = like.weight
-        self.epsilon = float(like.variance_epsilon)
+        # By the name that transformers gives it, for whoever reads the norms of a model.
+        self.variance_epsilon = float(like.variance_epsilon)
         self.train(like.training)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the states, (..., size), each scaled."""
         if states.dtype == self.weight.dtype and states.device.type != "cpu":
-            return rms_norm(states, self.weight.shape, self.weight, self.epsilon)
+            return rms_norm(states, self.weight.shape, self.weight, self.variance_epsilon)
         if states.dtype == self.weight.dtype:
-            out: Tensor = _Norm.apply(states, self.weight, self.epsilon)  # type: ignore[no-untyped-call]
+            out: Tensor = _Norm.apply(states, self.weight, self.variance_epsilon)  # type: ignore[no-untyped-call]
             return out
         wide = states.float()
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
         scaled: Tensor = self.weight * (wide * scale).to(states.dtype)
         return scaled
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.graphs import Recorder
+from selfimprove.sampling.graphs import Recorder, cause_of
 from selfimprove.training import flash_rows
 from selfimprove.training.packed_rows import Span, table_of
 
@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 
 _NONE: Final = (0, 0)
 _LEAST_ROWS: Final = 8
+_LEAST_PADDING: Final = 64
+
+_RECORDED_FROM: Final = 3
+"""Times that a size must come up: recording takes as long as a few passes, and many sizes never come again."""
 
 
 class Read(NamedTuple):
@@ -58,19 +62,28 @@ class Size(NamedTuple):
         """Return the size for rows of which so many places are scored."""
         own = [last - first for (first, last), _ in spans]
         seen = [o + end - prefix for o, (_, (prefix, end)) in zip(own, spans, strict=True)]
-        tokens = _rung(sum(own) + 1, eighths=8)  # a place of padding at least: see `Passes`
         shares = own != seen
+        # A place of padding at least, see `Passes`; with prefixes enough of them to take the keys left.
+        tokens = _rung(sum(own) + (_LEAST_PADDING if shares else 1), eighths=8)
         keys = _rung(sum(seen) + tokens - sum(own), eighths=8) if shares else 0
-        query = _power(max(own))
-        padding = -(-(tokens - sum(own)) // query)
-        last = keys - sum(seen) if shares else 0
-        return cls(
-            tokens,
-            _rung(scored, eighths=4),
-            max(_power(len(spans) + padding), _LEAST_ROWS),
-            keys,
-            (query, _power(max(*seen, last, query))),
-        )
+        longest = _power(max(own)), _power(max(seen))
+        size = cls(tokens, _rung(scored, eighths=4), 0, keys, longest)
+        rows = len(spans) + len(size.padding(sum(own), sum(seen)))
+        return size._replace(rows=max(_power(rows), _LEAST_ROWS))
+
+    def padding(self, tokens: int, keys: int) -> list[tuple[int, int]]:
+        """Return queries and keys of the rows that fill a pass up, none longer than the longest.
+
+        Args:
+            tokens: that are there.
+            keys: that are read by them.
+        """
+        queries = self.tokens - tokens
+        left = self.keys - keys if self.keys else queries
+        most, most_keys = self.longest
+        rows = min(max(-(-queries // most), -(-left // most_keys)), queries)
+        shares = zip(_parted(queries, rows), _parted(left - queries, rows), strict=True)
+        return [(own, own + more) for own, more in shares]
 
 
 def _rung(wanted: int, *, eighths: int) -> int:
@@ -81,6 +94,15 @@ def _rung(wanted: int, *, eighths: int) -> int:
     """
     step: int = 1 << max((wanted - 1).bit_length() - eighths.bit_length(), 0)
     return -(-wanted // step) * step
+
+
+def _parted(whole: int, parts: int) -> list[int]:
+    """Part a number evenly.
+
+    >>> _parted(7, 3)
+    [3, 2, 2]
+    """
+    return [whole // parts + (n < whole % parts) for n in range(parts)]
 
 
 def _power(wanted: int) -> int:
@@ -96,40 +118,43 @@ class _Buffers:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self._size = size
-        self._ids, self._positions = numbers(1, size.tokens), numbers(1, size.tokens)
-        self._scored, self._targets = numbers(size.scored), numbers(size.scored)
-        starts = (numbers(size.rows + 1, dtype=torch.int32) for _ in range(2))
-        self._queries, keys = starts
-        self._keys = keys if size.keys else self._queries
-        self._seen = numbers(size.keys) if size.keys else None
+        self.uses = 0
+        with torch.inference_mode(mode=False):  # passes that learn, and others, may share a size
+            self._ids, self._positions = numbers(1, size.tokens), numbers(1, size.tokens)
+            self._scored, self._targets = numbers(size.scored), numbers(size.scored)
+            self._queries = numbers(size.rows + 1, dtype=torch.int32)
+            self._keys = torch.zeros_like(self._queries) if size.keys else self._queries
+            self._seen = numbers(size.keys) if size.keys else None
 
     def fill(self, piece: dict[str, Any]) -> Read:
         """Lay a piece out, padding behind it, and return what is read."""
-        size = self._size
-        there = piece["input_ids"].shape[1]
+        size, spans = self._size, piece["spans"]
+        self.uses += 1
         self._put(self._ids[0], piece["input_ids"][0], 0)
         self._put(self._positions[0], piece["position_ids"][0], 0)
         self._put(self._scored, piece["scored"], size.tokens - 1)
         self._put(self._targets, piece["targets"], 0)
-        longest = size.longest[0]
-        firsts = range(there, size.tokens, longest)
-        padding = [((n, min(n + longest, size.tokens)), _NONE) for n in firsts]
-        rows = [*piece["spans"], *padding]
-        table = table_of(rows)
+        own = [last - first for (first, last), _ in spans]
+        seen = [o + end - prefix for o, (_, (prefix, end)) in zip(own, spans, strict=True)]
+        padding = size.padding(sum(own), sum(seen))
+        own += [queries for queries, _ in padding]
+        ends = list(accumulate(own))
+        behind = [((end - n, end), _NONE) for n, end in zip(own, ends, strict=True)][len(spans) :]
+        table = table_of([*spans, *behind])
         if self._ids.device.type != "cpu":
-            self._lay_out(rows, table)
+            self._lay_out(spans, ends, [*seen, *(keys for _, keys in padding)], table)
         return Read(self._ids, self._positions, table, self._scored, self._targets)
 
-    def _lay_out(self, rows: Sequence[tuple[Span, Span]], table: Tensor) -> None:
-        """Tell the kernel of the rows; the last one takes what keys are left, and others are empty."""
-        own = [0, *accumulate(last - first for (first, last), _ in rows)]
-        self._put(self._queries, _on_host(own, torch.int32), own[-1])
+    def _lay_out(
+        self, spans: Sequence[tuple[Span, Span]], ends: Sequence[int], seen: Sequence[int],
+        table: Tensor,
+    ) -> None:  # fmt: skip
+        """Tell the kernel where rows end among the queries, and how many keys each sees."""
+        self._put(self._queries, _on_host([0, *ends], torch.int32), ends[-1])
         if self._seen is not None:
-            seen = flash_rows.keys_of(rows)
-            self._put(self._seen, _on_host(seen, torch.int64), 0)
-            sizes = [b - a + end - start for a, b, (_, (start, end)) in zip(own, own[1:], rows, strict=False)]  # fmt: skip
-            keys = [0, *accumulate(sizes[:-1]), self._size.keys]
-            self._put(self._keys, _on_host(keys, torch.int32), self._size.keys)
+            # What rows of padding read is of no matter.
+            self._put(self._seen, _on_host(flash_rows.keys_of(spans), torch.int64), ends[-1] - 1)
+            self._put(self._keys, _on_host([0, *accumulate(seen)], torch.int32), self._size.keys)
         layout = flash_rows.Layout(self._queries, self._keys, self._size.longest, self._seen)
         flash_rows.lay_out(table, layout)
 
@@ -145,7 +170,7 @@ def _on_host(numbers: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 @final
 class Passes:
-    """The passes of one model, those of a size recorded when it comes a second time.
+    """The passes of one model, those of a size recorded once it has come up often enough.
 
     What a pass gives depends on its piece and its size, not on whether it is recorded: places that are
     not scored are scored all the same, at the last token of the padding, and get no gradient.
@@ -174,11 +199,12 @@ class Passes:
         """Return the log-probability of every scored token of packed rows, (scored,), in nats."""
         count = len(piece["targets"])
         key = Size.of(piece["spans"], count), torch.is_grad_enabled()
-        first = key not in self._seen
-        if first:
+        if key not in self._seen:
             self._seen[key] = _Buffers(key[0], self._device)
-        filled = self._seen[key].fill(piece)
-        if not first and key not in self._recorded and self._recorder.records:
+        buffers = self._seen[key]
+        filled = buffers.fill(piece)
+        often = buffers.uses >= _RECORDED_FROM
+        if often and key not in self._recorded and self._recorder.records:
             self._record(key, filled)
         if key in self._recorded:
             return self._recorded[key].log_probs()[:count]
@@ -188,8 +214,9 @@ class Passes:
         try:
             learning = self._learning if key[1] else ()
             recorded = _Recorded(self._recorder, lambda: self._read(filled), learning, self._sums)
+        # Out of memory, too: what is recorded keeps its activations to itself.
         except RuntimeError as problem:
-            _log.warning("passes are not recorded as CUDA graphs: %s", problem)
+            _log.warning("passes are not recorded as CUDA graphs: %s", cause_of(problem))
             self._recorder.records = False
             self._recorded.clear()
             return
@@ -255,6 +282,7 @@ class _Recorded:
         self._forward = recorder.record(forward)
         self._backward = recorder.record(backward) if learning else None
         self._told = told[0].detach()
+        self._replays = 0
         self._anchor = torch.zeros((), device=self._told.device, requires_grad=True)
 
     def log_probs(self) -> Tensor:
@@ -265,12 +293,18 @@ class _Recorded:
         return out
 
     def replay(self) -> Tensor:
-        """Launch the pass."""
+        """Launch the pass; return what it gives, (scored,)."""
+        self._replays += 1
         self._forward.replay()
         return self._told.clone()
 
+    @property
+    def replays(self) -> int:
+        """How often it was launched: what it keeps for its gradient is of the last time."""
+        return self._replays
+
     def learn(self, given: Tensor) -> None:
-        """Add up what it teaches, by the gradient of what it gave."""
+        """Add up what it teaches, by the gradient of what it gave, (scored,)."""
         assert self._backward is not None
         self._sums.take_over()
         self._given.copy_(given)
@@ -282,10 +316,13 @@ class _Replayed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, recorded: _Recorded) -> Tensor:  # noqa: ANN401
-        ctx.recorded = recorded
-        return recorded.replay()
+        told = recorded.replay()
+        ctx.recorded, ctx.replays = recorded, recorded.replays
+        return told
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if ctx.replays != ctx.recorded.replays:
+            raise RuntimeError("a recorded pass was launched again before its gradient was taken")
         ctx.recorded.learn(grads[0])
         return None, None
