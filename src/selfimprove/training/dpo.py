@@ -3,7 +3,7 @@
 The reference model is pinned: the folder given, by default the policy's own before training. Its
 log-probabilities are computed once, before the first step, and kept with the checkpoints. A killed
 training goes on from its newest readable checkpoint and ends with the very weights of one that was
-never interrupted, on the same machine with as many threads.
+never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ KL is the highest there is the result, not the last one. A KL that runs away end
 only policies inside the bound may be chosen. Unfinished draws count by the one rule of `unfinished`.
 The policy learns without dropout, as it draws, and in the reference's precision. A killed training
 goes on from its newest readable checkpoint and, where the built-in engine draws, ends with the very
-weights of one that was never interrupted, on the same machine with as many threads.
+weights of one that was never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
 """
 
 from __future__ import annotations

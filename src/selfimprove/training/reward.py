@@ -2,7 +2,7 @@
 
 Both responses of a pair are read in one pass, the reward at the true last token. The head starts at
 zero, so that the first loss is ln 2. A killed training goes on from its newest readable checkpoint and
-ends with the very weights of one that was never interrupted, on the same machine with as many threads.
+ends with the very weights of one that was never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The loss is the mean cross-entropy of the completion tokens, the stop token among them; prompts carry
 none. A killed training goes on from its newest readable checkpoint and ends with the very
-weights of one that was never interrupted, on the same machine with as many threads.
+weights of one that was never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
 """
 
 from __future__ import annotations
