@@ -107,3 +107,24 @@ def test_finished_answers_are_compared_without_the_matches_that_a_cut_decided(
     ]
     assert counted == [[2, 1, 2], [1, 0, 1]]  # the cut ones: one won, one tied, one lost
     assert told["finished"]["mean_score_difference"] == 0.5  # of +2 and -1
+
+
+def test_systems_are_compared_in_each_seed_and_over_the_matches_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(_FOLDER))
+    module = importlib.import_module("seeds_together")
+    judged = importlib.import_module("finished_alone").judged
+    scores = {"0": {"new": [3, 1, 2], "old": [1, 2, 2]}, "1": {"new": [4, 4, 4], "old": [1, 1, 4]}}
+    for seed, answers in scores.items():
+        (tmp_path / seed).mkdir()
+        for name, points in answers.items():
+            _answer(tmp_path / seed, name, [("stop", point) for point in points])
+    arms = [{name: judged(tmp_path / seed, name) for name in ("new", "old")} for seed in scores]
+    told = module.compared(arms, "new", "old")
+    counted = [
+        [one[name] for name in ("wins", "ties", "losses")]
+        for one in (*told["by_seed"], told["all"])
+    ]
+    assert counted == [[1, 1, 1], [2, 1, 0], [3, 2, 1]]
+    assert told["all"]["decided_rate"] == 0.75
