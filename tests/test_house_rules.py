@@ -7,7 +7,6 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,7 @@ def _relative(path: Path) -> str:
 
 def _modules() -> list[str]:
     found = pkgutil.walk_packages(selfimprove.__path__, "selfimprove.")
-    names = ["selfimprove", *(module.name for module in found)]
-    # Kernels are imported where there is Triton alone.
-    return [n for n in names if find_spec("triton") or not n.endswith("._kernels")]
+    return ["selfimprove", *(module.name for module in found)]
 
 
 @pytest.mark.parametrize("path", _FILES, ids=_relative)

@@ -18,10 +18,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from selfimprove.sampling import _kernels
 from selfimprove.sampling.attention import KeysValues, Partial, attend_by_products, hiding, merge
-
-if find_spec("triton"):
-    from selfimprove.sampling import _kernels
 
 __all__ = ["attend_to_own", "can_attend", "can_choose", "choose_among_all"]
 
