@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from selfimprove.training.packed_rows import Span
 
-__all__ = ["DTYPES", "Layout", "attend", "keys_of", "lay_out"]
+__all__ = ["DTYPES", "Layout", "attend", "counts_of", "keys_of", "lay_out"]
 
 DTYPES: Final = (torch.bfloat16, torch.float16)
 """What the kernel computes in."""
@@ -42,6 +42,13 @@ def lay_out(table: Tensor, layout: Layout) -> None:
     _known[table] = layout
 
 
+def counts_of(rows: Sequence[tuple[Span, Span]]) -> tuple[list[int], list[int]]:
+    """Return the tokens of each row, and the keys that it sees: those and its prefix's."""
+    own = [last - first for (first, last), _ in rows]
+    seen = [size + end - prefix for size, (_, (prefix, end)) in zip(own, rows, strict=True)]
+    return own, seen
+
+
 def keys_of(rows: Sequence[tuple[Span, Span]]) -> list[int]:
     """Return the token of every key: each row's own, its prefix's before them."""
     return [n for own, prefix in rows for span in (prefix, own) for n in range(*span)]
@@ -51,8 +58,7 @@ def _layout(table: Tensor, device: torch.device) -> Layout:
     if table in _known:
         return _known[table]
     rows = [((first, last), (prefix, end)) for first, last, prefix, end in table[0, 0].tolist()]
-    own = [last - first for (first, last), _ in rows]
-    seen = [size + end - prefix for size, (_, (prefix, end)) in zip(own, rows, strict=True)]
+    own, seen = counts_of(rows)
 
     def there(numbers: list[int], dtype: torch.dtype) -> Tensor:
         return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)

@@ -60,14 +60,13 @@ class Size(NamedTuple):
     @classmethod
     def of(cls, spans: Sequence[tuple[Span, Span]], scored: int) -> Size:
         """Return the size for rows of which so many places are scored."""
-        own = [last - first for (first, last), _ in spans]
-        seen = [o + end - prefix for o, (_, (prefix, end)) in zip(own, spans, strict=True)]
+        own, seen = flash_rows.counts_of(spans)
         shares = own != seen
         # A place of padding at least, see `Passes`; with prefixes enough of them to take the keys left.
-        tokens = _rung(sum(own) + (_LEAST_PADDING if shares else 1), eighths=8)
-        keys = _rung(sum(seen) + tokens - sum(own), eighths=8) if shares else 0
+        tokens = _rung(sum(own) + (_LEAST_PADDING if shares else 1), parts=8)
+        keys = _rung(sum(seen) + tokens - sum(own), parts=8) if shares else 0
         longest = _power(max(own)), _power(max(seen))
-        size = cls(tokens, _rung(scored, eighths=4), 0, keys, longest)
+        size = cls(tokens, _rung(scored, parts=4), 0, keys, longest)
         rows = len(spans) + len(size.padding(sum(own), sum(seen)))
         return size._replace(rows=max(_power(rows), _LEAST_ROWS))
 
@@ -86,13 +85,13 @@ class Size(NamedTuple):
         return [(own, own + more) for own, more in shares]
 
 
-def _rung(wanted: int, *, eighths: int) -> int:
-    """Return a number at or over `wanted` that is at most a share of 1 / eighths larger.
+def _rung(wanted: int, *, parts: int) -> int:
+    """Return a number at or over `wanted` that is at most a share of 1 / parts larger.
 
-    >>> [_rung(n, eighths=8) for n in (3, 1000, 1025, 6118)]
+    >>> [_rung(n, parts=8) for n in (3, 1000, 1025, 6118)]
     [3, 1024, 1152, 6144]
     """
-    step: int = 1 << max((wanted - 1).bit_length() - eighths.bit_length(), 0)
+    step: int = 1 << max((wanted - 1).bit_length() - parts.bit_length(), 0)
     return -(-wanted // step) * step
 
 
@@ -134,8 +133,7 @@ class _Buffers:
         self._put(self._positions[0], piece["position_ids"][0], 0)
         self._put(self._scored, piece["scored"], size.tokens - 1)
         self._put(self._targets, piece["targets"], 0)
-        own = [last - first for (first, last), _ in spans]
-        seen = [o + end - prefix for o, (_, (prefix, end)) in zip(own, spans, strict=True)]
+        own, seen = flash_rows.counts_of(spans)
         padding = size.padding(sum(own), sum(seen))
         own += [queries for queries, _ in padding]
         ends = list(accumulate(own))
@@ -282,7 +280,8 @@ class _Recorded:
         self._forward = recorder.record(forward)
         self._backward = recorder.record(backward) if learning else None
         self._told = told[0].detach()
-        self._replays = 0
+        self.replays = 0
+        """How often it was launched: what it keeps for its gradient is of the last time."""
         self._anchor = torch.zeros((), device=self._told.device, requires_grad=True)
 
     def log_probs(self) -> Tensor:
@@ -294,14 +293,9 @@ class _Recorded:
 
     def replay(self) -> Tensor:
         """Launch the pass; return what it gives, (scored,)."""
-        self._replays += 1
+        self.replays += 1
         self._forward.replay()
         return self._told.clone()
-
-    @property
-    def replays(self) -> int:
-        """How often it was launched: what it keeps for its gradient is of the last time."""
-        return self._replays
 
     def learn(self, given: Tensor) -> None:
         """Add up what it teaches, by the gradient of what it gave, (scored,)."""
