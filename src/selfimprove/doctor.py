@@ -41,6 +41,7 @@ def _computing() -> dict[str, str]:
     import torch
 
     from selfimprove.sampling.arithmetic import WIDE, arithmetic_of
+    from selfimprove.sampling.compiled import library, why_not
     from selfimprove.sampling.loading import pick_device
     from selfimprove.sampling.threads import cores
 
@@ -50,6 +51,7 @@ def _computing() -> dict[str, str]:
     threads = min(torch.get_num_threads(), cores())
     return {
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, as torch uses it",
+        "kernels in C": "compiled for this CPU" if library() else f"none: {why_not()}",
         "dtype auto": picked,
         "threads": f"{threads} of {cores()} cores; {_waiting()}",
     }

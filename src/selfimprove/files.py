@@ -16,6 +16,7 @@ from typing import Any, Final
 from selfimprove.errors import CorruptShardError, DiskFullError, StoreError
 
 __all__ = [
+    "cache_folder",
     "make_folder",
     "read_json",
     "require_room",
@@ -186,3 +187,12 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return $SELFIMPROVE_CACHE, else the `selfimprove` of $XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("SELFIMPROVE_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).expanduser().absolute() / "selfimprove"

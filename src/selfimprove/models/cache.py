@@ -9,7 +9,6 @@ CACHE is $SELFIMPROVE_CACHE, else $XDG_CACHE_HOME/selfimprove, else ~/.cache/sel
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from selfimprove.errors import CorruptShardError, EngineError
-from selfimprove.files import read_json, require_room, sync, write_json, writing_to
+from selfimprove.files import cache_folder, read_json, require_room, sync, write_json, writing_to
 
 __all__ = ["Origin", "find", "keep", "kept", "origin_of", "place_of", "refuse_if_changed"]
 
@@ -43,12 +42,8 @@ class Origin:
 
 
 def models_folder() -> Path:
-    """Return $SELFIMPROVE_CACHE/models, else that of $XDG_CACHE_HOME/selfimprove or ~/.cache."""
-    own = os.environ.get("SELFIMPROVE_CACHE")
-    if own:
-        return Path(own).expanduser().absolute() / "models"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser().absolute() / "selfimprove" / "models"
+    """Return the folder of all kept models, whether it is there or not."""
+    return cache_folder() / "models"
 
 
 def place_of(name: str, sha256: str) -> Path:

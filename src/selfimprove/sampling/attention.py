@@ -111,6 +111,10 @@ class KeptKeys(Protocol):
         """Return the last own key that each row sees, [rows], where a kernel goes by it; None: by `bias`."""
         ...
 
+    def in_place(self, layer: int) -> KeysValues | None:
+        """Return all own ones of a layer, for a kernel that puts new ones at `last`; None: by `update`."""
+        ...
+
 
 def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -> Partial:
     """Return softmax attention of `query` [rows, heads, queries, size] over one part.

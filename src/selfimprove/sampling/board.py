@@ -218,6 +218,9 @@ class Keys:
         """Return the last own key that each row sees, [rows], where the kernel that goes by it works."""
         return self._last
 
+    def in_place(self, layer: int) -> None:
+        """Return nothing: new keys and values are kept by `update` alone."""
+
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides what a row has not written from `queries` queries a key head."""
         return self._own_bias.expand(-1, -1, queries, -1)

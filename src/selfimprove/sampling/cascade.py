@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfimprove.sampling.attention import KeysValues, for_queries, hiding, whole_vectors
 from selfimprove.sampling.forward import Forward
+from selfimprove.sampling.fused import can_attend
 from selfimprove.sampling.own_keys import OwnPart, own_part
 from selfimprove.sampling.prompt_cache import PromptCache
 from selfimprove.sampling.prompts import Encoded
@@ -63,6 +64,8 @@ class CascadeLanes:
         self._moved = False
         self._part = OwnPart(torch.empty(0), 0, 0)
         self._bias: Tensor | None = None
+        self._has_kernel = _has_kernel(model)
+        self._last: Tensor | None = None
 
     def prefill(self, prompts: Sequence[Encoded]) -> None:
         """Read what prompts have behind the shared prefix; keep it left-aligned."""
@@ -94,7 +97,12 @@ class CascadeLanes:
         self._lengths = [length + 1 for length in self._lengths]
         self._used = whole_vectors(max(self._lengths), self._device)
         self._part = own_part(self._buffers[0].keys, lengths, self._used)
-        self._bias = self._padding(lengths) if min(self._lengths) < self._used else None
+        if self._has_kernel:
+            self._last = lengths
+        elif min(self._lengths) < self._used:
+            self._bias = self._padding(lengths)
+        else:
+            self._bias = None
         logits = self._forward(tokens.unsqueeze(1), (lengths + self._before).unsqueeze(1), self)
         lengths += 1
         return logits
@@ -142,8 +150,13 @@ class CascadeLanes:
         return self._reader.prefix_bias
 
     @property
-    def last(self) -> None:
-        """Return nothing: what is hidden is told by `bias` alone."""
+    def last(self) -> Tensor | None:
+        """Return the last own key that each row sees, [rows], where the kernel that goes by it works."""
+        return self._last
+
+    def in_place(self, layer: int) -> KeysValues | None:
+        """Return all own keys and values of a layer, where a kernel puts new ones at `last`."""
+        return None if self._last is None else self._part.of(self._buffers[layer])
 
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides padding from `queries` packed queries a key head."""
@@ -162,3 +175,14 @@ class CascadeLanes:
 
     def _index(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._device)
+
+
+def _has_kernel(model: Any) -> bool:  # noqa: ANN401
+    """Whether a kernel reads a row's own keys on a CPU: on a GPU steps are over a board."""
+    if model.device.type != "cpu":
+        return False
+    config = model.config.get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = config.num_attention_heads
+    queries = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    return can_attend(model.device, model.dtype, size, queries)

@@ -90,7 +90,7 @@ def choose_blindly(
         return Choice(logits.argmax(-1), None)
     u = uniform(seeds, steps)
     if sampling.top_k == 0 and sampling.top_p == 1:
-        if can_choose(logits.device):
+        if can_choose(logits.device, logits.dtype):
             return Choice(choose_among_all(logits, u, sampling.temperature), None)
         rows = max(_CACHED // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
         parts = zip(logits.split(rows), u.split(rows), strict=True)

@@ -13,10 +13,12 @@ from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm
+from torch.nn.functional import linear
 from transformers import AttentionInterface
 
-from selfimprove.sampling.attention import KeptKeys
+from selfimprove.sampling.attention import KeptKeys, KeysValues
+from selfimprove.sampling.fused import norm_rows
+from selfimprove.sampling.fused_cpu import turn_and_keep
 from selfimprove.sampling.packed import PackedLinear, can_pack
 from selfimprove.sampling.three_parts import NAME, cascade_attention, over_all_parts
 
@@ -135,13 +137,26 @@ class _Attention:
     def __call__(self, hidden: Tensor, turn: tuple[Tensor, Tensor], lanes: KeptKeys) -> Tensor:
         rows, length, _ = hidden.shape
         mixed = self._joined(_normed(hidden, self._norm)).view(rows, length, -1, self._size)
+        query, kept = self._turned_and_kept(mixed, turn, lanes)
+        found = over_all_parts(lanes, self._place, query, kept, self._scale)
+        return self._add_out(found.reshape(rows, length, -1), hidden)
+
+    def _turned_and_kept(
+        self, mixed: Tensor, turn: tuple[Tensor, Tensor], lanes: KeptKeys
+    ) -> tuple[Tensor, KeysValues]:
+        """Return queries [rows, heads, length, size], and all own keys and values."""
+        own, last = lanes.in_place(self._place), lanes.last
+        if own is not None and last is not None and self._turns_alike(mixed, turn, own):
+            return turn_and_keep(mixed.squeeze(1), turn, last, own).unsqueeze(2), own
         queries, keys, _ = self._heads
         turned = _turned(self._head_normed(mixed[:, :, : queries + keys]), turn)
         query, key = turned.transpose(1, 2).split([queries, keys], 1)
         value = mixed[:, :, queries + keys :].transpose(1, 2)
-        kept = lanes.update(key, value, self._place)
-        found = over_all_parts(lanes, self._place, query, kept, self._scale)
-        return self._add_out(found.reshape(rows, length, -1), hidden)
+        return query, lanes.update(key, value, self._place)
+
+    def _turns_alike(self, mixed: Tensor, turn: tuple[Tensor, Tensor], own: KeysValues) -> bool:
+        """Whether nothing lies between product and turn, neither a norm nor another precision."""
+        return not self._head_norms and mixed.dtype == turn[0].dtype == own.keys.dtype
 
     def _head_normed(self, mixed: Tensor) -> Tensor:
         if not self._head_norms:
@@ -224,7 +239,7 @@ def _one_storage(parts: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
 
 
 def _normed(hidden: Tensor, norm: Any) -> Tensor:  # noqa: ANN401
-    return rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    return norm_rows(hidden, norm.weight, norm.variance_epsilon)
 
 
 def _turned(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

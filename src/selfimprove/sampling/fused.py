@@ -1,32 +1,31 @@
-"""Two pieces of a decoding step as GPU kernels of their own, written in Triton.
+"""Pieces of a decoding step as kernels of our own: on a GPU by Triton, on a CPU in C.
 
-As tensor operations, a row's attention to its own few keys is a dozen kernels, and the choice of a token
-eight passes over all logits; both are bound by what they move through memory. Here each is one kernel that
-reads its inputs once, or where they are larger than a multiprocessor keeps, three times.
-
-Triton comes with torch for CUDA. Without it, and on a CPU, nothing here is used.
+A step is a few large products, and between them much that is bound by what it moves through memory.
+Where there are no kernels, the callers do the same in torch's operations.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import rms_norm
 
-from selfimprove.sampling import _kernels
+from selfimprove.sampling import fused_cpu, fused_gpu
 from selfimprove.sampling.attention import KeysValues, Partial, attend_by_products, hiding, merge
 
-__all__ = ["attend_to_own", "can_attend", "can_choose", "choose_among_all"]
+__all__ = ["attend_to_own", "can_attend", "can_choose", "choose_among_all", "norm_rows"]
 
 _log = logging.getLogger(__name__)
 
-_KEYS_AT_ONCE: Final = 16
-_LOGITS_AT_ONCE: Final = 4096
+# Off by more than this from plain products a kernel is wrong: on a GPU those may be of TF32.
+_OFF: Final = {torch.float32: 1e-2}
+_OFF_ROUNDED: Final = 0.05
 
 
 def attend_to_own(
@@ -41,40 +40,30 @@ def attend_to_own(
         parts: what the same queries found elsewhere; two at most.
         scale: of a product of query and key.
     """
-    rows, heads, queries, size = packed.shape
-    packed = packed.to(own.values.dtype).contiguous()
-    out = torch.empty_like(packed)
-    first, second = [*parts, *[Partial(packed, packed)] * 2][:2]
-    exact = packed.dtype == torch.float32
-    with torch.cuda.device_of(packed):  # where Triton launches
-        _kernels.own_keys[(rows, heads)](
-            packed, *own, last, *first, *second, out, scale,
-            *own.keys.stride()[:2], *first.out.stride()[:3], *first.lse.stride()[:3],
-            *second.out.stride()[:3], *second.lse.stride()[:3],
-            HEADS=heads, QUERIES=queries, PADDED=max(16, 1 << (queries - 1).bit_length()),
-            SIZE=size, BLOCK=_KEYS_AT_ONCE, PARTS=len(parts),
-            PRECISION="ieee" if exact else "tf32", num_warps=max(1, size // 64),
-        )  # fmt: skip
-    return out
+    if packed.device.type == "cpu":
+        return fused_cpu.attend_to_own(packed, own, last, parts, scale)
+    return fused_gpu.attend_to_own(packed, own, last, parts, scale)
 
 
 def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
     """Return a token for each row of `logits` [rows, vocabulary]: the first whose running sum exceeds u.
 
     Args:
-        logits: of any precision; a row begins behind the last one's end.
+        logits: a row begins behind the last one's end.
         u: a uniform number in [0, 1) for each row.
         temperature: of the softmax whose chances are summed up.
     """
-    rows, vocabulary = logits.shape
-    logits = logits if logits.stride(1) == 1 else logits.contiguous()
-    tokens = torch.empty(rows, dtype=torch.long, device=logits.device)
-    with torch.cuda.device_of(logits):
-        _kernels.first_exceeding[(rows,)](
-            logits, u, tokens, 1 / temperature, logits.stride(0), VOCABULARY=vocabulary,
-            BLOCK=_LOGITS_AT_ONCE, num_warps=8,
-        )  # fmt: skip
-    return tokens
+    if logits.device.type == "cpu":
+        return fused_cpu.choose_among_all(logits, u, temperature)
+    return fused_gpu.choose_among_all(logits, u, temperature)
+
+
+def norm_rows(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Return the root mean square norm of the last dimension, as torch's `rms_norm`."""
+    one_dtype = hidden.dtype == weight.dtype
+    if hidden.device.type == "cpu" and one_dtype and fused_cpu.takes(hidden.dtype, len(weight)):
+        return fused_cpu.norm_rows(hidden, weight, epsilon)
+    return rms_norm(hidden, weight.shape, weight, epsilon)
 
 
 def can_attend(device: torch.device, dtype: torch.dtype, size: int, queries: int) -> bool:
@@ -86,16 +75,20 @@ def can_attend(device: torch.device, dtype: torch.dtype, size: int, queries: int
         size: of a head.
         queries: a key head.
     """
-    whole = size >= 16 and size & (size - 1) == 0
-    return whole and _there(device) and _attends(device, dtype, size, queries)
+    if device.type == "cpu":
+        there = fused_cpu.takes_heads(dtype, size)
+    else:
+        there = size >= 16 and size & (size - 1) == 0 and _has_triton(device)
+    return there and _attends(device, dtype, size, queries)
 
 
-def can_choose(device: torch.device) -> bool:
+def can_choose(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether the kernel that chooses works here, by a small trial on the device."""
-    return _there(device) and _chooses(device)
+    there = fused_cpu.takes(dtype) if device.type == "cpu" else _has_triton(device)
+    return there and _chooses(device)
 
 
-def _there(device: torch.device) -> bool:
+def _has_triton(device: torch.device) -> bool:
     return device.type == "cuda" and bool(find_spec("triton"))
 
 
@@ -115,8 +108,8 @@ def _attends(device: torch.device, dtype: torch.dtype, size: int, queries: int) 
     wanted = attend_by_products(packed, own, bias, size**-0.5)
     for part in parts:
         wanted = merge(part, wanted)
-    found = _tried("attention", attend_to_own, packed, own, last, parts, size**-0.5)
-    off = 1e-2 if dtype == torch.float32 else 0.05  # products may be of TF32
+    found = _tried("attention", lambda: attend_to_own(packed, own, last, parts, size**-0.5))
+    off = _OFF.get(dtype, _OFF_ROUNDED)
     return found is not None and bool((found - wanted.out).abs().max() <= off)
 
 
@@ -127,15 +120,14 @@ def _chooses(device: torch.device) -> bool:
     chances = torch.full((3, 10_000), -torch.inf, device=device)
     chances[:, [3, 5000, 9999]] = torch.tensor([0.5, 0.25, 0.25], device=device).log()
     u = torch.tensor([0.1, 0.6, 0.9], device=device)
-    found = _tried("choice", choose_among_all, chances, u, 1.0)
+    found = _tried("choice", lambda: choose_among_all(chances, u, 1.0))
     return found is not None and found.tolist() == [3, 5000, 9999]
 
 
-def _tried(name: str, kernel: Any, *inputs: object) -> Tensor | None:  # noqa: ANN401
+def _tried(name: str, kernel: Callable[[], Tensor]) -> Tensor | None:
     try:
-        found: Tensor = kernel(*inputs)
+        return kernel()
     # Triton needs a compiler of C, and more; its errors have no common ancestor but this.
     except Exception as problem:  # noqa: BLE001
         _log.info("no kernel for %s: %s", name, problem)
         return None
-    return found

@@ -26,12 +26,14 @@ class OwnPart(NamedTuple):
         """Store new keys and values; return all that queries attend to."""
         # Under autocast keys are rotated in float32: they are kept like the values.
         new = KeysValues(key.to(value.dtype), value)
-        kept = []
         for buffer, entries in zip(buffers, new, strict=True):
             size = buffer.shape[-1]
             buffer.view(-1, size).index_copy_(0, self.places, entries.reshape(-1, size))
-            kept.append(buffer[: self.rows, :, : self.columns])
-        return KeysValues(*kept)
+        return self.of(buffers)
+
+    def of(self, buffers: KeysValues) -> KeysValues:
+        """Return all that queries attend to."""
+        return KeysValues(*(buffer[: self.rows, :, : self.columns] for buffer in buffers))
 
 
 def own_part(buffer: Tensor, at: Tensor, columns: int) -> OwnPart:

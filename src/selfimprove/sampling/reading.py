@@ -114,6 +114,9 @@ class Reader:
     def last(self) -> None:
         """Return nothing: what is hidden is told by `bias` alone."""
 
+    def in_place(self, layer: int) -> None:
+        """Return nothing: new keys and values are kept by `update` alone."""
+
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides padding and the future from `queries` packed queries a key head."""
         self._bias = for_queries(self._bias, queries)

@@ -1,0 +1,112 @@
+"""Compiles `_kernels.c` for the CPU it runs on, once, and keeps the library in the cache.
+
+CACHE/kernels/<digest>.so    of the source, the compiler and its options
+
+Where there is no compiler, or no Linux, there are no kernels: torch's operations do the same more slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import torch
+
+from selfimprove.files import cache_folder
+
+__all__ = ["library", "why_not"]
+
+_log = logging.getLogger(__name__)
+
+_SOURCE: Final = Path(__file__).with_name("_kernels.c")
+
+_OPTIONS: Final = ("-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-Wno-psabi")
+
+# The instructions that torch itself uses here, which may be told to make do with less than there are.
+_INSTRUCTIONS: Final = {
+    "AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+    "AVX2": ("-march=x86-64-v3",),
+}
+
+_SECONDS: Final = 120
+
+
+def library() -> ctypes.CDLL | None:
+    """Return the compiled kernels; None: there are none here, and `why_not` says why."""
+    return _found()[0]
+
+
+def why_not() -> str:
+    """Return why there are no kernels; empty: there are."""
+    return _found()[1]
+
+
+@cache
+def _found() -> tuple[ctypes.CDLL | None, str]:
+    try:
+        return _loaded(_compiled()), ""
+    except (OSError, subprocess.SubprocessError) as problem:
+        said = getattr(problem, "stderr", None) or str(problem)
+        _log.info("no kernels for this CPU: %s", said)
+        return None, said.strip().splitlines()[0]
+
+
+def _compiled() -> Path:
+    """Return the library, compiled now or earlier.
+
+    Raises:
+        OSError: there is no compiler, or nowhere to keep the library.
+        SubprocessError: the compiler refuses.
+    """
+    if sys.platform != "linux":
+        raise OSError("they are compiled on Linux alone")
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if compiler is None:
+        raise OSError("no C compiler: install gcc, or name one by CC")
+    command = [compiler, *_OPTIONS, *_for_this_cpu()]
+    version = _run([compiler, "--version"])
+    known = hashlib.sha256("\0".join([*command, version, _SOURCE.read_text()]).encode())
+    place = cache_folder() / "kernels" / f"{known.hexdigest()[:16]}.so"
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent) as scratch:
+            made, mine = Path(scratch, "kernels.o"), Path(scratch, "kernels.so")
+            _run([*command, "-c", str(_SOURCE), "-o", str(made)])
+            # Without `-fopenmp` the linker asks for no OpenMP of its own: see `_loaded`.
+            _run([compiler, "-shared", str(made), "-o", str(mine)])
+            mine.replace(place)
+    return place
+
+
+def _for_this_cpu() -> tuple[str, ...]:
+    capability = torch.backends.cpu.get_cpu_capability()
+    found = (flags for name, flags in _INSTRUCTIONS.items() if capability.startswith(name))
+    return next(found, ())
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+    return done.stdout
+
+
+def _loaded(place: Path) -> ctypes.CDLL:
+    """Load the library, whose threads are those of the OpenMP that torch computes with.
+
+    Two of them would wait for each other on the same cores.
+    """
+    runtimes = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    names = ("libgomp", "libiomp5", "libomp")
+    ours = [path for path in sorted(runtimes) if Path(path).name.startswith(names)]
+    if not ours:
+        raise OSError("torch was built without OpenMP")
+    ctypes.CDLL(ours[0], mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(place))
