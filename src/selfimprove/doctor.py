@@ -40,8 +40,8 @@ def _computing() -> dict[str, str]:
     """Tell what `dtype: auto` and `threads: null` pick on this machine, and why."""
     import torch
 
+    from selfimprove.kernels.compiled import library, why_not
     from selfimprove.sampling.arithmetic import WIDE, arithmetic_of
-    from selfimprove.sampling.compiled import library, why_not
     from selfimprove.sampling.loading import pick_device
     from selfimprove.sampling.threads import cores
 

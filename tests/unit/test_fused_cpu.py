@@ -1,16 +1,14 @@
-"""The kernels in C: what they compute, and what becomes of a machine that cannot have them."""
+"""Pieces of a decoding step on a CPU, by kernels in C where they are."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from tests.fused_cases import SHAPES, choice_of_all, ends_of_a_vocabulary, own_keys_and_parts
 from torch.nn.functional import rms_norm
 
-from selfimprove.sampling import compiled, fused, fused_cpu
+from selfimprove.kernels import compiled
+from selfimprove.sampling import fused, fused_cpu
 from selfimprove.sampling.attention import KeysValues
 
 _CPU = torch.device("cpu")
@@ -43,15 +41,6 @@ def test_the_first_and_the_last_token_with_a_chance_are_reached() -> None:
     assert ends_of_a_vocabulary(_CPU) == [5, 8_999]
 
 
-@pytest.mark.parametrize("dtype", _DTYPES)
-@pytest.mark.parametrize("rows", [3, 40])
-def test_rows_are_normed_as_torch_norms_them(dtype: torch.dtype, rows: int) -> None:
-    torch.manual_seed(0)
-    hidden, weight = torch.randn(rows, 1, 48, dtype=dtype), torch.randn(48, dtype=dtype)
-    found, wanted = fused.norm_rows(hidden, weight, 1e-5), rms_norm(hidden, (48,), weight, 1e-5)
-    assert torch.allclose(found, wanted, atol=1e-6, rtol=2**-7 if dtype == torch.bfloat16 else 1e-5)
-
-
 def test_a_width_that_is_no_whole_number_of_vectors_is_normed_by_torch() -> None:
     hidden, weight = torch.randn(2, 50), torch.randn(50)
     assert torch.equal(fused.norm_rows(hidden, weight, 1e-5), rms_norm(hidden, (50,), weight, 1e-5))
@@ -76,46 +65,3 @@ def test_queries_and_keys_are_turned_and_keys_and_values_kept_at_the_last_place(
     own.keys[rows, :, last], own.values[rows, :, last] = 0, 0
     assert not own.keys.any()
     assert not own.values.any()
-
-
-@pytest.fixture
-def _anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("SELFIMPROVE_CACHE", str(tmp_path))
-    compiled._found.cache_clear()
-    yield
-    compiled._found.cache_clear()
-
-
-@pytest.mark.usefixtures("_anew")
-def test_the_library_is_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
-    assert compiled.library() is not None
-    (kept,) = (tmp_path / "kernels").iterdir()
-    made = kept.stat().st_mtime_ns
-    compiled._found.cache_clear()
-    assert compiled.library() is not None
-    assert [path.stat().st_mtime_ns for path in (tmp_path / "kernels").iterdir()] == [made]
-
-
-@pytest.mark.usefixtures("_anew")
-def test_without_a_compiler_torch_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "no-such-compiler")
-    assert compiled.library() is None
-    assert compiled.why_not() == "no C compiler: install gcc, or name one by CC"
-    assert not fused.can_attend(_CPU, torch.float32, 48, 5)
-    hidden, weight = torch.randn(2, 32), torch.randn(32)
-    assert torch.equal(fused.norm_rows(hidden, weight, 1e-5), rms_norm(hidden, (32,), weight, 1e-5))
-
-
-@pytest.mark.usefixtures("_anew")
-def test_a_compiler_that_refuses_leaves_nothing_behind(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    broken = tmp_path / "cc"
-    broken.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no such option" >&2\nexit 1\n'
-    )
-    broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
-    assert compiled.library() is None
-    assert compiled.why_not() == "no such option"
-    assert not list((tmp_path / "kernels").iterdir())

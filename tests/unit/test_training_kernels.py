@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from selfimprove.training import norms
+from selfimprove.kernels import compiled
+from selfimprove.training import gates, norms
 from selfimprove.training.few_rows import few_rows
 from selfimprove.training.likelihood import log_likelihood
 
@@ -96,6 +97,31 @@ def test_a_norm_of_another_formula_stays():
     model = GemmaForCausalLM(GemmaConfig(**_SIZES))  # its scale is 1 + weight
     norms.use_in(model)
     assert not any(isinstance(m, norms.RootMeanSquare) for m in model.modules())
+
+
+def test_the_gated_layers_of_a_model_are_replaced_where_there_are_kernels():
+    if compiled.library() is None:
+        pytest.skip(f"no kernels for this CPU: {compiled.why_not()}")
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**{**_SIZES, "intermediate_size": 64}))
+    ids = torch.tensor([[1, 2, 3]])
+    before, names = model(ids, labels=ids), list(model.state_dict())
+    before.loss.backward()
+    learned = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    gates.use_in(model)
+    assert sum(isinstance(m, gates.GatedLayer) for m in model.modules()) == 2
+    assert list(model.state_dict()) == names
+    after = model(ids, labels=ids)
+    after.loss.backward()
+    torch.testing.assert_close(after.logits, before.logits)
+    torch.testing.assert_close([p.grad for p in model.parameters()], learned)
+
+
+def test_a_layer_gated_by_another_function_stays():
+    model = GemmaForCausalLM(GemmaConfig(**{**_SIZES, "intermediate_size": 64}))
+    gates.use_in(model)
+    assert not any(isinstance(m, gates.GatedLayer) for m in model.modules())
 
 
 @pytest.mark.parametrize(("tokens", "words"), [(5, 7), (3, 300_000), (700, 500)])

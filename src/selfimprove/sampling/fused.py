@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
+from selfimprove.kernels import layers
+from selfimprove.kernels.calls import takes
 from selfimprove.sampling import fused_cpu, fused_gpu
 from selfimprove.sampling.attention import KeysValues, Partial, attend_by_products, hiding, merge
 
@@ -60,9 +62,8 @@ def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
 
 def norm_rows(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Return the root mean square norm of the last dimension, as torch's `rms_norm`."""
-    one_dtype = hidden.dtype == weight.dtype
-    if hidden.device.type == "cpu" and one_dtype and fused_cpu.takes(hidden.dtype, len(weight)):
-        return fused_cpu.norm_rows(hidden, weight, epsilon)
+    if hidden.dtype == weight.dtype and takes(hidden.device, hidden.dtype, len(weight)):
+        return layers.norm(hidden.contiguous(), weight, epsilon)[0]
     return rms_norm(hidden, weight.shape, weight, epsilon)
 
 
@@ -76,7 +77,7 @@ def can_attend(device: torch.device, dtype: torch.dtype, size: int, queries: int
         queries: a key head.
     """
     if device.type == "cpu":
-        there = fused_cpu.takes_heads(dtype, size)
+        there = fused_cpu.takes_heads(device, dtype, size)
     else:
         there = size >= 16 and size & (size - 1) == 0 and _has_triton(device)
     return there and _attends(device, dtype, size, queries)
@@ -84,7 +85,7 @@ def can_attend(device: torch.device, dtype: torch.dtype, size: int, queries: int
 
 def can_choose(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether the kernel that chooses works here, by a small trial on the device."""
-    there = fused_cpu.takes(dtype) if device.type == "cpu" else _has_triton(device)
+    there = takes(device, dtype) if device.type == "cpu" else _has_triton(device)
     return there and _chooses(device)
 
 

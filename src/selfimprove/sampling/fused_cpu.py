@@ -1,4 +1,4 @@
-"""Pieces of a decoding step as C functions of our own (`_kernels.c`), which `compiled` compiles.
+"""Pieces of a decoding step as C functions of our own (`kernels/decoding.c`).
 
 Between its products a step on a CPU is many small operations, each of which reads and writes memory, and
 torch's attention kernel is made for long rows: a row's own few keys take it as long as all products of a layer.
@@ -13,22 +13,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from selfimprove.kernels.calls import call, takes
 from selfimprove.sampling.attention import KeysValues, Partial
-from selfimprove.sampling.compiled import library
 
-__all__ = [
-    "attend_to_own",
-    "choose_among_all",
-    "norm_rows",
-    "takes",
-    "takes_heads",
-    "turn_and_keep",
-]
+__all__ = ["attend_to_own", "choose_among_all", "takes_heads", "turn_and_keep"]
 
-_PAIR: Final = 32
 _LARGEST_HEAD: Final = 256
 _WORDS: Final = 256
-_DTYPES: Final = (torch.float32, torch.bfloat16)
 
 
 class _Part(Structure):
@@ -50,22 +41,9 @@ class _Turned(Structure):
     _fields_ = [(name, c_int64) for name in ("rows", "queries", "heads", "size", "row", "head")]
 
 
-def takes(dtype: torch.dtype, width: int = _PAIR) -> bool:
-    """Tell whether there are kernels here, for rows of this precision and width."""
-    return dtype in _DTYPES and width % _PAIR == 0 and library() is not None
-
-
-def takes_heads(dtype: torch.dtype, size: int) -> bool:
+def takes_heads(device: torch.device, dtype: torch.dtype, size: int) -> bool:
     """Tell whether there are kernels here, for heads of this precision and size."""
-    return size <= _LARGEST_HEAD and takes(dtype, size)
-
-
-def norm_rows(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Return the root mean square norm of the last dimension, as `rms_norm` does."""
-    hidden, out = hidden.contiguous(), torch.empty_like(hidden)
-    width = hidden.shape[-1]
-    _call("norm_rows", hidden, weight, out, hidden.numel() // width, width, c_float(epsilon))
-    return out
+    return size <= _LARGEST_HEAD and takes(device, dtype, size)
 
 
 def attend_to_own(
@@ -77,7 +55,7 @@ def attend_to_own(
     found = (_Part * len(parts))(*(_part(part, packed.dtype) for part in parts))
     row, head = own.keys.stride()[:2]
     sizes = _Sizes(*packed.shape, row, head, len(parts), scale)
-    _call("own_keys", packed, *own, last, found, out, byref(sizes))
+    call(_of("own_keys", packed), packed, *own, last, found, out, byref(sizes))
     return out
 
 
@@ -88,7 +66,7 @@ def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
     tokens = torch.empty(rows, dtype=torch.long)
     sums = torch.empty(rows, -(-words // _WORDS))
     sizes = (rows, words, logits.stride(0), c_float(1 / temperature))
-    _call("choose", logits, u, tokens, sums, *sizes)
+    call(_of("choose", logits), logits, u, tokens, sums, *sizes)
     return tokens
 
 
@@ -111,7 +89,7 @@ def turn_and_keep(
     query = mixed.new_empty(rows, heads - 2 * kept, size)
     row, head = own.keys.stride()[:2]
     sizes = _Turned(rows, heads - 2 * kept, kept, size, row, head)
-    _call("turn_and_keep", mixed, *turn, last, query, *own, byref(sizes))
+    call(_of("turn_and_keep", mixed), mixed, *turn, last, query, *own, byref(sizes))
     return query
 
 
@@ -122,16 +100,5 @@ def _part(part: Partial, dtype: torch.dtype) -> _Part:
     return _Part(out.data_ptr(), lse.data_ptr(), *out.stride()[:3], *lse.stride()[:3])
 
 
-def _call(name: str, first: Tensor, *rest: object) -> None:
-    """Call the function of the first tensor's precision."""
-    there = library()
-    if there is None:
-        raise AssertionError("there are no kernels")
-    function = getattr(there, f"{name}_{str(first.dtype).removeprefix('torch.')}")
-    function(*(_argument(one) for one in (first, *rest)))
-
-
-def _argument(one: object) -> object:
-    if isinstance(one, Tensor):
-        return c_void_p(one.data_ptr())
-    return c_int64(one) if isinstance(one, int) else one
+def _of(name: str, like: Tensor) -> str:
+    return f"{name}_{str(like.dtype).removeprefix('torch.')}"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from selfimprove.training import causal_products, norms
+from selfimprove.training import causal_products, gates, norms
 from selfimprove.training.half_copy import HalfCopy
 from selfimprove.training.processes import processes
 
@@ -39,6 +39,7 @@ class RoundedTrainer(Trainer):
         """Let a model attend and scale as it pays on its device."""
         causal_products.use_in(model)
         norms.use_in(model)
+        gates.use_in(model)
 
     @property
     def computes_rounded(self) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, Final, final
 
 import torch
 
+from selfimprove.kernels.calls import takes
+from selfimprove.kernels.layers import add_rounded
 from selfimprove.training.few_rows import few_rows
 
 __all__ = ["HalfCopy"]
@@ -79,6 +81,8 @@ def _handing_to(own: torch.nn.Parameter) -> Callable[[torch.Tensor], None]:
             own.grad = there.grad.to(own.dtype)
         elif own.device.type != "cpu":
             own.grad.add_(there.grad)
+        elif takes(own.device, own.dtype) and there.grad.is_contiguous():
+            add_rounded(own.grad, there.grad)
         else:
             # They are widened on the way.
             both = torch.atleast_1d(own.grad, there.grad)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
+from selfimprove.kernels import layers
+from selfimprove.kernels.calls import takes
 from selfimprove.training.few_rows import few_rows
 
 __all__ = ["RootMeanSquare", "use_in"]
@@ -76,6 +78,11 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # noqa: ANN401
+        if takes(states.device, states.dtype, len(weight)):
+            states = states.contiguous()
+            out, scales = layers.norm(states, weight, epsilon)
+            ctx.save_for_backward(states, weight, scales)
+            return out
         out = torch.empty_like(states, memory_format=torch.contiguous_format)
         rows, size = _rows(states), states.shape[-1]
         scales = states.new_empty(len(rows), 1, dtype=torch.float32)
@@ -90,6 +97,9 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         states, weight, scales = ctx.saved_tensors
+        if takes(states.device, states.dtype, len(weight)):
+            of_x, of_w = layers.norm_gradient(states, weight, grads[0].contiguous(), scales)
+            return of_x, of_w.to(weight.dtype), None
         wide = weight.float()
         of_states = torch.empty_like(states, memory_format=torch.contiguous_format)
         of_weight = torch.zeros_like(wide) if ctx.needs_input_grad[1] else None

@@ -1,6 +1,6 @@
-"""Compiles `_kernels.c` for the CPU it runs on, once, and keeps the library in the cache.
+"""Compiles the sources beside this file for the CPU it runs on, once, and keeps the library in the cache.
 
-CACHE/kernels/<digest>.so    of the source, the compiler and its options
+CACHE/kernels/<digest>.so    of the sources, the compiler and its options
 
 Where there is no compiler, or no Linux, there are no kernels: torch's operations do the same more slowly.
 """
@@ -27,7 +27,7 @@ __all__ = ["library", "why_not"]
 
 _log = logging.getLogger(__name__)
 
-_SOURCE: Final = Path(__file__).with_name("_kernels.c")
+_SOURCES: Final = Path(__file__).parent
 
 _OPTIONS: Final = ("-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-Wno-psabi")
 
@@ -74,16 +74,19 @@ def _compiled() -> Path:
         raise OSError("no C compiler: install gcc, or name one by CC")
     command = [compiler, *_OPTIONS, *_for_this_cpu()]
     version = _run([compiler, "--version"])
-    known = hashlib.sha256("\0".join([*command, version, _SOURCE.read_text()]).encode())
+    texts = [path.read_text() for path in sorted(_SOURCES.glob("*.[ch]"))]
+    known = hashlib.sha256("\0".join([*command, version, *texts]).encode())
     place = cache_folder() / "kernels" / f"{known.hexdigest()[:16]}.so"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=place.parent) as scratch:
-            made, mine = Path(scratch, "kernels.o"), Path(scratch, "kernels.so")
-            _run([*command, "-c", str(_SOURCE), "-o", str(made)])
+            whole, parts = Path(scratch, "kernels.so"), []
+            for source in sorted(_SOURCES.glob("*.c")):
+                parts.append(str(Path(scratch, f"{source.stem}.o")))
+                _run([*command, "-c", str(source), "-o", parts[-1]])
             # Without `-fopenmp` the linker asks for no OpenMP of its own: see `_loaded`.
-            _run([compiler, "-shared", str(made), "-o", str(mine)])
-            mine.replace(place)
+            _run([compiler, "-shared", *parts, "-o", str(whole)])
+            whole.replace(place)
     return place
 
 

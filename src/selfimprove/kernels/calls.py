@@ -1,0 +1,43 @@
+"""How the kernels are called: tensors by where they lie, numbers as they are."""
+
+from __future__ import annotations
+
+from ctypes import c_int64, c_void_p
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from selfimprove.kernels.compiled import library
+
+__all__ = ["PAIR", "call", "takes"]
+
+PAIR: Final = 32
+"""Numbers of two vectors, of which every row and head is a whole number."""
+
+_DTYPES: Final = (torch.float32, torch.bfloat16)
+
+
+def takes(device: torch.device, dtype: torch.dtype, width: int = PAIR) -> bool:
+    """Tell whether there are kernels here, for rows of this precision and width."""
+    fits = device.type == "cpu" and dtype in _DTYPES and width % PAIR == 0
+    return fits and library() is not None
+
+
+def call(name: str, *inputs: object) -> None:
+    """Call a kernel.
+
+    Args:
+        name: with the precision behind it, where there is one of each.
+        inputs: tensors, contiguous unless the kernel is told strides; integers; and what ctypes passes on.
+    """
+    there = library()
+    if there is None:
+        raise AssertionError("there are no kernels")
+    getattr(there, name)(*map(_argument, inputs))
+
+
+def _argument(one: object) -> object:
+    if isinstance(one, Tensor):
+        return c_void_p(one.data_ptr())
+    return c_int64(one) if isinstance(one, int) else one
