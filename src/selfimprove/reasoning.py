@@ -31,6 +31,7 @@ _PAIRS: Final = (
     (r"\[THINK\]", r"\[/THINK\]"),
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
     ("◁think▷", "◁/think▷"),
     (r"<unused94>(?:thought\b)?", "<unused95>"),
     (r"<\|channel>(?:thought\b)?", r"<channel\|>"),
@@ -49,6 +50,7 @@ _CLOSING: Final = {
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
 }
 _TAG: Final = re.compile(rf"(?i)(<\|?)((?:{'|'.join(_TAGS)})\|?)[ \t]*>")
 _ANY: Final = "|".join(f"{opening}|{closing}" for opening, closing in _PAIRS)

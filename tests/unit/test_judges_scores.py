@@ -74,6 +74,7 @@ UNREAD = [
     ("Score: 4/10", OTHER),
     ("Score: 4 out of 10", OTHER),
     ("Score: 4%", CONTRADICTED),
+    ("Score: 4+", CONTRADICTED),
     ("Score: 4 or 5", CONTRADICTED),
     ("Score: 4 - 5", CONTRADICTED),
     ("Score: 2\nOn reflection it earns 4 points.", CONTRADICTED),
@@ -88,6 +89,7 @@ RUNS_ON = [
     "\n\n### Response:\n", "\n\nUser 2: x\n", "\n\nUser instruction: x\nResponse: y\n",
     "\n\n<question>x</question>\n<response>y</response>\n", "\n<human>: x\n<bot>: ",
     "<|tool_call|>x\n", "\n\n[User Question]\nx\n", "\n\n**Question 2:** x\n",
+    "\n\nCase 2:\nx\n", "\n\nNext response: x\n",
 ]  # fmt: skip
 
 
@@ -154,6 +156,11 @@ def test_reading_a_long_text_is_quick() -> None:
         ("<think>Better: B", None),
         ("Better: A or B", None),
         ("Better: A, B", None),
+        ("Better: A & B", None),
+        ("Better: A = B", None),
+        ("Better: A < B", None),
+        ("Better: A vs. B", None),
+        ("Better: A > B", 1.0),
         ("Better: Apples", None),
         ("Better: <choice>", None),
         ("Better: neither", None),

@@ -21,7 +21,7 @@ from selfimprove.judges.own_answer import (
 from selfimprove.judges.quantities import read_figure, read_number
 from selfimprove.judges.statements import Statement, is_taken_back, statements
 from selfimprove.judges.yes_no import CANNOT_TELL, read_nli, read_yes_no
-from selfimprove.reasoning import parted
+from selfimprove.sampling.own_words import response
 from selfimprove.types import AnswerType, Question
 
 __all__ = ["extract", "read_through", "reasoning_before_answer"]
@@ -59,8 +59,8 @@ def extract(
     """Return the last answer that a text states, in canonical form, or None.
 
     Args:
-        text: what a model wrote. Its reasoning (<think>) and what follows a next 'Q:' are not its
-            answer and are left out.
+        text: what a model wrote. Its reasoning (<think>), and what follows its turn or a next 'Q:', are
+            not its answer and are left out.
         asked: the question, whose choices may then also be named by their text; or only the
             type of its answer.
         choices: the letters that may be answered, where `asked` is a type; any letter without.
@@ -76,7 +76,7 @@ def extract(
     >>> extract("(A) is a trap. The answer is not (A) but (C).", "choice", ("A", "B", "C"))
     'C'
     """
-    own = own_answer(parted(text).response)
+    own = own_answer(response(text))
     return _read(own, _Reader.of(asked, choices), lenient=lenient).answer
 
 
@@ -98,7 +98,7 @@ def read_through(text: str, asked: Question, *, lenient: bool = False) -> ReadTe
     >>> read_through("1 + 1 = 2. The answer is 2.\n\nTom has 3 cats. How many?", question)
     ReadText(answer='2', text='1 + 1 = 2. The answer is 2.')
     """
-    text = parted(text).response
+    text = response(text)
     own = own_answer(text)
     read = _read(own, _Reader.of(asked), lenient=lenient)
     end = raw_end(text, own, len(own) if read.answer is None else read.end)

@@ -21,8 +21,8 @@ __all__ = ["Seen", "last_line", "last_number_seen", "last_option", "last_word"]
 
 _LETTER = re.compile(
     r"\(\s*(?P<round>[A-Za-z])\s*\)"
-    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+(?P<named>[A-Z])(?![\w'’])"
-    r"|(?<![\w'’])(?P<last>[A-Z])(?=[.)!*]*[ \t]*(?:\n|\Z))"
+    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+['‘]?(?P<named>[A-Z])(?!\w|['’]\w)"
+    r"|(?<!\w)(?<!\w['’])(?P<last>[A-Z])(?=[.)!*'’]*[ \t]*(?:\n|\Z))"
     r"|^[ \t]*(?P<first>[A-Z])[.):](?=[ \t])",
     re.MULTILINE,
 )
@@ -43,7 +43,9 @@ _CONCLUSION = re.compile(
     r"(?:makes|is|equals|gives)\s+(?P<said>[a-z][^.!?\d]*)[.!]?\s*\Z",
     re.IGNORECASE,
 )
-_UNIT = re.compile(r"(?:\s+(?!(?:more|less|fewer|times|too)\b)[a-z]+|\s+or\b.*)?\W*", re.IGNORECASE)
+_UNIT = re.compile(
+    r"(?:\s+(?!(?:more|less|fewer|times|too)\b)[a-z]+|\s+(?:or|to)\b.*)?\W*", re.IGNORECASE
+)
 _LONGEST_SPAN_WORDS = 5
 _PARTING = re.compile(r"\W*(?:i )?(?:hope|let me know|feel free|please|thank)", re.IGNORECASE)
 

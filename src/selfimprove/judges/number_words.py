@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["InWords", "and_part", "last_in_words", "number_in_words"]
+__all__ = ["WORDS", "InWords", "and_part", "last_in_words", "number_in_words"]
 
 _UNITS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
@@ -20,11 +20,11 @@ _PARTS = {
     "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8,
     "tenth": 10, "tenths": 10,
 }  # fmt: skip
-_WORD = "|".join(sorted((*_SMALL, "hundred", *_SCALES), key=len, reverse=True))
+WORDS = "|".join(sorted((*_SMALL, "hundred", *_SCALES), key=len, reverse=True))
 _PART = "|".join(sorted(_PARTS, key=len, reverse=True))
 _RUN = re.compile(
-    rf"(?P<minus>(?:minus|negative)\s+)?(?P<run>(?:an?\s+(?=hundred|thousand|million|billion))?(?:{_WORD})\b"
-    rf"(?:(?:\s*-\s*|\s+|,\s+|\s+and\s+)(?:{_WORD})\b)*)",
+    rf"(?P<minus>(?:minus|negative)\s+)?(?P<run>(?:an?\s+(?=hundred|thousand|million|billion))?(?:{WORDS})\b"
+    rf"(?:(?:\s*-\s*|\s+|,\s+|\s+and\s+)(?:{WORDS})\b)*)",
     re.IGNORECASE,
 )
 _LONGEST_RUN = 200

@@ -16,11 +16,14 @@ _PLAIN = re.compile(rf"[-+]?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}})?")
 _FRACTION = re.compile(rf"([-+]?(?:{DIGITS}))\s*/\s*({DIGITS})")
 _MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
 _MARKS = re.compile(
-    r"<<[^<>\n]*>>|</?(?:answer|b|strong|i|em|u|p|span|div|code|mark|center|br)\s*/?>",
+    r"<<[^<>\n]*>>|</?(?:(?:final[_-]?)?answer|b|strong|i|em|u|p|span|div|code|mark|center|br)\s*/?>",
     re.IGNORECASE,
 )
 """GSM8K's calculations, <<48+24=72>>, and the tags that set a value apart."""
-_BRACKETED_MINUS = re.compile(r"(?<![\w)\]])(?<![\w)\]] )-\s?[(\[]\s*(\d+(?:\.\d+)?)\s*[)\]]")
+_BRACKETED_MINUS = re.compile(
+    r"(?:(?<![\w)\]])(?<![\w)\]] )|(?<=\bis )|(?<=\bmakes )|(?<=\bgives )|(?<=\bequals ))"
+    r"-\s?[(\[]\s*(\d+(?:\.\d+)?)\s*[)\]]"
+)
 _SPACED_MINUS = re.compile(
     r"((?:\b(?:is|are|was|be|equals|gives|get|makes)|[=:(])\s*)-\s+(?=\.?\d)", re.IGNORECASE
 )
@@ -33,6 +36,12 @@ _POWER_OF_TEN = re.compile(
 _COUNTRY = re.compile(r"\b(?:US|A|AU|C|CA|NZ|HK|S)(?=\$)|\b(?:Rs\.?|USD|EUR|GBP|INR)\s?(?=\d)")
 _LATEX_THOUSANDS = re.compile(r"(?<=\d)\\[,; ](?=\d{3}(?!\d))")
 _LATEX_SPACES = re.compile(r"\\[,;: ]|\\(?:left|right|displaystyle)\b|~")
+_LATEX_DEGREES = re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})")
+_LATEX_SIGNS = {
+    "times": "*", "cdot": "*", "approx": "≈", "ge": "≥", "geq": "≥", "le": "≤", "leq": "≤", "ne": "≠",
+    "neq": "≠", "pm": "±",
+}  # fmt: skip
+_LATEX_SIGN = re.compile(rf"\\({'|'.join(_LATEX_SIGNS)})(?![a-zA-Z])")
 _LATEX_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _LATEX_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)(\d))")
@@ -45,6 +54,8 @@ _GROUPED = (
     (re.compile(r"(?<![\d.,])(\d{1,2}(?:,\d{2})+,\d{3})(?![\d,])"), ","),
 )
 """1.234.567; 1'234'567 and 1_234_567; 12,34,567 as it is written in India."""
+_IN_ASCII = {"\u2212": "-", "\ufe63": "-", "\uff0d": "-", "\u066b": ".", "\u066c": ","}
+"""Minus signs, and the Arabic signs for decimals and thousands."""
 _COMMA_DECIMAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d{1,2})(?![\d.,]*\d)")
 
 
@@ -154,7 +165,8 @@ def _without_latex(text: str) -> str:
     text = _LATEX_TEXT.sub(r" \1 ", text)
     text = _LATEX_BOX.sub(r"\1", text)
     text = _LATEX_FRACTION.sub(_latex_fraction, text)
-    text = text.replace("\\times", "*").replace("\\cdot", "*").replace("\\approx", "≈")
+    text = _LATEX_DEGREES.sub("°", text)
+    text = _LATEX_SIGN.sub(lambda m: _LATEX_SIGNS[m[1]], text)
     text = re.sub(r"\\(?:begin|end)\{[a-z]+\*?\}|&(?==)", " ", text)
     return re.sub(r"\\[()\[\]]", " ", text).strip()
 
@@ -168,15 +180,15 @@ def _latex_fraction(found: re.Match[str]) -> str:
 def _ascii_numbers(text: str) -> str:
     # A narrow space separates thousands, whatever follows them.
     text = re.sub(r"(?<=\d)[\u00a0\u2007\u2009\u202f](?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"(?<!\d)(?<!\d )[\u2013\u2014](?=\s?[\d$£€])", "-", text)
+    text = re.sub(r"(?<![\d%])(?<!\d )[\u2013\u2014](?=\s?[\d$£€])", "-", text)
     return "".join(map(_ascii_character, text))
 
 
 def _ascii_character(character: str) -> str:
     if character.isascii():
         return character
-    if character in "\u2212\ufe63\uff0d":
-        return "-"
+    if character in _IN_ASCII:
+        return _IN_ASCII[character]
     kind, _, _ = unicodedata.decomposition(character).partition(" ")
     if kind == "<super>":
         plain = unicodedata.normalize("NFKC", character)

@@ -20,11 +20,11 @@ _NAMED = re.compile(
     r"(?:the\s+)?(?:option|choice|answer|letter)\s*(?:\(?\s*([A-Za-z])\s*\)?(?![\w'’])|\(?(\d)\)?(?!\d|\.\d))",
     re.IGNORECASE,
 )
-_UPPER = re.compile(r"([A-Z])(?![\w'’+&]|-\w)")
+_UPPER = re.compile(r"([A-Z])(?![\w+&]|['’]\w|-\w)")
 _LOWER = re.compile(r"([a-z])[.]?\s*\Z")
 _NUMBERED = re.compile(r"\((\d)\)")
 _ENDS_LETTER = re.compile(
-    r"\s*(?:[.:,;)\]}*_`\"'–—\-$/]|\Z|\n|\s(?:because|since|as|is|which|and|or|by|due|given|for|nor)\b)"
+    r"\s*(?:[.:,;)\]}*_`\"'’–—\-$/]|\Z|\n|\s(?:because|since|as|is|which|and|or|by|due|given|for|nor)\b)"
 )
 _AMBIGUOUS = re.compile(r"(?:either|both|between|neither|all|none|one)\b", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:not|neither|nor|no|except|or)\b|n['’]t\b", re.IGNORECASE)

@@ -31,7 +31,7 @@ _HEADING = re.compile(rf"{_TASK}|\n\s*[-=_]{{3,}}\s*\n", re.IGNORECASE)
 # What a judge is shown has further headings: whose words it is to judge, in words or as tags.
 _NEXT_JUDGED = re.compile(
     rf"{_TASK}|\n\s*(?:[#>*]+\s*)?(?:User(?:['’]s)?\s+(?:instruction|question|prompt|query|request|message)"
-    r"|Response)\s*\d{0,4}\s*[*_]*:"
+    r"|Response|(?:Next|Another)\s+(?:case|response|answer)|Case(?=\s+#?\d)\s+#?)\s*\d{0,4}\s*[*_]*:"
     r"|\n\s*(?:<(?:question|instruction|prompt|query|task|user|human|response)>|\[(?:user )?question\])",
     re.IGNORECASE,
 )

@@ -27,7 +27,9 @@ __all__ = ["Orders", "decide", "read_choice", "read_orders", "tournament"]
 
 _BETTER: Final = re.compile(r"(?<!\w)better[*_`]*[ \t]?[:=][ \t*_`<\[(]*(?P<choice>[^\n]*)", re.I)
 _CHOICE: Final = re.compile(
-    r"(?:response[ \t]+)?(?P<one>A|B|tie)(?!\w)(?![ \t]*(?:,|/|or|and)[ \t]*(?:A|B|tie)\b)", re.I
+    r"(?:response[ \t]+)?(?P<one>A|B|tie)(?!\w)"
+    r"(?![ \t]*(?:[,/&+=≈~<≤≥]|or|and|vs\.?|versus)[ \t]*(?:A|B|tie)\b)",
+    re.I,
 )
 _WON: Final = {"a": 1.0, "b": 0.0, "tie": 0.5}
 _FIRST: Final = "[shown first]\n"

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from selfimprove.judges.number_words import and_part, last_in_words, number_in_words
+from selfimprove.judges.number_words import WORDS, and_part, last_in_words, number_in_words
 from selfimprove.judges.numerals import DIGITS, canonical, clean, exact
 
 __all__ = ["last_number", "read_figure", "read_number"]
@@ -35,7 +35,9 @@ _EXPRESSION = re.compile(
     r"\s*(?:\^|[*+·×÷](?=\s*[-\d(\\a-z])|[xyzπ√]\b|\\(?:sqrt|pi)|sqrt|pi\b)|i\b(?!\.)|\((?=\s*-?\d)"
 )
 _OPERATION = "plus|minus|times|divided by"
-_CALCULATES = re.compile(rf"\s*(?:[-–/]\s*[\d(]|%?\s*[*+·×÷^(]|\s+(?:{_OPERATION})\s)")
+_CALCULATES = re.compile(
+    rf"\s*(?:[-–/]\s*[\d(]|%?\s*[*+·×÷^(]|!\s*[-*+/·×÷=]|\s+(?:{_OPERATION})\s)"
+)
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
     r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b"
@@ -45,9 +47,10 @@ _COUNTS_PARTS = (
     r"|thousandth)s)\b"
 )
 _NO_ONE_NUMBER = re.compile(
-    r"\s*(?:[:/]\s*\d|[.,]\d|[-–—~]\s*[(\[]?\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
+    r"\s*(?:[:/]\s*\d|[.,][\d(]|!\s*[-*+/·×÷]|[-–—~]\s*[(\[]?\d|[‰<>≤≥≠±]|\+(?!\s*[\d(])|\d)"
     r"|\s*%?\s*(?:percent\s+)?(?:in|to|of|out of|by|vs\.?|versus|over|at|or|multiplied by"
     rf"|{_OPERATION})\s+\d"
+    r"|\s+(?:to\s+the\s+(?:power|\w+th)|(?:minutes?\s+)?past)\b"
     rf"|[₀-₉]|[\s-]+{_COUNTS_PARTS}|\s*(?:degrees?|°)\s*(?:\w+\s+)?below\s+zero\b"
     r"|\s*;\s*\d|\s*\(\s*or\b|\s+or\s+(?:more|less|fewer|higher|lower|above|below)\b"
     r"|\s*(?:squared|cubed|factorial)\b|['\"’″′]\s*\d"
@@ -66,10 +69,11 @@ _AROUND = re.compile(
 _SAID_BEFORE = re.compile(r"[\w%]\s*\(\s*\Z")
 _POWERED_UNIT = re.compile(r"(?:(?<!\d)\^|(?<=[mtdn]))[23]\b")
 _QUANTITY = re.compile(
-    rf"(?:(?<![\w)])-)?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}\b)?(?:(?:\s+\d+)?\s*/\s*\d+)?"
+    rf"(?:(?<![\w)])-)?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}\b)?(?:(?:\s+(?:and\s+)?\d+)?\s*/\s*\d+)?"
 )
 _COMPOUND = (
-    r"(?:h|hours?|hrs?|m|min|minutes?|feet|foot|ft|pounds?|lbs?|dollars?|years?|months?|weeks?|days?|R"
+    r"(?:h|hours?|hrs?|m|min|minutes?|feet|foot|ft|pounds?|lbs?|dollars?|years?|months?|weeks?|days?|R|°"
+    r"|gallons?|quarts?|pints?|yards?|km|kilomet(?:er|re)s?|met(?:er|re)s?|cm|kg|kilograms?"
     r"|(?:with\s+)?(?:a\s+)?remainder(?:\s+of)?)"
 )
 """Units behind which the value may go on: 5 hours 30 minutes."""
@@ -81,15 +85,17 @@ _OF = r"\s+of\s+(?:the\s+)?"
 _AND_MORE = rf"\s*{_COMPOUND}\s*,?\s*(?:and\s+)?"
 _SHARE = r"percent|out"
 _IS_A_PART = re.compile(
-    r"[\w.,/:^]\Z|[<>≤≥≠±]=?\s*\Z|\d\s*['’\"″′]\s*\Z|\d%?\s+\Z|\d\s*%?\s*[*+×÷]\s*\Z|\(\s*or\s+\Z"
-    rf"|\d\s*%?\s*{_WORD}(?:or|to|in|{_DASH})\s*\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
+    r"[\w.,/:^]\Z|\.\(\Z|/\s*\Z|\d\s+:\s+\Z|[\^_]\s*[{(]\s*\Z|[<>≤≥≠±]=?\s*\Z"
+    r"|\d\s*['’\"″′]\s*\Z|\d%?\s+\Z|\d\s*%?\s*\*\s*\Z|[\w)}%!]\s*[+×÷]\s*\Z|\(\s*or\s+\Z"
+    rf"|\d\s*%?\s*{_WORD}(?:or|to|in|by|mod|choose|through|{_DASH})\s*\Z|\b(?:{WORDS})\s+(?:or|to)\s+\Z"
+    rf"|\d\s*{_DASH}\s*[(\[]\s*\Z|[(\[{{]\s*(?:-?\d[\d.]*,\s*)+\Z|\d\s+to\s+the\s+\Z|(?:\d|%,)\s+or\s+(?:[a-z]\s*=\s*)?\Z"
     rf"|\bbetween\b.*\band\s+\Z|\d{_OF}\Z|\bpower\s+(?:of\s+)?\Z"
-    r"|(?:√|sqrt|\b(?:log|ln|sin|cos|tan))\s*[({]?\s*\Z"
+    r"|(?:√|sqrt|\b(?:log(?:_\w|_\{[^{}]*\})?|ln|sin|cos|tan))\s*[({]?\s*\Z"
     rf"|(?:%|\b(?:{_SHARE}|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?)){_OF}\Z"
     r"|\b(?:root|square|cube|sum|product|difference|ratio|factorial|log)\s+of\s+\Z"
     rf"|\b(?:than|under|over|below|above|not|half|twice|double|triple|thrice|sqrt|log|{_OPERATION})\s+\Z"
     rf"|\b(?:{_SCALE_WORD})s?,?\s+(?:(?:and|or)\s+)?\Z"
-    rf"|\d{_AND_MORE}\Z|\b{_MONTH}\.?\s*\Z"
+    rf"|\d{_AND_MORE}\Z|\b{_MONTH}[-.\s]*(?:\d{{1,2}}(?:st|nd|rd|th)?,?\s+)?\Z"
 )
 """What stands before a number that is only the second half of a value."""
 _GOES_ON = re.compile(
@@ -251,7 +257,7 @@ def _worded(text: str) -> _Reading | None:
 
 
 def _completed_words(value: Fraction | None, rest: str) -> str | None:
-    if value is None or re.match(r"\s+(?:of\s+the|or|to|point|(?:a\s+)?dozens?)\b", rest):
+    if value is None or re.match(r"\s+(?:of\s+the|or|to|past|point|(?:a\s+)?dozens?)\b", rest):
         return None
     again = re.match(r"\s*\(\s*(?P<digits>[^()]*)\)", rest) or re.match(
         r",\s*(?P<digits>\d.*)", rest

@@ -80,6 +80,6 @@ def _of_one_case(text: str) -> str:
 
 def _contradicts(score: int, line: str, later: str) -> bool:
     """Tell whether a number stands beside the score, or other points are given below it."""
-    if line.startswith("%") or any(c.isnumeric() for c in line):
+    if line.startswith(("%", "+")) or any(c.isnumeric() for c in line):
         return True
     return any(int(found["score"]) != score for found in _LATER.finditer(later))

@@ -43,7 +43,7 @@ _BARE_LETTER = re.compile(
 _HASHES = re.compile(r"####")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _TAGGED = re.compile(
-    r"<answer>\s*(?P<value>(?:[^<\n]|<(?!/answer)){1,100}?)\s*</answer>"
+    r"<(?P<tag>(?:final[_-]?)?answer)>\s*(?P<value>(?:[^<\n]|<(?!/(?P=tag))){1,100}?)\s*</(?P=tag)>"
     r"|[\"'](?:final[_ ])?answer[\"']\s*:\s*(?:\"(?P<text>[^\"\n]+)\"|(?P<json>[-+.\w]+))",
     re.IGNORECASE,
 )
@@ -112,7 +112,10 @@ _TITLES = (
     "Ltd Corp Ave Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec approx ca etc Cmdr Adm Brig"
 )
 _ABBREVIATION = "".join(rf"(?<!\b{title})" for title in _TITLES.split()) + r"(?<!\b[A-Z])"
-_SENTENCE_END = re.compile(rf"{_ABBREVIATION}[.!?]['\"’”)\]]*(?=\s+[^\sa-z])")
+# 5! = 120 goes on.
+_SENTENCE_END = re.compile(
+    rf"{_ABBREVIATION}(?:[.?]|!(?!\s*[-*+/·×÷=]\s))['\"’”)\]]*(?=\s+[^\sa-z])"
+)
 
 
 @dataclass(frozen=True, slots=True)

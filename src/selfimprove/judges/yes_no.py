@@ -10,7 +10,7 @@ CANNOT_TELL = "it is not possible to tell"
 
 _LEAD = re.compile(
     r"(?:[\s*_`\"'“”‘’:>(\[]|(?:therefore|thus|then|hence|so|clearly|definitely|most likely|probably|likely|"
-    r"that|simply|just|indeed|actually|still|now|is|be|will be|a|an|the hypothesis is|the statement is)\b(?!['’]))*",
+    r"that|simply|just|indeed|actually|still|now|is|be|will be|an?|(?:resounding|emphatic|definite|clear|firm)(?= )|the hypothesis is|the statement is)\b(?!['’]))*",
     re.IGNORECASE,
 )
 _YES = re.compile(r"(?:yes|yeah|yep|true)\b", re.IGNORECASE)

@@ -22,10 +22,12 @@ __all__ = ["is_mark", "own_words", "response", "spoken"]
 _TEMPLATE: Final = re.compile(
     r"""(?=[<\[`'"])(?:
     (?P<quoted>[`'"]<[|｜/]?[^<>\s]{1,30}>[`'"])
-    |<\|(?:im_(?:start|end|sep)|start_header_id|e[ou]t_id|eom_id|eot|endoftext|(?:begin|end)_of_text
-        |end|end_of_turn|endofturn|user|assistant|system|observation|start|return|call|start_of_role
+    |<\|(?:im_(?:start|end|sep|user|assistant|system|middle)|start_header_id|e[ou]t_id|eom_id|eot
+        |endoftext|(?:begin|end)_of_text|end|end_of_turn|endofturn|endofprompt|eos|user|prompter
+        |assistant|system|observation|start|return|call|start_of_role
         |tool_(?:calls?|response)|end_of_role|(?:START|END)_OF_TURN_TOKEN)\|>
-    |<\|turn>|<turn\|>|<(?:start|end)_of_turn>|<eos>
+    |<\|turn>|<turn\|>|<(?:start|end)_of_turn>|<eos>|(?!\A)<bos>
+    |<s>(?=\s*\[INST\])|<role>(?:HUMAN|USER|ASSISTANT|SYSTEM)</role>
     |<[｜](?:User|Assistant|(?:begin|end)▁of▁sentence)[｜]>
     |\[/?INST\]|\[\|(?:user|assistant|system|endofturn)\|\]|<extra_id_1>|</s>)""",
     re.VERBOSE,
@@ -40,6 +42,7 @@ _SIDES: Final = "User|USER|Human|HUMAN|Assistant|ASSISTANT"
 _HEADING: Final = re.compile(
     rf"""\n[ \t]*(?:\#{{1,6}}[ \t]*|\*\*|__)?(?:{_SIDES}|Instruction)(?:\*\*|__)?[ \t]*:
     |\n[ \t]*\#{{2,6}}[ \t]*(?:{_SIDES}|Instruction|INSTRUCTION)[ \t]*(?::|(?=\n|\Z))
+    |\n[ \t]*\[(?:{_SIDES})\][ \t]*(?=\n)|\n[ \t]*System:[ \t]*(?=\n)
     |\n[ \t]*(?:user|assistant)[ \t]*(?=\n)             # ChatML without its special tokens
     |(?<=[.!?)\]*"\d])(?:user|assistant)(?=\n\n)         # Llama 3 without its special tokens""",
     re.VERBOSE,
