@@ -42,6 +42,11 @@ def test_case_spacing_and_punctuation_make_no_other_text(text: str) -> None:
     [
         ("It costs $1,000.", "it costs $1000"),
         ("What’s a well-known owl?", "What's a well known owl?"),
+        ("It costs $.50.", "It costs $0.50"),
+        ("It costs 12 000 dollars.", "It costs 12,000 dollars."),
+        ("Add 1,2,3.", "Add 1, 2, 3"),
+        ("What is −5 + x²?", "What is -5 + x^2?"),
+        ("Why\u200bnot\ufeff?", "Whynot?"),
     ],
 )
 def test_the_same_in_other_letters_is_the_same(one: str, other: str) -> None:
@@ -190,6 +195,11 @@ def test_another_number_name_negation_or_question_makes_another_text(was: str, n
          "I have a flute, a piano, and a clarinet. How many instruments do I have?"),
         ("Write about a fox in the barn with lamps.", "Write about a fox in the barn with bells."),
         ("What is 1.5 plus 2?", "What is 15 plus 2?"),
+        ("What is 1,5 plus 2?", "What is 15 plus 2?"),
+        ("It costs $.50.", "It costs $50."),
+        ("What is 2³?", "What is 23?"),
+        ("What is 5½ + 1?", "What is 51/2 + 1?"),
+        ("What comes after 1,2,3?", "What comes after 12,3?"),
         ("", "Why?"),
     ],
 )  # fmt: skip

@@ -20,9 +20,15 @@ SHORT: Final = 20
 PUNCTUATION: Final = frozenset(".,;:!?'\"`_")
 _FILLERS: Final = frozenset(["a", "an", "the", "me", "us", "please"])
 
-_TOKEN: Final = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s]|_")
+_TOKEN: Final = re.compile(
+    r"(?<![\w.])\.\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:[.:]\d+)*"
+    r"|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s]|_"
+)
 _HYPHEN: Final = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
-_STRAIGHT: Final = str.maketrans("‘’“”–—⁄", "''\"\"--/")
+_STRAIGHT: Final = str.maketrans("‘’“”–—−⁄", "''\"\"---/", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
+_THOUSANDS: Final = re.compile(r"(?<![\d.,:/])(\d{1,3}) (?=000(?!\d))")
+_RAISED: Final = re.compile("[⁺⁻]?[⁰¹²³⁴-⁹]+")
+_MIXED: Final = re.compile("(?<=\\d)(?=[¼-¾⅐-⅞])")
 
 _EMPHASIS: Final = re.compile(r"(?<!\w)(?:\*\*|__)(?=\S)|(?<=\S)(?:\*\*|__)(?!\w)")
 _AROUND: Final = r"</?[a-z][a-z0-9]*>|\[/?INST\]|<</?SYS>>|<\|[^|<>\s]+\|>"
@@ -66,7 +72,9 @@ class ComparedText:
     """A text, read once for all its comparisons."""
 
     def __init__(self, text: str) -> None:
-        self._plain = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+        # Made plain letters, the power in 5² and the half in 5½ would become digits of another number.
+        apart = _MIXED.sub(" ", _RAISED.sub(r"^\g<0>", text))
+        self._plain = unicodedata.normalize("NFKC", apart).translate(_STRAIGHT)
 
     @cached_property
     def key(self) -> str:
@@ -140,8 +148,13 @@ class Counted:
 
 
 def _tokens(plain: str) -> list[str]:
-    found = _TOKEN.findall(_HYPHEN.sub(" ", plain))
-    return [t.replace(",", "") if t[0].isdigit() else t for t in found]
+    found = _TOKEN.findall(_THOUSANDS.sub(r"\1", _HYPHEN.sub(" ", plain)))
+    return [_number_as_told(t) if t[-1].isdigit() else t for t in found]
+
+
+def _number_as_told(token: str) -> str:
+    """Write 1,000 as 1000, and .5 as 0.5."""
+    return f"0{token}" if token[0] == "." else token.replace(",", "")
 
 
 def _core(plain: str) -> str:
