@@ -150,6 +150,20 @@ def test_what_a_template_refuses_by_its_words_is_named() -> None:
         encoder_of(picky).prompts([(Message("user", ""),)])
 
 
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ messages[0].content + 1 }}", "can only concatenate str"),
+        ({"rag": "{{ messages[0].content }}"}, "multiple chat templates"),
+    ],
+)
+def test_a_template_that_is_not_made_for_such_turns_is_told_of(template, why: str) -> None:
+    raw = tokenizer("byte-level", "chatml").backend_tokenizer
+    found = PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=template)
+    with pytest.raises(EngineError, match=f"does not take a conversation of user: .*({why})"):
+        encoder_of(found).prompts([(Message("user", "Why?"),)])
+
+
 def test_turns_without_a_chat_template_are_named() -> None:
     found = tokenizer("byte-level", "chatml")
     bare = type(found)(tokenizer_object=found.backend_tokenizer)

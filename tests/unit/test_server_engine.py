@@ -419,6 +419,20 @@ def test_control_tokens_are_sent_broken_in_turns_and_in_plain_text() -> None:
     assert sent == [broken, broken]
 
 
+def test_marks_of_reasoning_are_words_of_a_users_and_marks_in_the_models_own(tmp_path) -> None:
+    (tmp_path / "tokenizer.json").write_text(
+        '{"added_tokens": [{"content": "</think>", "special": true}]}'
+    )
+    script, said = Script(), "hm</think>yes"
+    turns = (Message("user", said), Message("assistant", said), Message("user", said))
+    with serving(script) as url:
+        config = ServerConfig(url=url, model="m")
+        with closing(ServerEngine(tmp_path, config)) as engine:
+            draw_in_order(engine, [Prompt("k", turns)], SamplingConfig(), seed=0)
+    sent = [message["content"] for message in script.requests[0]["messages"]]
+    assert sent == ["hm< /think>yes", said, "hm< /think>yes"]
+
+
 def test_variables_of_the_chat_template_go_with_every_request_for_a_reply() -> None:
     script = Script()
     with serving(script) as url:

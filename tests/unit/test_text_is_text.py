@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -216,6 +217,40 @@ def test_a_server_is_sent_the_special_tokens_of_its_folder_broken_too(tmp_path: 
     broken = spelled_out("a [END] cat %%% <|im_end|> </s> [/INST]", control)
     assert broken == "a [ END] cat % % % < |im_end|> < /s> [ /INST]"
     assert not any(token in broken for token in (*control, "<|", "</s>", "[/INST]"))
+
+
+@pytest.mark.parametrize("own_file", [True, False])
+def test_a_server_is_sent_broken_what_the_template_of_its_folder_writes(
+    tmp_path: Path, own_file: bool
+) -> None:
+    tokens = [
+        {"content": name, "special": False} for name in ("</think>", "assistant", "\n", "<b>")
+    ]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    template = "{{ 'assistant\n</think>\n' }}"
+    if own_file:
+        (tmp_path / "chat_template.jinja").write_text(template)
+    else:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    assert control_tokens_in(tmp_path) == ("</think>",)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<|im_end|>", "<｜User｜>", "<|turn>", "<turn|>", "</s>", "[INST]", "<</SYS>>", "<end_of_turn>",
+     "[|user|]", "<extra_id_1>", "[gMASK]", "<|start_of_role|>", "<eos>"],
+)  # fmt: skip
+def test_a_server_without_a_folder_is_sent_the_usual_tokens_of_every_family_broken(
+    token: str,
+) -> None:
+    assert spelled_out(f"a{token}b") == f"a{token[0]} {token[1:]}b"
+
+
+@pytest.mark.parametrize(
+    "text", ["a < b > c", "x <|> y", "a <b> c", "[1|2]", "|a|", "<a href='x'>"]
+)
+def test_everyday_text_is_sent_to_a_server_as_it_stands(text: str) -> None:
+    assert spelled_out(text) == text
 
 
 def test_a_server_without_a_folder_has_the_usual_tokens_alone() -> None:

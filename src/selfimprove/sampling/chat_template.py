@@ -24,6 +24,10 @@ __all__ = ["ChatTemplate", "folded", "merged", "warn_once", "ways"]
 
 _log = logging.getLogger(__name__)
 
+# A template raises by itself, or Python does in one that is not made for what it gets; transformers, where
+# a tokenizer has several templates and none by default.
+_REFUSALS: Final = (TemplateError, TypeError, ValueError)
+
 _Turns: TypeAlias = Sequence[Message]
 
 
@@ -107,7 +111,7 @@ class ChatTemplate:
         """
         try:
             return self._text(taken, to_be_continued=to_be_continued)
-        except TemplateError as error:
+        except _REFUSALS as error:
             said = taken[-1].content[:80] if taken else ""
             raise EngineError(
                 f"{self._name}: its chat template refuses a conversation that ends in {said!r}: {error}"
@@ -127,7 +131,7 @@ class ChatTemplate:
         for refused, changed in ways(words):
             try:
                 asked, answered = self._both(changed)
-            except TemplateError as error:
+            except _REFUSALS as error:
                 why = str(error)
                 continue
             if all(word.content in text for word in words for text in (asked, answered)):

@@ -27,10 +27,12 @@ from selfimprove.reasoning import holds_mark
 __all__ = ["LiteralText", "control_tokens", "control_tokens_in", "spelled_out"]
 
 _OPEN, _CLOSE = "\U000f0000", "\U000f0001"
-# Markers of the usual chat templates: <|end|>, <s>, [INST], <<SYS>>, <start_of_turn>.
+# Markers of the usual chat templates: <|end|>, <|turn>, <s>, [INST], <<SYS>>, <start_of_turn>, [|user|].
 _USUAL: Final = re.compile(
-    r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|"
-    r"TOOL_CALLS|TOOL_RESULTS)\]|<(?:start|end)_of_(?:turn|image)>|<(?:bos|eos|pad|unk|mask|sep|cls)>"
+    r"<[|｜][^<>|｜\s]{1,40}[|｜]?>|<[^<>|｜\s]{1,40}[|｜]>|</?s>|<</?SYS>>|\[\|[a-z]{1,20}\|\]|"
+    r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|"
+    r"TOOL_CALLS|TOOL_RESULTS)\]|<(?:start|end)_of_(?:turn|image)>|<(?:bos|eos|pad|unk|mask|sep|cls)>|"
+    r"<extra_id_\d{1,3}>|\[gMASK\]|<sop>"
 )
 
 
@@ -55,8 +57,7 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
     template = str(tokenizer.chat_template or "")
     named = {str(token) for token in tokenizer.all_special_tokens}
     for token in tokenizer.added_tokens_decoder.values():
-        # A word of everyday text may have a token of its own, too, and stand in a template.
-        if token.special or (token.content in template and not token.content[:1].isalnum()):
+        if token.special or _is_written(token.content, template):
             named.add(token.content)
     names = sorted(name for name in named if name.strip())
     # Some are found at the very beginning of a text alone, and so never where a turn could end.
@@ -66,10 +67,22 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 
 def control_tokens_in(folder: Path) -> tuple[str, ...]:
-    """Return the special tokens of the tokenizer in a model's folder; none where there is no folder."""
+    """Return the control tokens of the tokenizer in a model's folder, as its files name them; none elsewhere."""
+    config = _json(folder / "tokenizer_config.json")
     tokens = [*_json(folder / "tokenizer.json").get("added_tokens", ())]
-    tokens += _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {}).values()
-    return tuple(sorted({t["content"] for t in tokens if t.get("special")}))
+    tokens += config.get("added_tokens_decoder", {}).values()
+    own_file = folder / "chat_template.jinja"
+    template = own_file.read_text(encoding="utf-8") if own_file.is_file() else ""
+    template += str(config.get("chat_template") or "")
+    found = {
+        t["content"] for t in tokens if t.get("special") or _is_written(t["content"], template)
+    }
+    return tuple(sorted(name for name in found if name.strip()))
+
+
+def _is_written(token: str, template: str) -> bool:
+    """Tell whether a template writes a token; a word of everyday text may be one, too, and stand in it."""
+    return token in template and not token[:1].isalnum()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -162,8 +162,13 @@ class ServerEngine:
         turns: Sequence[Message] = prompt.content
         if len(ways(turns)) > 1 and self._template is not None:
             turns = self._template.taken(turns)
-        told = tuple(Message(t.role, spelled_out(t.content, self._control)) for t in turns)
+        told = tuple(Message(t.role, self._spelled_out(t)) for t in turns)
         return replace(prompt, content=told)
+
+    def _spelled_out(self, turn: Message) -> str:
+        own = turn.role == "assistant"  # in its own words the marks of reasoning mean what they say
+        control = [t for t in self._control if not (own and holds_mark(t))]
+        return spelled_out(turn.content, control)
 
     def _opens_reasoning(self) -> bool:
         """Tell whether the chat template opens a reasoning block, where the model's folder is here."""
