@@ -84,6 +84,17 @@ def test_a_softmax_and_its_gradient(dtype: torch.dtype, keys: int, biases: int) 
     assert (found - exact[1]).abs().max() < off
 
 
+@pytest.mark.parametrize("dtype", _DTYPES)
+def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
+    """A training that diverges must be seen to."""
+    row = torch.zeros(1, 1, 1, 40, dtype=dtype)
+    row[..., 3] = torch.nan
+    assert layers.softmax(row.clone(), torch.zeros(1, 1, 1, 40, dtype=dtype), 1.0).isnan().all()
+    states = row.view(-1)[:32].contiguous()
+    assert layers.norm(states, torch.ones(32, dtype=dtype), 1e-5)[0].isnan().all()
+    assert layers.gated(states, torch.ones(32, dtype=dtype)).isnan().sum() == 1
+
+
 def test_a_bfloat16_tensor_is_added_to_a_float32_one_of_any_size() -> None:
     torch.manual_seed(0)
     for size in (1, 17, 5_000):

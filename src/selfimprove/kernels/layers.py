@@ -50,17 +50,8 @@ def norm_gradient(x: Tensor, weight: Tensor, grad: Tensor, scales: Tensor) -> tu
     width = len(weight)
     of_x, of_weight = torch.empty_like(x), torch.empty(_PARTS, width)
     call(
-        _of("norm_gradient", x),
-        x,
-        weight,
-        grad,
-        scales,
-        of_x,
-        of_weight,
-        len(scales),
-        width,
-        _PARTS,
-    )
+        _of("norm_gradient", x), x, weight, grad, scales, of_x, of_weight, len(scales), width, _PARTS,
+    )  # fmt: skip
     whole = of_weight.sum(0)
     if x.dtype == torch.bfloat16:  # even numbers lie before odd ones in each pair of vectors
         whole = whole.view(-1, 2, PAIR // 2).transpose(1, 2).reshape(-1)

@@ -137,11 +137,12 @@ INLINE float largest(vec x) {
     return most;
 }
 
-/* e^x of x <= 0, within two units in the last place: 2^n times a polynomial; below 2^-126 it is 0. */
+/* e^x of x <= 0, within two units in the last place: 2^n times a polynomial; below 2^-126 it is 0, and of
+   what is no number it is none. */
 INLINE vec exponential(vec x) {
     vec power = x * 1.44269504f;
-    bits seen = power > all(-126.0f);
-    power = either(seen, power, all(-126.0f));
+    bits nothing = power < all(-126.0f);
+    power = either(nothing, all(-126.0f), power);
     bits n = __builtin_convertvector(power - 0.5f, bits); /* towards zero: power - n is in [-.5, .5] */
     vec f = power - __builtin_convertvector(n, vec);
     vec y = f * 1.54035304e-4f + 1.33335581e-3f;
@@ -150,7 +151,7 @@ INLINE vec exponential(vec x) {
     y = y * f + 2.40226507e-1f;
     y = y * f + 6.93147181e-1f;
     y = y * f + 1.0f;
-    return either(seen, y * (vec)((n + 127) << 23), all(0.0f));
+    return either(nothing, all(0.0f), y * (vec)((n + 127) << 23));
 }
 
 /* A function of each precision, which is known where its loop is compiled. */
