@@ -24,17 +24,19 @@ def takes(device: torch.device, dtype: torch.dtype, width: int = PAIR) -> bool:
     return fits and library() is not None
 
 
-def call(name: str, *inputs: object) -> None:
-    """Call a kernel.
+def call(name: str, first: Tensor, *rest: object) -> None:
+    """Call the kernel of that name for the precision of its first tensor.
 
     Args:
-        name: with the precision behind it, where there is one of each.
-        inputs: tensors, contiguous unless the kernel is told strides; integers; and what ctypes passes on.
+        name: without the precision.
+        first: of the tensors that it works on.
+        rest: tensors, contiguous unless the kernel is told strides; integers; and what ctypes passes on.
     """
     there = library()
     if there is None:
         raise AssertionError("there are no kernels")
-    getattr(there, name)(*map(_argument, inputs))
+    kernel = getattr(there, f"{name}_{str(first.dtype).removeprefix('torch.')}")
+    kernel(*map(_argument, (first, *rest)))
 
 
 def _argument(one: object) -> object:

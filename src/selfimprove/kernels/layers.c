@@ -159,7 +159,7 @@ BOTH(softmax, (void *scores, const void *bias, const Scores *is), is->rows,
 BOTH(softmax_gradient, (const void *chances, void *grad, const Scores *is), is->rows,
      softmax_back(i, chances, grad, is, half))
 
-void add_rounded(float *known, const void *more, int64_t size, int64_t all_of) {
+void add_rounded_float32(float *known, const void *more, int64_t size, int64_t all_of) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < (all_of + size - 1) / size; i++)
         widen_block(i, known, more, size, all_of);

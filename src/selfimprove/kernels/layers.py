@@ -41,7 +41,7 @@ def norm(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     width = len(weight)
     rows = x.numel() // width
     out, scales = torch.empty_like(x), torch.empty(rows)
-    call(_of("norm", x), x, weight, out, scales, rows, width, c_float(epsilon))
+    call("norm", x, weight, out, scales, rows, width, c_float(epsilon))
     return out, scales
 
 
@@ -50,7 +50,7 @@ def norm_gradient(x: Tensor, weight: Tensor, grad: Tensor, scales: Tensor) -> tu
     width = len(weight)
     of_x, of_weight = torch.empty_like(x), torch.empty(_PARTS, width)
     call(
-        _of("norm_gradient", x), x, weight, grad, scales, of_x, of_weight, len(scales), width, _PARTS,
+        "norm_gradient", x, weight, grad, scales, of_x, of_weight, len(scales), width, _PARTS,
     )  # fmt: skip
     whole = of_weight.sum(0)
     if x.dtype == torch.bfloat16:  # even numbers lie before odd ones in each pair of vectors
@@ -61,14 +61,14 @@ def norm_gradient(x: Tensor, weight: Tensor, grad: Tensor, scales: Tensor) -> tu
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return SiLU(gate) * up."""
     out = torch.empty_like(gate)
-    call(_of("gated", gate), gate, up, out, *_blocks(gate))
+    call("gated", gate, up, out, *_blocks(gate))
     return out
 
 
 def gated_gradient(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of gate and up."""
     of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
-    call(_of("gated_gradient", gate), gate, up, grad, of_gate, of_up, *_blocks(gate))
+    call("gated_gradient", gate, up, grad, of_gate, of_up, *_blocks(gate))
     return of_gate, of_up
 
 
@@ -83,7 +83,7 @@ def softmax(scores: Tensor, bias: Tensor, scale: float) -> Tensor:
     keys, queries = bias.shape[-1], bias.shape[-2]
     rows = scores.numel() // keys
     sizes = _Scores(rows, keys, queries, rows // len(bias), bias.numel(), scale)
-    call(_of("softmax", scores), scores, bias, byref(sizes))
+    call("softmax", scores, bias, byref(sizes))
     return scores
 
 
@@ -91,7 +91,7 @@ def softmax_gradient(chances: Tensor, grad: Tensor, scale: float) -> Tensor:
     """Turn the gradient of the chances that `softmax` returned into that of the scores, in place."""
     keys = chances.shape[-1]
     sizes = _Scores(chances.numel() // keys, keys, scale=scale)
-    call(_of("softmax_gradient", chances), chances, grad, byref(sizes))
+    call("softmax_gradient", chances, grad, byref(sizes))
     return grad
 
 
@@ -103,7 +103,3 @@ def add_rounded(known: Tensor, more: Tensor) -> None:
 def _blocks(x: Tensor) -> tuple[int, int]:
     """A row is a block."""
     return x.numel() // x.shape[-1], x.shape[-1]
-
-
-def _of(name: str, x: Tensor) -> str:
-    return f"{name}_{str(x.dtype).removeprefix('torch.')}"

@@ -18,6 +18,7 @@ from selfimprove.sampling.attention import KeysValues, Partial
 
 __all__ = ["attend_to_own", "choose_among_all", "takes_heads", "turn_and_keep"]
 
+# As in the C: the size of the largest head, and the words of a block, whose chances are summed up.
 _LARGEST_HEAD: Final = 256
 _WORDS: Final = 256
 
@@ -55,7 +56,7 @@ def attend_to_own(
     found = (_Part * len(parts))(*(_part(part, packed.dtype) for part in parts))
     row, head = own.keys.stride()[:2]
     sizes = _Sizes(*packed.shape, row, head, len(parts), scale)
-    call(_of("own_keys", packed), packed, *own, last, found, out, byref(sizes))
+    call("own_keys", packed, *own, last, found, out, byref(sizes))
     return out
 
 
@@ -66,7 +67,7 @@ def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
     tokens = torch.empty(rows, dtype=torch.long)
     sums = torch.empty(rows, -(-words // _WORDS))
     sizes = (rows, words, logits.stride(0), c_float(1 / temperature))
-    call(_of("choose", logits), logits, u, tokens, sums, *sizes)
+    call("choose", logits, u, tokens, sums, *sizes)
     return tokens
 
 
@@ -89,7 +90,7 @@ def turn_and_keep(
     query = mixed.new_empty(rows, heads - 2 * kept, size)
     row, head = own.keys.stride()[:2]
     sizes = _Turned(rows, heads - 2 * kept, kept, size, row, head)
-    call(_of("turn_and_keep", mixed), mixed, *turn, last, query, *own, byref(sizes))
+    call("turn_and_keep", mixed, *turn, last, query, *own, byref(sizes))
     return query
 
 
@@ -98,7 +99,3 @@ def _part(part: Partial, dtype: torch.dtype) -> _Part:
     if out.dtype != dtype or lse.dtype != torch.float32 or out.stride(-1) != 1:
         raise AssertionError("a part of another precision or layout")
     return _Part(out.data_ptr(), lse.data_ptr(), *out.stride()[:3], *lse.stride()[:3])
-
-
-def _of(name: str, like: Tensor) -> str:
-    return f"{name}_{str(like.dtype).removeprefix('torch.')}"
