@@ -20,7 +20,7 @@ from transformers import (
 
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import EngineError
-from selfimprove.files import read_json
+from selfimprove.files import read_json, write_json
 from selfimprove.models import locate
 from selfimprove.store import Run
 from selfimprove.training._rounded_trainer import RoundedTrainer
@@ -201,6 +201,17 @@ def test_a_model_is_rounded_once_under_whatever_name_it_is_asked_for(
     assert export("m2-step-5", locate(str(trained))) == export("m2", locate(str(trained)))
     assert not (tmp_path / "m2-export").exists()
     steps.close()
+
+
+def test_a_policy_that_is_its_start_left_the_run_as_that(
+    base: Path, trained: Path, tmp_path: Path
+) -> None:
+    found = _exported(base, trained, tmp_path, "auto")
+    for step, digest in (("policy-rl", locate(str(trained)).digest), ("other", "of other weights")):
+        (tmp_path / step).mkdir()
+        write_json(tmp_path / step / "done.json", {"digest": digest})
+    assert left_the_run(tmp_path, "policy-rl") == Path(found.path)
+    assert left_the_run(tmp_path, "other") == tmp_path / "other" / "model"
 
 
 def test_the_record_counts_what_rounding_undid(

@@ -97,9 +97,18 @@ class Exporter:
 
 
 def left_the_run(root: Path, step: str) -> Path:
-    """Return the folder of a step's model as it left the run: rounded, where it was."""
+    """Return the folder of a step's model as it left the run: rounded, where it was.
+
+    Two steps with the same weights, such as a policy that RL could not better and its start, left once.
+    """
     rounded = root / f"{step}-export" / "model"
-    return rounded if rounded.is_dir() else root / step / "model"
+    if rounded.is_dir():
+        return rounded
+    own = read_json(root / step / "done.json")["digest"]
+    for made in sorted(root.glob("*-export/step.json")):
+        if read_json(made)["inputs"]["model"]["weights"] == own:
+            return made.parent / "model"
+    return root / step / "model"
 
 
 def round_weights(
