@@ -74,6 +74,15 @@ def test_a_prompt_like_one_of_an_earlier_iteration_is_dropped():
     assert _new(_OWLS, earlier=(_OWLS,)) == ([], {why: 1})
 
 
+@pytest.mark.parametrize("kept", ["earlier", "excluded"])
+def test_a_prompt_of_the_same_words_is_never_new(kept):
+    anything = PromptsConfig(max_similarity=1.0)
+    assert _new(_LIKE, config=anything, **{kept: (_OWLS,)}) == ([_LIKE], {})
+    assert _new(_OWLS.upper(), config=anything, **{kept: (_OWLS,)})[0] == []
+    assert _new("Name three rivers of France!", config=anything)[0] == []
+    assert _new(_OWLS, _OWLS, config=anything)[0] == [_OWLS]
+
+
 def test_a_text_that_was_cut_off_is_no_prompt():
     drawn = [Written(0, "Explain how a bridge carries", "length")]
     made = new_prompts(drawn, [], (), (), PromptsConfig(), "own")

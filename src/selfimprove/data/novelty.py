@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from math import floor
+from math import floor, nextafter
 from typing import Final
 
 __all__ = ["Novelty", "rouge_l", "words_of"]
@@ -60,10 +60,10 @@ class Novelty:
         """Start with nothing kept.
 
         Args:
-            threshold: a text is too similar from above this ROUGE-L F1 on.
+            threshold: a text is too similar from above this ROUGE-L F1 on; one of the same words is anyhow.
             corpus: texts to learn from which words are rare; for speed alone, never for decisions.
         """
-        self._threshold = threshold
+        self._threshold = min(threshold, nextafter(1.0, 0.0))
         self._commonness = Counter(word for text in corpus for word in words_of(text))
         self._kept: list[tuple[str, ...]] = []
         # Element -> (length of the text, place in its prefix) -> texts.

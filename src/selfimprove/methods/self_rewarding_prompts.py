@@ -54,7 +54,7 @@ class PromptsConfig(Config):
     """Of one prompt."""
     max_similarity: float = Field(default=0.7, ge=0, le=1)
     """Drop a prompt whose ROUGE-L F1 with any other is above this: of the seed data, of this and
-    earlier iterations, or held out."""
+    earlier iterations, or held out. One of the same words is never new."""
     min_words: int = Field(default=4, ge=1)
     """Drop shorter prompts."""
     max_words: int = Field(default=150, ge=1)
