@@ -108,8 +108,10 @@ def _loaded(place: Path) -> ctypes.CDLL:
     """
     runtimes = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
     names = ("libgomp", "libiomp5", "libomp")
-    ours = [path for path in sorted(runtimes) if Path(path).name.startswith(names)]
-    if not ours:
+    found = [path for path in sorted(runtimes) if Path(path).name.startswith(names)]
+    if not found:
         raise OSError("torch was built without OpenMP")
-    ctypes.CDLL(ours[0], mode=ctypes.RTLD_GLOBAL)
+    # In torch/lib, or in torch.libs beside it; other packages bring others.
+    own = str(Path(torch.__file__).parent)
+    ctypes.CDLL(min(found, key=lambda path: not path.startswith(own)), mode=ctypes.RTLD_GLOBAL)
     return ctypes.CDLL(str(place))
