@@ -179,6 +179,21 @@ def test_yes_or_no_from_every_layout(tmp_path: Path, kind: str, row, gold: str) 
         ("drop", {"context": "They ran.", "ref_text": "a"}, "its context is not"),
         ("drop", {"passage": "a", "question": "b", "answer": NONE}, "no number, no date"),
         ("drop", {"passage": "a", "question": "b", "answers_spans": ["x"]}, "is not an object"),
+        (
+            "drop",
+            {"passage": "a", "question": "b", "answers_spans": {"spans": 0, "types": []}},
+            "are not lists",
+        ),
+        (
+            "drop",
+            {"passage": "a", "question": "b", "answers_spans": {"spans": ["x"], "types": 0}},
+            "are not lists",
+        ),
+        (
+            "openbookqa",
+            {"question_stem": "a", "choices": {"label": 0, "text": ["b"]}},
+            "are not lists",
+        ),
         ("bbh", {"input": "a\nOptions:\n(A) x\n(B) y", "target": "(C)"}, "none of its options"),
         ("questions", {"question": "a", "answer_type": "essay"}, "'answer_type' is 'essay'"),
         ("questions", {"question": "a", "choices": "x"}, "must be a JSON list"),

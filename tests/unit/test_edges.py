@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from selfimprove import cli
 from selfimprove.data.read import check, read_questions
-from selfimprove.errors import DiskFullError, StoreError
+from selfimprove.errors import DiskFullError, EngineError, StoreError, TrainingError
 from selfimprove.files import make_folder, told, write_json, writing_to
+from selfimprove.sampling.literal_text import control_tokens_in
+from selfimprove.tiny.card import Made
+from selfimprove.tiny.pretrain import _restore
 from selfimprove.tiny.shipped import folder as shipped
 
 
@@ -191,3 +198,72 @@ def test_a_file_without_rows_is_told(monkeypatch, capsys, tmp_path) -> None:
     (tmp_path / "e.json").write_text("[]")
     said = run(monkeypatch, capsys, "eval", "tiny", "--data", f"gsm8k:{tmp_path}/e.json")
     assert "e.json is empty: it holds no rows" in " ".join(said.split())
+
+
+def test_a_damaged_parquet_file_is_named(monkeypatch, capsys, tmp_path) -> None:
+    file = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"question": ["Why?"] * 9, "answer": ["#### 1"] * 9}), file)
+    content = bytearray(file.read_bytes())
+    content[4:40] = b"\xff" * 36  # the header of a page
+    file.write_bytes(content)
+    said = run(monkeypatch, capsys, "data", "check", file, "--as", "gsm8k")
+    assert "p.parquet is not a whole Parquet file" in " ".join(said.split())
+
+
+def test_json_that_is_nested_too_deeply_is_told(monkeypatch, capsys, tmp_path) -> None:
+    (tmp_path / "o.json").write_text("[" * 100_000)
+    file = tmp_path / "o.json"
+    said = run(monkeypatch, capsys, "eval", "head-to-head", file, file, "--judge", "random")
+    assert f"{file} is no JSON file" in said
+
+
+@pytest.mark.parametrize("role", [["user"], {"a": 1}, 3, None])
+def test_a_turn_with_an_odd_role_is_a_broken_row(tmp_path: Path, role: object) -> None:
+    turns = [{"role": role, "content": "Why?"}]
+    (tmp_path / "p.json").write_text(
+        json.dumps([{"prompt": turns, "chosen": "So.", "rejected": "No."}])
+    )
+    (bad,) = check(tmp_path / "p.json", "preferences").bad
+    assert bad.place == "row 1"
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"PK\x03\x04" + b"\0" * 100])
+def test_a_damaged_checkpoint_of_a_pretraining_is_told(tmp_path: Path, content: bytes) -> None:
+    model = torch.nn.Linear(1, 1)
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt is damaged: delete it"):
+        _restore(tmp_path / "checkpoint.pt", Made("tiny", 0, 1, 1), model, None)  # type: ignore[arg-type]
+
+
+def test_a_damaged_tokenizer_beside_a_server_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(EngineError, match=r"tokenizer\.json is damaged"):
+        control_tokens_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "null"),
+        ("config.json", '{"model_type": "llama", "hidden_size": "x"}'),
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", "null"),
+    ],
+)
+def test_a_model_folder_of_odd_files_is_named(
+    monkeypatch, capsys, tmp_path, name: str, content: str
+) -> None:
+    shutil.copytree(shipped(), tmp_path / "model")
+    (tmp_path / "model" / name).write_text(content)
+    said = run(
+        monkeypatch, capsys, "eval", tmp_path / "model", "--data", "tiny:dev", "--limit", "1"
+    )
+    assert str(tmp_path / "model") in said
+
+
+def test_adapters_for_layers_that_are_not_there_are_told_of(
+    monkeypatch, capsys, file, tmp_path
+) -> None:
+    words = ("--data", file, "--out", tmp_path / "out", "epochs=1", "lora.target_modules=[flurb]")
+    said = run(monkeypatch, capsys, "sft", "tiny", *words)
+    assert "lora.target_modules=('flurb',): Target modules {'flurb'} not found" in said

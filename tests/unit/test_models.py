@@ -134,6 +134,17 @@ def test_a_truncated_file_is_refused(tmp_path: Path, own_cache: Path, share: flo
     assert not own_cache.exists() or left_in(own_cache) == []
 
 
+def test_a_file_whose_tokenizer_is_broken_is_refused(tmp_path: Path, own_cache: Path) -> None:
+    path = write_gguf(tmp_path / "t.gguf")
+    content = bytearray(path.read_bytes())
+    key = b"tokenizer.ggml.merges"
+    content[content.index(key) + len(key) + 24] = 1  # of the first merge: no token begins so
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match=r"t\.gguf cannot be read as a causal language model"):
+        locate(str(path))
+    assert left_in(own_cache) == []
+
+
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.gguf").write_bytes(b"<!doctype html>" * 5000)
     with pytest.raises(EngineError, match="is no whole GGUF file"):

@@ -83,11 +83,14 @@ def _of_hub(answers: Fields) -> list[str]:
     """
     if not isinstance(answers, Mapping):
         raise RowError("'answers_spans' is not an object of spans and types")
-    spans = [str(span).strip() for span in value(answers, "spans")]
+    told, types = value(answers, "spans"), value(answers, "types")
+    if not isinstance(told, list) or not isinstance(types, list):
+        raise RowError("'spans' and 'types' of 'answers_spans' are not lists")
+    spans = [str(span).strip() for span in told]
     if not spans:
         return []
     counts = Counter(spans)
     most = max(counts.values())
-    if set(value(answers, "types")) == {"span"} and set(counts.values()) == {most}:
+    if {str(kind) for kind in types} == {"span"} and set(counts.values()) == {most}:
         return [" and ".join(counts)]
     return [span for span, count in counts.items() if count == most]

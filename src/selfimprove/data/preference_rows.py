@@ -132,7 +132,7 @@ def _message(turn: object, name: str) -> Message:
     if not isinstance(turn, Mapping):
         raise RowError(f"{name!r} holds a turn that is {type(turn).__name__}, not an object")
     role, said = value(turn, "role", "from"), value(turn, "content", "value")
-    if role not in _ROLES or not isinstance(said, str):
+    if not isinstance(role, str) or role not in _ROLES or not isinstance(said, str):
         raise RowError(f"{name!r} holds a turn of {role!r}, or one without text")
     return Message(_ROLES[role], said.strip())
 

@@ -77,6 +77,8 @@ def _of_objects(choices: Any) -> _Options:  # noqa: ANN401  whatever the file ho
         texts = [value(choice, "text") for choice in choices]
     else:
         raise RowError("'choices' is neither a list of {label, text} nor {label: ..., text: ...}")
+    if not isinstance(labels, list | tuple) or not isinstance(texts, list | tuple):
+        raise RowError("'label' and 'text' of 'choices' are not lists")
     if len(labels) != len(texts):
         raise RowError(f"has {len(labels)} labels for {len(texts)} choices")
     return _Options([str(label) for label in labels], [str(choice) for choice in texts])

@@ -209,7 +209,7 @@ def _parquet(path: Path, content: bytes) -> Iterator[Record]:
 
     try:
         table = pq.read_table(pa.BufferReader(content))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # OSError: what its header says is broken
         raise DataError(f"{path} is not a whole Parquet file: {error}") from error
     if table.num_rows == 0:
         raise DataError(f"{path} is empty")

@@ -93,13 +93,15 @@ def shape_of(folder: Path) -> Shape:
         AutoModelForSequenceClassification,
     )
 
+    from selfimprove.sampling.loading import UNREADABLE
+
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         judges = "SequenceClassification" in str(config.architectures)
         kind: Any = AutoModelForSequenceClassification if judges else AutoModelForCausalLM
         with torch.device("meta"):
             model = kind.from_config(config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise EngineError(f"cannot read the shape of the model in {folder}: {error}") from error
     return _shape(model, config.get_text_config())
 

@@ -74,9 +74,11 @@ def width_of(folder: Path) -> int | None:
     """
     from transformers import AutoConfig
 
+    from selfimprove.sampling.loading import UNREADABLE
+
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise EngineError(f"cannot read the config of {folder}: {error}") from error
     return hidden_size(config)
 

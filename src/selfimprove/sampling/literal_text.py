@@ -22,6 +22,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, final
 
+from selfimprove.errors import EngineError
 from selfimprove.reasoning import holds_mark
 
 __all__ = ["LiteralText", "control_tokens", "control_tokens_in", "spelled_out"]
@@ -86,7 +87,12 @@ def _is_written(token: str, template: str) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError as error:
+        raise EngineError(f"{path} is damaged ({error}): copy or save the model again") from error
     return found
 
 

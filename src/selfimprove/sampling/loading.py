@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from selfimprove.errors import EngineError
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 
-UNREADABLE: Final = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError,
+                     ZeroDivisionError, SafetensorError, StrictDataclassError)  # fmt: skip
 """What transformers raises for a folder with damaged or foreign files."""
 
 _hf_logging: Any = transformers_logging  # its functions carry no types
@@ -138,7 +140,7 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401
     with _quiet():
         try:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # tokenizers raises nothing narrower
             raise EngineError(f"cannot load a tokenizer from {folder}: {error}") from error
 
 

@@ -13,6 +13,7 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from selfimprove.errors import TrainingError
@@ -253,7 +254,12 @@ def _restore(path: Path, made: Made, model: LlamaForCausalLM, optimizer: Optimiz
 
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        raise TrainingError(
+            f"{path} is damaged: delete it, and the training starts anew"
+        ) from error
     if state["made"] != asdict(made):
         raise TrainingError(
             f"{path} is of another run, {state['made']}, now wanted {asdict(made)}: "

@@ -90,21 +90,26 @@ def _stored(config: SftConfig, computes: torch.dtype) -> torch.dtype:
 
 
 def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401
-    """Return the model with adapters that are to be trained; `task` is one of peft's."""
+    """Return the model with adapters that are to be trained; `task` is one of peft's.
+
+    Raises:
+        TrainingError: the model has no layers of the names that are to get some.
+    """
     from peft import LoraConfig as PeftLora
     from peft import get_peft_model
 
     modules = lora.target_modules
-    return get_peft_model(
-        model,
-        PeftLora(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=modules if isinstance(modules, str) else list(modules),
-            task_type=task,
-        ),
+    config = PeftLora(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type=task,
     )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise TrainingError(f"lora.target_modules={modules}: {error}") from error
 
 
 def write_once(trainer: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
