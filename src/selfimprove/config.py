@@ -2,7 +2,7 @@
 
 A field is a type, a range and one doc line, in one place. An unknown key is an error that names
 the nearest known one. `key.sub=value` on the command line overrides a recipe. A block that states
-some of its fields keeps what its default says of the others.
+some of its fields keeps what its default says of the others; `null` for a block or a list is its default.
 """
 
 from __future__ import annotations
@@ -64,16 +64,18 @@ class Config(BaseModel):
         filled = dict(tree)
         for name, field in cls.model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data={})
-            if name in tree and isinstance(default, Config):
-                filled[name] = _block(field, default, tree[name])
+            if name in tree and isinstance(default, Config | tuple):
+                filled[name] = _over_default(field, default, tree[name])
         return filled
 
 
-def _block(field: FieldInfo, default: Config, given: object) -> object:
-    """Return a block as it was given, laid over its default; one that says nothing is the default."""
+def _over_default(field: FieldInfo, default: Config | tuple[object, ...], given: object) -> object:
+    """Return a list as it was given, a block laid over its default; what says nothing is the default."""
     if given is None and NoneType not in get_args(field.annotation):
         return default
-    return over(default, given) if isinstance(given, Mapping) else given
+    if isinstance(default, Config) and isinstance(given, Mapping):
+        return over(default, given)
+    return given
 
 
 def over(default: Config, given: Mapping[str, Any]) -> dict[str, Any]:

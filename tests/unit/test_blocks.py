@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 import selfimprove
-from selfimprove.config import Config, load, read_recipe
+from selfimprove.config import Config, apply_override, load, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.evaluation.judge_on_labels import _config as config_of_judge
 from selfimprove.evaluation.versus import _Versus
@@ -25,6 +25,7 @@ _SELF_REWARDING = {
     "seeds": {"ift": "tiny:train"},
     "evaluation": {"prompts": "tiny:test", "scorer": "oracle"},
 }
+_RECIPES = Path(__file__).parents[2] / "recipes"
 _PIT = {"method": "pit", "model": "tiny", "preferences": "tiny:train", "evaluation": {}}
 
 
@@ -149,6 +150,29 @@ def test_a_block_in_a_block_that_nothing_says_of_is_its_own_default() -> None:
     assert load(Plain, {"middle": {"inner": {"b": 5}}}, "x").middle.inner == Inner(a=10, b=5)
 
 
+@pytest.mark.parametrize(
+    ("override", "path", "says"),
+    [
+        ("data.dev=null", "data.dev", ()),
+        ("data.ood=", "data.ood", ()),  # `ood:` with every line commented out
+        ("controls=null", "controls", ()),
+        ("evaluation.stop=null", "evaluation.stop", ("\nQ:",)),
+        ("evaluation.control_modes=null", "evaluation.control_modes", None),
+    ],
+)
+def test_a_list_that_says_nothing_is_its_default(override: str, path: str, says: object) -> None:
+    tree: dict[str, Any] = {
+        "method": "lmsi", "model": "tiny", "controls": ["gold"],
+        "data": {"format": "tiny", "train": "train", "dev": "dev", "test": "test", "ood": "ood"},
+        "evaluation": {"stop": ["."], "control_modes": ["cot"]},
+    }  # fmt: skip
+    apply_override(tree, override)
+    found: Any = config_of(tree, "x")
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert found == says
+
+
 def test_a_wrong_key_in_a_block_still_names_the_nearest_one() -> None:
     with pytest.raises(ConfigError, match=r"engine\.dtyp: unknown key; did you mean 'dtype'"):
         config_of({**_PIT, "engine": {"dtyp": "float32"}}, "x")
@@ -195,6 +219,12 @@ def test_a_judges_own_engine_is_laid_over_that_of_the_run(
     for found in (config.judge.engine, config.evaluation.judge.engine):
         assert (found.chat, found.dtype) == (chat, dtype)
         assert (found.server is None) == ("server" not in own)
+    assert config_of(config.model_dump(mode="json"), "x") == config
+
+
+@pytest.mark.parametrize("recipe", sorted(_RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_with_every_default_written_out_is_the_same_recipe(recipe: Path) -> None:
+    config = config_of(read_recipe(recipe), "x")
     assert config_of(config.model_dump(mode="json"), "x") == config
 
 

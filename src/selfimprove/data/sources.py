@@ -177,7 +177,7 @@ class DataConfig(Config):
         filled = dict(tree)
         for name in ("train", "dev", "test", "ood"):
             limit = tree.get("train_limit" if name == "train" else "test_limit")
-            if name in tree:
+            if tree.get(name) is not None:
                 filled[name] = [
                     _with_defaults(s, str(tree.get("format") or ""), limit)
                     for s in _sources(tree[name])  # type: ignore[attr-defined]

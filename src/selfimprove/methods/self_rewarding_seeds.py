@@ -65,7 +65,7 @@ class ReviewsConfig(Config):
 
     @model_validator(mode="after")
     def _one_source_of_scores(self) -> Self:
-        if self.words == "ranks" and "agreement" in self.model_fields_set:
+        if self.words == "ranks" and self.agreement < 1:
             raise ValueError("agreement is of verdicts: scores by people's ranks agree with them")
         return self
 
