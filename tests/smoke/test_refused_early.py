@@ -35,6 +35,12 @@ _LMSI, _SELF_REWARDING, _PIT = "small.yaml", "small-self-rewarding.yaml", "small
         (_PIT, "evaluation={preferences: 'hh_rlhf:missing.jsonl'}", DataError, "missing"),
         (_PIT, "max_prompt_tokens=3", DataError, "fits max_prompt_tokens|folds"),
         (_PIT, "evaluation.judge={kind: pairwise}", ConfigError, "takes no part"),
+        (_PIT, "template=nowhere", ConfigError, "no improvement template is called 'nowhere'"),
+        (_PIT, "baselines.rubric=nowhere", ConfigError, "no rubric is called 'nowhere'"),
+        (_PIT, "improve.temperature=[]", ConfigError, r"improve\.temperature"),
+        (_PIT, "improve.temperature=-0.5", ConfigError, r"improve\.temperature"),
+        (_PIT, "evaluation.temperatures=[0.5, -1]", ConfigError, r"evaluation\.temperatures\.1"),
+        (_LMSI, "formats.use=[]", ConfigError, r"formats\.use"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_summarised_ends_before_the_first_token(

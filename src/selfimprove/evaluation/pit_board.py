@@ -44,7 +44,7 @@ from selfimprove.judges.judge import (
 )
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, Temperature
 from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
 from selfimprove.types import ModelRef, Response, Verdict
@@ -68,7 +68,7 @@ class ImprovementsConfig(Config):
     """Of the responses that are improved, and of other systems."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Likewise."""
-    temperatures: tuple[float, ...] = ()
+    temperatures: tuple[Temperature, ...] = ()
     """Temperatures of one step of improvement that are compared (the paper's Figure 3)."""
     scorer: Literal["oracle", "judge", "reward"] = "reward"
     """Who has the first word. oracle: the tiny world's own; judge: the judge below; reward: R_P of

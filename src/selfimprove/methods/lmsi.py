@@ -86,7 +86,9 @@ class KeepConfig(Config):
 class FormatsConfig(Config):
     """In which formats the kept paths are written (Sec. 3.2, Table 5)."""
 
-    use: tuple[layouts.Layout, ...] = ("cot", "standard", "step_by_step", "direct")
+    use: tuple[layouts.Layout, ...] = Field(
+        default=("cot", "standard", "step_by_step", "direct"), min_length=1
+    )
     """Paper: all four; (standard, direct) is its ablation without chains of thought."""
     mix: Literal["all", "one"] = "all"
     """all: every path in every format (paper); one: each path in one of them, drawn by seed."""

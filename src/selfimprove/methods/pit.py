@@ -118,6 +118,7 @@ class PitConfig(ChatsAndJudges):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
+        improvement_template(self.template)  # a wrong one must not wait for the first training
         if "second_round_only" in self.ablations and self.rounds == "second":
             raise ValueError(
                 "ablations: second_round_only is the run itself where rounds is second"

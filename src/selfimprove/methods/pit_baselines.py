@@ -23,7 +23,7 @@ from selfimprove.sampling.responses import answer
 from selfimprove.store import Run
 from selfimprove.types import Message, ModelRef, Request, Response
 
-__all__ = ["BaselinesConfig", "best_of_n", "self_refine"]
+__all__ = ["BaselinesConfig", "best_of_n", "rubric", "self_refine"]
 
 _FOLDER: Final = Path(__file__).parent / "rubrics"
 

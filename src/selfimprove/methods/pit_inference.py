@@ -20,7 +20,7 @@ from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.judges.gap import Improved, Scored, gap_scores
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, Temperature
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
 from selfimprove.store import Run
@@ -50,7 +50,9 @@ class ImproveConfig(Config):
 
     steps: int = Field(default=3, ge=1)
     """How often. Paper: studied up to 5."""
-    temperature: Annotated[tuple[float, ...], BeforeValidator(_several)] = (0.5,)
+    temperature: Annotated[tuple[Temperature, ...], BeforeValidator(_several)] = Field(
+        default=(0.5,), min_length=1
+    )
     """Of each step; the last one holds for all that follow. Paper: best at 0.4 to 0.6."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Of every step."""

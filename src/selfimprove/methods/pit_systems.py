@@ -13,7 +13,7 @@ from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.pit_board import PitBoard, held_out_preferences
 from selfimprove.evaluation.response_board import Kind
 from selfimprove.methods import pit_tasks
-from selfimprove.methods.pit_baselines import best_of_n, candidates, self_refine
+from selfimprove.methods.pit_baselines import best_of_n, candidates, rubric, self_refine
 from selfimprove.methods.pit_inference import (
     Conversation,
     ImproveConfig,
@@ -80,7 +80,10 @@ def held_out(
 
     Raises:
         DataError: a file cannot be read, or nothing in it fits the windows.
+        ConfigError: there is no rubric of this name.
     """
+    if config.baselines.self_refine:
+        rubric(config.baselines.rubric)
     told = held_out_preferences(config.evaluation, steps, preferences, folds, config.seed)
     fit = steps.rows("held-out-preferences", pit_tasks.fitting, told, locate(config.model),
                      config.engine.layout, config.max_prompt_tokens,

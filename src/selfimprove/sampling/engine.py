@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeAlias
 
 from pydantic import (
     Field,
@@ -27,6 +27,7 @@ __all__ = [
     "Sampler",
     "SamplingConfig",
     "ServerConfig",
+    "Temperature",
     "draw_in_order",
 ]
 
@@ -40,6 +41,9 @@ BATCH_TOKENS: Final = 65_536
 
 READ_TOKENS: Final = 8192
 """Prompts are read in passes of about so many tokens."""
+
+Temperature: TypeAlias = Annotated[float, Field(ge=0)]
+"""Of a draw; 0 is greedy."""
 
 
 class SamplingConfig(Config):
