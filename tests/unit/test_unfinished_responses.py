@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -17,11 +18,12 @@ from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.pit_board import ImprovementsConfig, PitBoard, System
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.true_scores import oracle_scores
+from selfimprove.evaluation.versus import compare_systems
 from selfimprove.judges import pairwise
 from selfimprove.judges.answers import read_draw
 from selfimprove.judges.ballots import vote_each
 from selfimprove.judges.gap import Scored
-from selfimprove.judges.judge import JudgeConfig, compare, lowest_score
+from selfimprove.judges.judge import JudgeConfig, compare, judge, lowest_score, mean_scores
 from selfimprove.methods.lmsi import KeepConfig, agreeing_paths
 from selfimprove.methods.lmsi_low_resource import Written, new_questions
 from selfimprove.methods.pit_baselines import best_of_each
@@ -120,6 +122,17 @@ def test_a_response_that_a_server_did_not_give_makes_no_match():
     assert (told.preference, told.unscored) == (None, "the server gave no response")
 
 
+def test_an_output_in_a_file_whose_reasoning_never_ends_loses_every_match(tmp_path):
+    def outputs(name: str, text: str) -> str:
+        rows = [{"instruction": f"Ask {n}.", "output": text, "generator": name} for n in range(12)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+        return str(tmp_path / f"{name}.json")
+
+    files = outputs("open", "<think>Hm, what"), outputs("closed", "<think>Hm.</think>So.")
+    told = compare_systems(*files, "random", [], prompts=None, limit=None, seed=0)
+    assert (told["wins"], told["losses"], told["ties"]) == (0, 12, 0)
+
+
 class PrefersFirst:
     """A judge that finds whatever it is shown as A the better one, and counts what it is asked."""
 
@@ -149,6 +162,31 @@ def test_a_pairwise_judge_is_not_asked_about_what_the_rule_settles(monkeypatch):
     told = list(compare(chunks, ModelRef("m", "m", ""), config, EngineConfig(), 0))
     assert [[o.preference for o in batch.rows] for batch in told] == [[1.0, 0.5, 0.0], [1.0]]
     assert {key.split("/")[0] for key in PrefersFirst.asked} == {"p#1"}
+
+
+def test_among_candidates_too_a_cut_response_loses_unasked(monkeypatch):
+    PrefersFirst.asked.clear()
+    monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
+    config = JudgeConfig(kind="pairwise", votes=1)
+    candidates = _responses("stop", "length", "stop", "length")
+    (batch,) = judge([candidates], ModelRef("m", "m", ""), config, EngineConfig(), 0)
+    # Won, out of three: both cut ones and a tie; a tie between the cut ones.
+    assert mean_scores(batch.rows) == {
+        ("p", i): pytest.approx(won / 3) for i, won in enumerate((2.5, 0.5, 2.5, 0.5))
+    }
+    assert {key.split("/")[0] for key in PrefersFirst.asked} == {"p#0-2"}
+
+
+@pytest.mark.parametrize("kind", ["random", "pairwise"])
+def test_a_response_that_a_server_did_not_give_is_not_judged(monkeypatch, kind):
+    PrefersFirst.asked.clear()
+    monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
+    config = JudgeConfig(kind=kind, votes=1)
+    candidates = _responses("stop", "error", "stop")
+    (batch,) = judge([candidates], ModelRef("m", "m", ""), config, EngineConfig(), 0)
+    assert [(v.index, v.score is None) for v in batch.rows] == [(0, False), (1, True), (2, False)]
+    assert batch.rows[1].unscored == "the server gave no response"
+    assert not [key for key in PrefersFirst.asked if "1" in key.split("/")[0]]
 
 
 # ---- means

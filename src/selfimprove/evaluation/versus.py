@@ -125,7 +125,7 @@ _System: TypeAlias = "list[ModelOutput] | _Answering"
 def _system(name: str, prompts: str | None, limit: int | None) -> _System:
     if name.endswith(".json"):
         told = read_outputs(Path(name))[:limit]
-        return [replace(one, output=parted(one.output).response) for one in told]
+        return [_spoken(one) for one in told]
     if prompts is None:
         raise ConfigError(
             f"{name} is no .json file of outputs: as a model it needs --prompts format:file"
@@ -133,6 +133,12 @@ def _system(name: str, prompts: str | None, limit: int | None) -> _System:
     kind, colon, file = prompts.partition(":")
     source = Source(source=file if colon else prompts, format=kind if colon else "", limit=limit)
     return _Answering(locate(name), source, read_prompts((source,)))
+
+
+def _spoken(given: ModelOutput) -> ModelOutput:
+    """Return an output without its reasoning; where that never closes, there is no response."""
+    said = parted(given.output)
+    return replace(given, output=said.response, finish=given.finish if said.finished else "length")
 
 
 def _refuse_different_prompts(first: _System, second: _System, *, draws: int) -> None:

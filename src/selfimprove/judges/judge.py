@@ -30,6 +30,7 @@ __all__ = ["RANDOM", "JudgeConfig", "compare", "highest_score", "judge", "judge_
 
 _SELF: Final = "self"
 _ASKED: Final = ("rubric", "pairwise")  # the kinds that are asked by a prompt
+_FAILED: Final = "the server gave no response"
 # The share without a score says something only of so many; a step's last shard may hold fewer.
 _ENOUGH: Final = 8
 
@@ -138,6 +139,8 @@ def judge(
 ) -> Iterator[Batch[Verdict]]:
     """Judge every response; verdicts come in the order of the responses, then of the votes.
 
+    One that a server failed to give is not judged, and is counted as unscored.
+
     Args:
         chunks: responses; for a pairwise judge those of one prompt together and in one chunk.
         model: the judge, from `judging_model`.
@@ -150,21 +153,34 @@ def judge(
         EngineError: the model cannot be loaded or sampled.
     """
     found: Iterator[Batch[Verdict]]
+    given = [[r for r in chunk if r.finish != "error"] for chunk in chunks]
     if config.kind == "random":
-        found = (Batch(_random(chunk, seed)) for chunk in chunks)
+        found = (Batch(_random(chunk, seed)) for chunk in given)
     elif config.kind == "reward_model":
         from selfimprove.judges.reward_model import reward_verdicts
 
-        found = reward_verdicts(chunks, model, config.engine or engine, _layout(config))
+        found = reward_verdicts(given, model, config.engine or engine, _layout(config))
     elif config.kind == "pairwise":
         from selfimprove.judges.pairwise import tournament
 
-        found = tournament(chunks, model, config, config.engine or engine, seed)
+        found = tournament(given, model, config, config.engine or engine, seed)
     else:
         from selfimprove.judges.rubric import rubric_verdicts
 
-        found = rubric_verdicts(chunks, model, config, config.engine or engine, seed)
-    return _heard(found, config)
+        found = rubric_verdicts(given, model, config, config.engine or engine, seed)
+    return _beside_failures(chunks, _heard(found, config))
+
+
+def _beside_failures(
+    chunks: Sequence[Sequence[Response]], found: Iterable[Batch[Verdict]]
+) -> Iterator[Batch[Verdict]]:
+    """Pass verdicts on, with one for each response that there is not."""
+    for chunk, batch in zip(chunks, found, strict=True):
+        place = {(r.prompt_id, r.index): number for number, r in enumerate(chunk)}
+        failed = [Verdict(r.prompt_id, r.index, 0, None, _FAILED, "") for r in chunk
+                  if r.finish == "error"]  # fmt: skip
+        rows = sorted([*batch.rows, *failed], key=lambda v: place[v.prompt_id, v.index])
+        yield replace(batch, rows=rows)
 
 
 def judge_conversations(
@@ -280,7 +296,7 @@ def settled(match: Match) -> Outcome | None:
     """Return how a match ends before anyone judges it, by the rule of `unfinished`, if it does."""
     lengths = len(match.first), len(match.second)
     if "error" in (match.first_finish, match.second_finish):
-        return Outcome(match.id, match.prompt_id, None, "the server gave no response", *lengths)
+        return Outcome(match.id, match.prompt_id, None, _FAILED, *lengths)
     share = decided(match.first_finish, match.second_finish)
     return None if share is None else Outcome(match.id, match.prompt_id, share, None, *lengths)
 

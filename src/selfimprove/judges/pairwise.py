@@ -19,6 +19,7 @@ from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.own_words import own_words, response
 from selfimprove.sampling.responses import asked
 from selfimprove.types import Draw, Match, ModelRef, Outcome, Prompt, Response, Verdict
+from selfimprove.unfinished import decided
 
 if TYPE_CHECKING:
     from selfimprove.judges.judge import JudgeConfig
@@ -111,8 +112,15 @@ class _Decision:
     """What the judge thought before its texts, of both orders."""
 
     @property
+    def settled(self) -> float | None:
+        """Share of the win that goes to the first by the rule of `unfinished`; None: it must be judged."""
+        return decided(self.match.first_finish, self.match.second_finish)
+
+    @property
     def preference(self) -> float | None:
         """Share of the win that goes to the first; None: one order brought no choice."""
+        if self.settled is not None:
+            return self.settled
         orders = self.orders
         if orders.first is None or orders.second is None:
             return None
@@ -142,7 +150,7 @@ def _decisions(
             decisions = [_Decision(match) for match in chunk]
             places: dict[str, list[str]] = {}
             prompts: list[Prompt] = []
-            for decision in decisions:
+            for decision in (d for d in decisions if d.settled is None):
                 for text, told in _both_orders(decision, wording):
                     key = f"{decision.match.id}/{'AB' if told is decision.first_first else 'BA'}"
                     places[key] = told
@@ -188,8 +196,9 @@ def tournament(
 ) -> Iterator[Batch[Verdict]]:
     """Compare every two responses of a prompt; a response's mean score is its share of the wins.
 
-    A verdict's `vote` is the index of the opponent. All responses of a prompt must lie in one
-    chunk; a prompt with a single response has no verdicts.
+    A verdict's `vote` is the index of the opponent; a match with an unfinished response is settled by that,
+    and not asked. All responses of a prompt must lie in one chunk; a prompt with a single response has
+    no verdicts.
     """
     rounds = [list(_matches(chunk)) for chunk in chunks]
     made = _decisions(rounds, model, config, engine, seed)
@@ -204,7 +213,7 @@ def _matches(responses: Sequence[Response]) -> Iterator[Match]:
     for prompt_id, group in groupby(responses, key=lambda r: r.prompt_id):
         for one, other in combinations(group, 2):
             name = f"{prompt_id}#{one.index}-{other.index}"
-            yield Match(name, prompt_id, one.prompt, one.text, other.text)
+            yield Match(name, prompt_id, one.prompt, one.text, other.text, one.finish, other.finish)
 
 
 def _both_sides(decision: _Decision) -> tuple[Verdict, Verdict]:
