@@ -21,7 +21,7 @@ from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.response_board import Arm
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.evaluation.win_rates import mirrored
-from selfimprove.judges import pairwise
+from selfimprove.judges import pairwise, rubric
 from selfimprove.judges.judge import JudgeConfig
 from selfimprove.report.figures import figures
 from selfimprove.report.page import write
@@ -244,6 +244,17 @@ def test_a_judge_that_never_chooses_stops_the_run_at_the_first_comparison(
     monkeypatch.setattr(Judge, "_choice", lambda _self, _text: "neither")
     with pytest.raises(DataError, match=r"m1 against sft: none of 6 matches was judged"):
         board(1)
+
+
+@pytest.mark.usefixtures("judge")
+def test_a_judge_that_gives_no_points_stops_the_run_at_the_first_arm(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rubric, "open_engine", lambda _folder, _config: Judge(biased=True))
+    points = config(judge={"kind": "rubric", "model": "tiny", "votes": 1, "temperature": 0})
+    board = SelfRewardingBoard(run, points, ENGINE, as_it_is, 0)
+    with pytest.raises(DataError, match="none of the responses of sft was scored by the rubric"):
+        board.measure("sft", model("sft"), "baseline")
 
 
 def test_a_judge_that_takes_part_in_the_run_is_still_refused() -> None:

@@ -121,7 +121,8 @@ class ResponseBoard:
         """Let a model, as it leaves the run, answer the held-out prompts; score its responses.
 
         Raises:
-            DataError: a judge that compares decided no match with the arm before.
+            DataError: a judge that compares decided no match with the arm before, or another one
+                scored none of the responses.
             JudgeError: too many responses or matches of a shard got no score.
         """
         measured = self.export(name, model) if parent else model
@@ -131,8 +132,11 @@ class ResponseBoard:
         arm = Arm(name, kind, round_number, model, measured, parent, data, responses,
                   self._true_scores(f"{name}-truth", responses, measured))  # fmt: skip
         self.arms.append(arm)
-        if self.config.compares and (before := self.before(arm)):
-            self.against(arm, before)  # at once: a judge that decides nothing must not wait
+        # At once: a judge that decides nothing, or gives no score, must not wait for further training.
+        if not self.config.compares:
+            self.points_of(arm, arm, self.by_prompt())
+        elif before := self.before(arm):
+            self.against(arm, before)
         return arm
 
     def _true_scores(
