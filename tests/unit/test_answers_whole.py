@@ -155,11 +155,17 @@ def test_options_that_are_listed_are_no_answer() -> None:
         ("## Question 2\n3 + 4. The answer is 7.", "2"),
         ("Next: 3 + 4. The answer is 7.", "2"),
         ("Given: 3 cats. The answer is 7.", "2"),
+        ("Solve: 3 + 4. The answer is 7.", "2"),
+        ("Let's try another problem: 3 + 4. The answer is 7.", "2"),
+        ("Now, let us consider a similar one: 3 + 4. The answer is 7.", "2"),
+        ("Is the number of 3 cats and 4 dogs odd? 3 + 4 = 7. The answer is 7.", "2"),
         # What looks back, or goes on with the same problem, does not end there.
         ("To verify, 3 + 4 = 7. Therefore the final answer is 7.", "7"),
         ("Wait, 3 + 4 = 7. Find the error. The answer is 7.", "7"),
         ("Step 2: Find the total. 3 + 4 = 7. The answer is 7.", "7"),
         ("2. Find the total. 3 + 4 = 7. The answer is 7.", "7"),
+        ("Let's try a different approach: 3 + 4 = 7. The answer is 7.", "7"),
+        ("Is the answer right? No: 3 + 4 = 7. The answer is 7.", "7"),
     ],
 )
 def test_what_a_model_goes_on_with_behind_its_answer(behind: str, answer: str) -> None:

@@ -39,16 +39,18 @@ _ASKS = re.compile(r"\?[\"'”’)]*(?:\s|\Z)")
 _BEGINS = re.compile(
     r"\n\s*\n\s*(?:[#>*]+\s*)?(?:Given|Next)\s*[*_]*:|\n\s*(?:#+\s*)?Question\s+#?\d{1,4}\s*[*_]*\n"
     r"|\n\s*\n\s*Here(?:['’]s| is| are) (?:another|a (?:new|similar|different))\b"
+    r"|\n\s*\n\s*(?:Now,?\s+)?[Ll]et(?:['’]s| us| me)\s+(?:now\s+)?(?:consider|try|look at|solve|do|take|move on to)"
+    r"\s+(?:another|one more|the next|a (?:new|similar|different))\s+(?:\w+\s+)?(?:question|problem|example|exercise|one)\b"
 )
 _COMMANDS = re.compile(
     r"(?:\A\s*\n\s*\n\s*|(?<!\d)[.!]\s+)(?:Find|Calculate|Compute|Determine|Solve|Evaluate|Simplify"
-    r"|Write (?:a|an|the|down|your)|Give (?:a|an|the|your))\s"
+    r"|Write (?:a|an|the|down|your)|Give (?:a|an|the|your))[\s:]"
 )
 _CLOSED = re.compile(r"####[ \t]*[-+$]*\d[\d.,]*[ \t]*\n\s*\n")
 """The line that ends a solution of GSM8K, and its paragraph."""
 _LOOKS_BACK = re.compile(
     r"\W*(?:wait|but|however|hmm+|no|oops|sorry|let me|let['’]?s|let us|actually|now|next|then|finally|check|to (?:check|verify)"
-    r"|double|verif\w+|is (?:that|this|it|the)|does (?:that|this|it)|did i|am i|(?:are|can|should|do) (?:we|you|i)|would you"
+    r"|double|verif\w+|is (?:that|this|it|the (?:\w+ )?(?:answer|result|total|solution|calculation|math|reasoning|statement))|does (?:that|this|it)|did i|am i|(?:are|can|should|do) (?:we|you|i)|would you"
     r"|(?:i|we) (?:should|need|think|made|forgot|will|must|can|hope)|i['’]m|so|therefore|thus|hence|correct|right|why"
     r"|how (?:do|did|can) (?:we|i)|hope|this|that|it|the answer)\b",
     re.IGNORECASE,
