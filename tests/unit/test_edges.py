@@ -62,6 +62,24 @@ def test_an_out_that_is_a_file_is_told_at_once(monkeypatch, capsys, file, words)
     assert "a file stands where a folder is needed: choose another place" in said
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no file")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tiny", "pretrain", "/proc/self", "--steps", "1"),
+        ("eval", "head-to-head", "tiny", "tinier", "--judge", "random", "--prompts", "tiny:dev",
+         "--limit", "1", "--outputs", "/proc/self"),
+        ("run", _RECIPE, "--out", "/proc/self"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_made(
+    monkeypatch, capsys, words
+) -> None:
+    for work in ("selfimprove.tiny.pretrain._train", "selfimprove.evaluation.versus.respond"):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("it is at work"))
+    assert "/proc/self" in run(monkeypatch, capsys, *words)
+
+
 @pytest.mark.parametrize("words", [("report", "{}"), ("improve", "{}"), ("report", "{}/nothing")])
 def test_a_folder_that_is_no_run_is_told(monkeypatch, capsys, tmp_path, words) -> None:
     said = run(monkeypatch, capsys, *(word.format(tmp_path) for word in words))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeAlias
 
 from selfimprove.config import apply_override, load
@@ -18,7 +19,7 @@ from selfimprove.data.sources import Source
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import head_to_head
-from selfimprove.files import make_folder
+from selfimprove.files import make_folder, writing_to
 from selfimprove.judges.judge import JudgeConfig, compare, judging_model
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate
@@ -95,6 +96,8 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     # Whatever can fail for the files and names that were given fails before the first token.
     if outputs is not None:
         make_folder(outputs)
+        with writing_to(outputs), TemporaryFile(dir=outputs):
+            pass
     by = judging_model(config.judge, ModelRef("", "", ""))
     systems = [_system(name, prompts, limit) for name in (first, second)]
     _refuse_different_prompts(*systems, draws=config.sampling.n)

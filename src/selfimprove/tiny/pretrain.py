@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from selfimprove.errors import TrainingError
@@ -86,7 +87,7 @@ def pretrain(
     tokenizer = build(CONTEXT)
     make_folder(out)
     checkpoint = out / "checkpoint.pt"
-    with writing_to(out):
+    with writing_to(out), TemporaryFile(dir=out):  # told before half an hour of training
         model = _train(checkpoint, made, SIZES[size], tokenizer, device)
         model.bfloat16().save_pretrained(out)
         tokenizer.save_pretrained(out)
