@@ -5,7 +5,6 @@ SiLU(gate) times up is two passes and three tensors kept for the gradient, which
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Final, final
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.functional import silu
 
 from selfimprove.kernels import layers
 from selfimprove.kernels.calls import takes
+from selfimprove.training.replacing import replace_in, takes_states_alone
 
 __all__ = ["GatedLayer", "use_in"]
 
@@ -24,16 +24,20 @@ _PARTS: Final = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 def use_in(model: Any) -> None:  # noqa: ANN401
     """Let the gated layers of a model compute so, those that are gated by SiLU and no more than that."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if _may_be_one(child) and _same(child, ours := GatedLayer(child)):
-                setattr(parent, name, ours)
+    replace_in(model, _ours)
+
+
+def _ours(theirs: Any) -> GatedLayer | None:  # noqa: ANN401
+    if not _may_be_one(theirs):
+        return None
+    ours = GatedLayer(theirs)
+    return ours if _same(theirs, ours) else None
 
 
 def _may_be_one(module: Any) -> bool:  # noqa: ANN401
     """Whether a module may be such a layer, by what it holds and takes."""
     plain = {name for name, _ in module.named_children()} == _PARTS
-    return plain and len(inspect.signature(module.forward).parameters) == 1
+    return plain and takes_states_alone(module)
 
 
 def _same(theirs: Any, ours: GatedLayer) -> bool:  # noqa: ANN401

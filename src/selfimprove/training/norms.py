@@ -7,7 +7,6 @@ kernel for all of it.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Final, final
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.functional import rms_norm
 from selfimprove.kernels import layers
 from selfimprove.kernels.calls import takes
 from selfimprove.training.few_rows import few_rows
+from selfimprove.training.replacing import replace_in, takes_states_alone
 
 __all__ = ["RootMeanSquare", "use_in"]
 
@@ -26,10 +26,14 @@ _AT_ONCE: Final = 1 << 17
 
 def use_in(model: Any) -> None:  # noqa: ANN401
     """Let the norms of a model compute so, those that scale by a root mean square alone."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if _may_be_one(child) and _same(child, ours := RootMeanSquare(child)):
-                setattr(parent, name, ours)
+    replace_in(model, _ours)
+
+
+def _ours(theirs: Any) -> RootMeanSquare | None:  # noqa: ANN401
+    if not _may_be_one(theirs):
+        return None
+    ours = RootMeanSquare(theirs)
+    return ours if _same(theirs, ours) else None
 
 
 def _may_be_one(module: Any) -> bool:  # noqa: ANN401
@@ -37,7 +41,7 @@ def _may_be_one(module: Any) -> bool:  # noqa: ANN401
     held = [name for name, _ in module.named_parameters()]
     named = type(module).__name__.endswith("RMSNorm") and held == ["weight"]
     plain = named and "variance_epsilon" in vars(module)
-    return plain and len(inspect.signature(module.forward).parameters) == 1
+    return plain and takes_states_alone(module)
 
 
 def _same(theirs: Any, ours: RootMeanSquare) -> bool:  # noqa: ANN401
