@@ -17,6 +17,7 @@ setup: $(TOOLS)  ## and the tools that test and check it
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	@echo "installing PyTorch and what else is needed, about 1.3 GB: some minutes without a word"
 	$(PIP) -e ".[gguf]"
 	@touch $@
 

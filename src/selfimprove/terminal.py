@@ -116,6 +116,8 @@ def _how_to_get(name: str) -> str:
         return "any command that uses the file converts it"
     if "/" not in name:
         return f"`selfimprove models get {name}`"
+    if name.startswith("runs/"):
+        return "make it first, as the head of the recipe says"
     return f"`hf download {name.partition('@')[0]} config.json` fetches a few kB; or give a folder"
 
 
@@ -163,12 +165,15 @@ def show_reward(out: Path, told: Mapping[str, Any]) -> None:
 def show_outcome(root: Path, *, was_finished: bool) -> None:
     """Print a run's headline and what to do next."""
     from selfimprove.models import finished_model
+    from selfimprove.report.wording import verdict
 
     told = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     head = told["headline"]
     if was_finished:
         print(f"{root} is finished; nothing was done.")
-    print(_headline(head))
+    print(f"{verdict(head['interval'])}: {_headline(head)}")
+    if (gate := told.get("gate")) and not any(decision["promoted"] for decision in gate):
+        print("no round passed the gate: the base model stays")
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
     print(f"the model, as it was measured: {finished_model(root)}")

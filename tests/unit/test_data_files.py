@@ -235,6 +235,21 @@ def test_an_unknown_format_names_those_there_are(tmp_path: Path) -> None:
         read_labelled(tmp_path / "rows.jsonl", "gsm")
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "no format is named: give FORMAT:FILE, such as gsm8k:test.jsonl"),
+        ("hh_rlhf", "hh_rlhf holds preferences, and questions are needed here; they come as gsm8k"),
+        ("oasst", "oasst holds conversations, and questions are needed here"),
+    ],
+)
+def test_a_format_without_questions_says_what_it_holds(
+    tmp_path: Path, name: str, problem: str
+) -> None:
+    with pytest.raises(DataError, match=problem):
+        read_labelled(tmp_path / "rows.jsonl", name)
+
+
 @pytest.mark.slow
 def test_a_hub_id_without_a_network_is_a_clear_error(tmp_path: Path) -> None:
     """In another process, since `datasets` reads the environment once."""

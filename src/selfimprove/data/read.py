@@ -186,9 +186,19 @@ def _rows(source: str | Path, name: str, limit: int | None) -> Iterator[Labelled
     if name == TINY:
         return iter(_tiny(str(source), limit))
     if name not in FORMATS:
-        known = ", ".join([*FORMATS, *dialogues.FORMATS, *preference_rows.FORMATS, TINY])
-        raise DataError(f"no format is called {name!r}; there are {known}")
+        raise DataError(_no_questions(name))
     return _parsed(_records(source, name, FORMATS[name]), name)
+
+
+def _no_questions(name: str) -> str:
+    """Say why a format gives no questions."""
+    known = ", ".join([*FORMATS, TINY])
+    if not name:
+        return f"no format is named: give FORMAT:FILE, such as gsm8k:test.jsonl; there are {known}"
+    if name in (*dialogues.FORMATS, *preference_rows.FORMATS):
+        held = "conversations" if name in dialogues.FORMATS else "preferences"
+        return f"{name} holds {held}, and questions are needed here; they come as {known}"
+    return f"no format is called {name!r}; there are {known}"
 
 
 def _records(source: str | Path, name: str, form: Format) -> Iterator[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from selfimprove.errors import EngineError
@@ -107,8 +108,11 @@ def find_here(name: str) -> Path | None:
         raise EngineError(f"{path} is a file: a model is a folder, a .gguf file or a hub id")
     if is_hub_id(name):
         return None
+    names = (*shipped.NAMES, *known.KNOWN)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
     raise EngineError(
-        f"no model at {name!r}: give a name ({', '.join((*shipped.NAMES, *known.KNOWN))}), a folder, "
+        f"no model at {name!r}: {hint}give a name ({', '.join(names)}), a folder, "
         "a .gguf file, or a hub id such as Qwen/Qwen2.5-7B-Instruct"
     )
 

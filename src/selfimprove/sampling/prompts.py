@@ -64,12 +64,19 @@ def encode(
 def check_fit(prompts: Sequence[Encoded], max_tokens: int, limit: int | None) -> None:
     """Raise EngineError for the first prompt that leaves no room for `max_tokens` new ones."""
     for prompt in prompts:
-        if limit is not None and len(prompt.ids) + max_tokens > limit:
+        asked = len(prompt.ids)
+        if limit is None or asked + max_tokens <= limit:
+            continue
+        if asked >= limit:
             raise EngineError(
-                f"prompt {prompt.key!r} has {len(prompt.ids)} tokens; with max_tokens={max_tokens} "
-                f"that is {len(prompt.ids) + max_tokens}, over the model's context of {limit}: "
-                "shorten the prompt or lower max_tokens"
+                f"prompt {prompt.key!r} has {asked} tokens, and the model reads {limit}: take fewer or "
+                "shorter exemplars or texts, or a model with a longer context"
             )
+        raise EngineError(
+            f"prompt {prompt.key!r} has {asked} tokens; with max_tokens={max_tokens} "
+            f"that is {asked + max_tokens}, over the model's context of {limit}: "
+            "shorten the prompt or lower max_tokens"
+        )
 
 
 def cohorts(prompts: Sequence[Encoded]) -> list[Cohort]:

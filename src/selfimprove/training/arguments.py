@@ -40,7 +40,8 @@ def common(
         "per_device_train_batch_size": share_of(config.batch_size),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": _SCHEDULES[config.schedule],
-        "warmup_steps": math.ceil(config.warmup_frac * steps),
+        # The first step of a warm-up has a rate of 0: it may not be the only one.
+        "warmup_steps": min(math.ceil(config.warmup_frac * steps), steps - 1),
         "num_train_epochs": 1,
         "max_steps": steps,
         "train_sampling_strategy": "sequential",
