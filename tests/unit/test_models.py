@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from selfimprove.errors import DiskFullError, EngineError, StoreError
 from selfimprove.models import cache, find_here, is_here, is_hub_id, known, locate
 from selfimprove.models.listing import listing
+from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.tiny.shipped import folder as shipped
 
 _TEXT = " Tom has apples and Anna eats them."
@@ -359,3 +361,18 @@ def test_models_that_can_be_fetched_are_listed() -> None:
     names = {m.name: m for m in listing()}
     assert names["tiny"].where == str(shipped())
     assert names["smollm2-135m"].where == "not here: selfimprove models get smollm2-135m"
+
+
+def test_a_text_longer_than_the_model_reads_is_tokenised_without_a_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    theirs, ours = AutoTokenizer.from_pretrained(shipped("tiny")), load_tokenizer(shipped("tiny"))
+    said = []
+    for tokenizer in (theirs, ours):
+        tokenizer.model_max_length = 3
+        caplog.clear()
+        assert len(tokenizer("one two three four five six")["input_ids"]) > 3
+        said.append(len(caplog.records))
+    assert said[0]
+    assert not said[1]

@@ -131,6 +131,9 @@ def _name(device: torch.device) -> str:
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
+_TOO_LONG: Final = "sequence-length-is-longer-than-the-specified-maximum"
+
+
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401
     """Return the tokenizer of `folder`.
 
@@ -139,9 +142,12 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401
     """
     with _quiet():
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # tokenizers raises nothing narrower
             raise EngineError(f"cannot load a tokenizer from {folder}: {error}") from error
+    # What is too long is shortened or refused here, and never reaches the model.
+    tokenizer.deprecation_warnings[_TOO_LONG] = True
+    return tokenizer
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
