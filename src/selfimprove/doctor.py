@@ -51,7 +51,7 @@ def _computing() -> dict[str, str]:
     threads = min(torch.get_num_threads(), cores())
     return {
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, as torch uses it",
-        "kernels in C": "compiled for this CPU" if library() else f"none: {why_not()}",
+        "kernels in C": "compiled for AVX-512" if library() else f"none: {why_not()}",
         "dtype auto": picked,
         "threads": f"{threads} of {cores()} cores; {_waiting()}",
     }

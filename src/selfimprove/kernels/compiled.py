@@ -2,7 +2,7 @@
 
 CACHE/kernels/<digest>.so    of the sources, the compiler and its options
 
-Where there is no compiler, or no Linux, there are no kernels: torch's operations do the same more slowly.
+Where there is no compiler, no Linux or no AVX-512, there are no kernels: torch's operations do the same more slowly.
 """
 
 from __future__ import annotations
@@ -31,11 +31,8 @@ _SOURCES: Final = Path(__file__).parent
 
 _OPTIONS: Final = ("-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-Wno-psabi")
 
-# The instructions that torch itself uses here, which may be told to make do with less than there are.
-_INSTRUCTIONS: Final = {
-    "AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
-    "AVX2": ("-march=x86-64-v3",),
-}
+# Compiled for AVX2 a training with them was slower than torch by a quarter (docs/log.md, 2026-11-27).
+_INSTRUCTIONS: Final = ("-march=x86-64-v4", "-mprefer-vector-width=512")
 
 _SECONDS: Final = 120
 
@@ -69,10 +66,13 @@ def _compiled() -> Path:
     """
     if sys.platform != "linux":
         raise OSError("they are compiled on Linux alone")
+    # What torch itself uses here, which may be told to make do with less than there is.
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        raise OSError("they pay with AVX-512 alone")
     compiler = shutil.which(os.environ.get("CC") or "cc")
     if compiler is None:
         raise OSError("no C compiler: install gcc, or name one by CC")
-    command = [compiler, *_OPTIONS, *_for_this_cpu()]
+    command = [compiler, *_OPTIONS, *_INSTRUCTIONS]
     version = _run([compiler, "--version"])
     texts = [path.read_text() for path in sorted(_SOURCES.glob("*.[ch]"))]
     known = hashlib.sha256("\0".join([*command, version, *texts]).encode())
@@ -88,12 +88,6 @@ def _compiled() -> Path:
             _run([compiler, "-shared", *parts, "-o", str(whole)])
             whole.replace(place)
     return place
-
-
-def _for_this_cpu() -> tuple[str, ...]:
-    capability = torch.backends.cpu.get_cpu_capability()
-    found = (flags for name, flags in _INSTRUCTIONS.items() if capability.startswith(name))
-    return next(found, ())
 
 
 def _run(command: list[str]) -> str:
