@@ -131,7 +131,8 @@ def test_log_likelihood_and_its_gradient_are_those_of_cross_entropy(tokens, word
     ours = _learned(lambda x: log_likelihood(x, targets), logits)
     theirs = _learned(lambda x: -cross_entropy(x, targets, reduction="none"), logits)
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other)
+        # Sums of so many words in float32, which processors add up in orders of their own.
+        torch.testing.assert_close(one, other, rtol=5e-6, atol=1e-6)
 
 
 def test_log_likelihood_of_rounded_logits_is_computed_in_float32():
