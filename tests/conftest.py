@@ -32,3 +32,12 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def kernels() -> None:
+    """Skip where this machine can have no kernels in C."""
+    from selfimprove.kernels import compiled
+
+    if compiled.loaded() is None:
+        pytest.skip(f"no kernels for this CPU: {compiled.why_not()}")

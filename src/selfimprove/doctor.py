@@ -40,7 +40,7 @@ def _computing() -> dict[str, str]:
     """Tell what `dtype: auto` and `threads: null` pick on this machine, and why."""
     import torch
 
-    from selfimprove.kernels.compiled import library, why_not
+    from selfimprove.kernels.compiled import loaded, why_not
     from selfimprove.sampling.arithmetic import WIDE, arithmetic_of
     from selfimprove.sampling.loading import pick_device
     from selfimprove.sampling.threads import cores
@@ -51,7 +51,7 @@ def _computing() -> dict[str, str]:
     threads = min(torch.get_num_threads(), cores())
     return {
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, as torch uses it",
-        "kernels in C": "compiled for AVX-512" if library() else f"none: {why_not()}",
+        "kernels in C": "compiled for AVX-512" if loaded() else f"none: {why_not()}",
         "dtype auto": picked,
         "threads": f"{threads} of {cores()} cores; {_waiting()}",
     }

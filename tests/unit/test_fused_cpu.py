@@ -7,18 +7,13 @@ import torch
 from tests.fused_cases import SHAPES, choice_of_all, ends_of_a_vocabulary, own_keys_and_parts
 from torch.nn.functional import rms_norm
 
-from selfimprove.kernels import compiled
 from selfimprove.sampling import fused, fused_cpu
 from selfimprove.sampling.attention import KeysValues
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 _CPU = torch.device("cpu")
 _DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _there() -> None:
-    if compiled.library() is None:
-        pytest.skip(f"no kernels for this CPU: {compiled.why_not()}")
 
 
 @pytest.mark.parametrize("parts", [0, 1, 2])

@@ -12,14 +12,10 @@ from torch.nn.functional import rms_norm, silu
 
 from selfimprove.kernels import calls, compiled, layers
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 _CPU = torch.device("cpu")
 _DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _there() -> None:
-    if compiled.library() is None:
-        pytest.skip(f"no kernels for this CPU: {compiled.why_not()}")
 
 
 def _exact(of: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> list[Tensor]:
@@ -114,18 +110,18 @@ def _anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_anew")
 def test_the_library_is_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
-    assert compiled.library() is not None
+    assert compiled.loaded() is not None
     (kept,) = (tmp_path / "kernels").iterdir()
     made = kept.stat().st_mtime_ns
     compiled._found.cache_clear()
-    assert compiled.library() is not None
+    assert compiled.loaded() is not None
     assert [path.stat().st_mtime_ns for path in (tmp_path / "kernels").iterdir()] == [made]
 
 
 @pytest.mark.usefixtures("_anew")
 def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert compiled.library() is None
+    assert compiled.loaded() is None
     assert compiled.why_not() == "no C compiler: install gcc, or name one by CC"
     assert not calls.takes(_CPU, torch.float32)
 
@@ -140,6 +136,6 @@ def test_a_compiler_that_refuses_leaves_nothing_behind(
     )
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    assert compiled.library() is None
+    assert compiled.loaded() is None
     assert compiled.why_not() == "no such option"
     assert not list((tmp_path / "kernels").iterdir())

@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from selfimprove.kernels import compiled
 from selfimprove.training import gates, norms
 from selfimprove.training.few_rows import few_rows
 from selfimprove.training.likelihood import log_likelihood
@@ -99,9 +98,8 @@ def test_a_norm_of_another_formula_stays():
     assert not any(isinstance(m, norms.RootMeanSquare) for m in model.modules())
 
 
+@pytest.mark.usefixtures("kernels")
 def test_the_gated_layers_of_a_model_are_replaced_where_there_are_kernels():
-    if compiled.library() is None:
-        pytest.skip(f"no kernels for this CPU: {compiled.why_not()}")
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**{**_SIZES, "intermediate_size": 64}))
     ids = torch.tensor([[1, 2, 3]])

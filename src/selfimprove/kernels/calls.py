@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from selfimprove.kernels.compiled import library
+from selfimprove.kernels.compiled import loaded
 
 __all__ = ["PAIR", "call", "takes"]
 
@@ -21,7 +21,7 @@ _DTYPES: Final = (torch.float32, torch.bfloat16)
 def takes(device: torch.device, dtype: torch.dtype, width: int = PAIR) -> bool:
     """Tell whether there are kernels here, for rows of this precision and width."""
     fits = device.type == "cpu" and dtype in _DTYPES and width % PAIR == 0
-    return fits and library() is not None
+    return fits and loaded() is not None
 
 
 def call(name: str, first: Tensor, *rest: object) -> None:
@@ -32,7 +32,7 @@ def call(name: str, first: Tensor, *rest: object) -> None:
         first: of the tensors that it works on.
         rest: tensors, contiguous unless the kernel is told strides; integers; and what ctypes passes on.
     """
-    there = library()
+    there = loaded()
     if there is None:
         raise AssertionError("there are no kernels")
     kernel = getattr(there, f"{name}_{str(first.dtype).removeprefix('torch.')}")

@@ -23,7 +23,7 @@ import torch
 
 from selfimprove.files import cache_folder
 
-__all__ = ["library", "why_not"]
+__all__ = ["loaded", "why_not"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _INSTRUCTIONS: Final = ("-march=x86-64-v4", "-mprefer-vector-width=512")
 _SECONDS: Final = 120
 
 
-def library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
     """Return the compiled kernels; None: there are none here, and `why_not` says why."""
     return _found()[0]
 
@@ -50,7 +50,7 @@ def why_not() -> str:
 @cache
 def _found() -> tuple[ctypes.CDLL | None, str]:
     try:
-        return _loaded(_compiled()), ""
+        return _opened(_compiled()), ""
     except (OSError, subprocess.SubprocessError) as problem:
         said = getattr(problem, "stderr", None) or str(problem)
         _log.info("no kernels for this CPU: %s", said)
@@ -84,7 +84,7 @@ def _compiled() -> Path:
             for source in sorted(_SOURCES.glob("*.c")):
                 parts.append(str(Path(scratch, f"{source.stem}.o")))
                 _run([*command, "-c", str(source), "-o", parts[-1]])
-            # Without `-fopenmp` the linker asks for no OpenMP of its own: see `_loaded`.
+            # Without `-fopenmp` the linker asks for no OpenMP of its own: see `_opened`.
             _run([compiler, "-shared", *parts, "-o", str(whole)])
             whole.replace(place)
     return place
@@ -95,7 +95,7 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _loaded(place: Path) -> ctypes.CDLL:
+def _opened(place: Path) -> ctypes.CDLL:
     """Load the library, whose threads are those of the OpenMP that torch computes with.
 
     Two of them would wait for each other on the same cores.
