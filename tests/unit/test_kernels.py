@@ -101,7 +101,7 @@ def test_a_bfloat16_tensor_is_added_to_a_float32_one_of_any_size() -> None:
 
 
 @pytest.fixture
-def _anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _anew(kernels: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("SELFIMPROVE_CACHE", str(tmp_path))
     compiled._found.cache_clear()
     yield
