@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from selfimprove.sampling import fused
+from selfimprove.sampling import fused, fused_trials
 from selfimprove.sampling.attention import KeysValues, Partial, attend_by_products, hiding, merge
 from selfimprove.sampling.choose import _among_all
 
@@ -19,7 +19,7 @@ def own_keys_and_parts(
 ) -> float:
     """Return how far attention is off that in float32."""
     heads, queries, size = shape
-    assert fused.can_attend(device, dtype, size, queries)
+    assert fused_trials.can_attend(device, dtype, size, queries)
     torch.manual_seed(0)
     packed = torch.randn(200, heads, queries, size, device=device, dtype=dtype)
     buffers = (torch.randn(200, heads, 101, size, device=device, dtype=dtype) for _ in range(2))
@@ -40,7 +40,7 @@ def own_keys_and_parts(
 
 def choice_of_all(device: torch.device, dtype: torch.dtype, vocabulary: int, rows: int) -> float:
     """Return the share of rows whose token is that of tensor operations; none has no chance."""
-    assert fused.can_choose(device, dtype)
+    assert fused_trials.can_choose(device, dtype)
     torch.manual_seed(0)
     logits = (3 * torch.randn(rows, vocabulary, device=device)).to(dtype)
     logits[:, ::7] = -torch.inf

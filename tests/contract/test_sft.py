@@ -22,7 +22,7 @@ from transformers import (
 
 from selfimprove.errors import TrainingError
 from selfimprove.seeds import rng
-from selfimprove.training import supervised
+from selfimprove.training import supervised, support
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Collator, Limits, groups_of
 from selfimprove.training.sft import LoraConfig, SftConfig, Trained, train_sft
@@ -113,7 +113,7 @@ def _loss_by_hand(base: Path, examples: Sequence[Example]) -> float:
 @pytest.fixture(params=[0, 256], ids=["packed", "padded"])
 def _laid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lay the rows of the small model as those of a wide one, or as its own."""
-    monkeypatch.setattr(supervised, "_PACKED_FROM", request.param)
+    monkeypatch.setattr(support, "_PACKED_FROM", request.param)
     found = supervised.piece_limits
 
     def limits(*args: Any, **settings: Any) -> Limits:

@@ -23,7 +23,7 @@ from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
-from selfimprove.training import flash_rows, likelihood
+from selfimprove.training import _scalar_head, flash_rows, likelihood
 from selfimprove.training.dpo import DpoConfig, train_dpo
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.norms import RootMeanSquare
@@ -122,7 +122,7 @@ def _loss_by_hand(examples: Sequence[Example]) -> float:
 def test_recorded_passes_teach_what_passes_as_written_do(tmp_path: Path, monkeypatch: Any) -> None:
     """In bfloat16, step by step: the same losses up to rounding, and none is given up."""
     config = SftConfig(learning_rate=1e-4, batch_size=8, max_steps=24, dtype="bfloat16")
-    losses, usual = [], Passes.log_probs
+    losses, usual = [], Passes.told
     for records in (True, False):
         ran: list[bool] = []
 
@@ -132,10 +132,10 @@ def test_recorded_passes_teach_what_passes_as_written_do(tmp_path: Path, monkeyp
             ran.append(bool(self._recorded))
             return out
 
-        monkeypatch.setattr(Passes, "log_probs", spied)
+        monkeypatch.setattr(Passes, "told", spied)
         told = train_sft(folder(), _examples(), config, out=tmp_path / f"{records}" / "model", seed=0,
                          checkpoints=tmp_path / f"{records}" / "checkpoints")  # fmt: skip
-        monkeypatch.setattr(Passes, "log_probs", usual)
+        monkeypatch.setattr(Passes, "told", usual)
         assert ran
         assert ran[-1] == records
         losses.append((told.first_loss, told.final_loss))
@@ -175,6 +175,31 @@ def test_reward_models(tmp_path: Path, dtype: Any) -> None:
     assert gap.first_loss == pytest.approx(5 * math.log(2), abs=1e-5)
     assert plain.final_loss < plain.first_loss
     assert gap.final_loss < gap.first_loss
+
+
+@pytest.mark.parametrize("kind", ["plain", "gap"])
+def test_recorded_reward_models_learn_what_trees_with_masks_teach(
+    tmp_path: Path, monkeypatch: Any, kind: str
+) -> None:
+    config = RewardConfig(learning_rate=5e-4, batch_size=16, max_steps=24, dtype="bfloat16")
+    losses = []
+    for packed in (True, False):
+        if not packed:
+            monkeypatch.setattr(_scalar_head, "longest_packed", lambda *_, **__: 0)
+        room = tmp_path / str(packed)
+        places: Any = {
+            "out": room / "model",
+            "checkpoints": room / "checkpoints",
+            "seed": 0,
+            "chat": True,
+        }
+        if kind == "plain":
+            told = train_reward(folder(), _PREFERENCES, config, **places)
+        else:
+            template = improvement_template("v1")
+            told = train_gap_reward(folder(), _PREFERENCES, config, **places, template=template)
+        losses.append((told.first_loss, told.final_loss))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -38,7 +38,7 @@ def _trainer(root: Path, *, bf16: bool) -> Any:
         num_train_epochs=1, save_strategy="no", lr_scheduler_type="constant",
     )  # fmt: skip
     trainer = HeadTrainer(
-        model=model, args=arguments, data_collator=Collator(_ROWS, 64, 0, share=True),
+        model=model, args=arguments, data_collator=Collator(_ROWS, 64, 0, share=True, packed=False),
         train_dataset=Dataset.from_dict({"row": [*range(len(_ROWS))] * 2}),
     )  # fmt: skip
     said = [[Spoken((), "")] * 2] * len(_ROWS)

@@ -20,6 +20,16 @@ if find_spec("triton"):
         return both, total * old + new, found
 
     @triton.jit
+    def _with_keys(asked, key, value, inside, top, total, found, scale, PRECISION: tl.constexpr):
+        """Some more keys; the softmax is online (Milakov and Gimelshein 2018)."""
+        scores = tl.dot(asked, tl.trans(key), input_precision=PRECISION) * scale
+        scores = tl.where(inside[None, :], scores, -float("inf"))
+        both = tl.maximum(top, tl.max(scores, 1))
+        weights, old = tl.exp(scores - both[:, None]), tl.exp(top - both)
+        said = tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
+        return both, total * old + tl.sum(weights, 1), found * old[:, None] + said
+
+    @triton.jit
     def own_keys(
         queries, keys, values, last, out1, lse1, out2, lse2, out, scale,
         key_row, key_head, a_row, a_head, a_query, b_row, b_head, b_query,
@@ -27,7 +37,7 @@ if find_spec("triton"):
         HEADS: tl.constexpr, QUERIES: tl.constexpr, PADDED: tl.constexpr, SIZE: tl.constexpr,
         BLOCK: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
     ):  # fmt: skip
-        """A row's queries of one key head; the softmax is online (Milakov and Gimelshein 2018)."""
+        """A row's queries of one key head."""
         row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
         query, place = tl.arange(0, PADDED), tl.arange(0, SIZE)
         there = query < QUERIES
@@ -53,18 +63,92 @@ if find_spec("triton"):
             inside = column <= seen
             at = row * key_row + head * key_head + column[:, None] * SIZE + place[None, :]
             key = tl.load(keys + at, mask=inside[:, None], other=0.0)
-            scores = tl.dot(asked, tl.trans(key), input_precision=PRECISION) * scale
-            scores = tl.where(inside[None, :], scores, -float("inf"))
-            both = tl.maximum(top, tl.max(scores, 1))
-            weights, old = tl.exp(scores - both[:, None]), tl.exp(top - both)
             value = tl.load(values + at, mask=inside[:, None], other=0.0)
-            total = total * old + tl.sum(weights, 1)
-            said = tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
-            found = found * old[:, None] + said
-            top = both
+            top, total, found = _with_keys(
+                asked, key, value, inside, top, total, found, scale, PRECISION
+            )
             start += BLOCK
         told = (found / total[:, None]).to(out.dtype.element_ty)
         tl.store(out + base, told, mask=there[:, None])
+
+    @triton.jit
+    def slot_keys(
+        queries, keys, values, members, places, lengths, out, lse, scale,
+        key_slot, key_head, key_place,
+        HEADS: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+        ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    ):  # fmt: skip
+        """Some queries of the rows of one slot, of one key head: each is read and written where its row is."""
+        slot, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+        lane = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+        seat, query, place = slot * WIDTH + lane // QUERIES, lane % QUERIES, tl.arange(0, SIZE)
+        there = lane < WIDTH * QUERIES
+        row = tl.load(members + seat, mask=there, other=0)
+        # A seat that is not taken names any row.
+        there = there & (tl.load(places + row) == seat)
+        at = (row * HEADS + head) * QUERIES + query
+        asked = tl.load(
+            queries + at[:, None] * SIZE + place[None, :], mask=there[:, None], other=0.0
+        )
+        top = tl.full([ROWS], -float("inf"), tl.float32)
+        total = tl.zeros([ROWS], tl.float32)
+        found = tl.zeros([ROWS, SIZE], tl.float32)
+        length = tl.load(lengths + slot)
+        start = 0
+        while start < length:
+            column = start + tl.arange(0, BLOCK)
+            inside = column < length
+            entry = slot * key_slot + head * key_head + column[:, None] * key_place + place[None, :]
+            key = tl.load(keys + entry, mask=inside[:, None], other=0.0)
+            value = tl.load(values + entry, mask=inside[:, None], other=0.0)
+            top, total, found = _with_keys(
+                asked, key, value, inside, top, total, found, scale, PRECISION
+            )
+            start += BLOCK
+        told = (found / total[:, None]).to(out.dtype.element_ty)
+        tl.store(out + at[:, None] * SIZE + place[None, :], told, mask=there[:, None])
+        tl.store(lse + at, top + tl.log(total), mask=there)
+
+    @triton.jit
+    def turned_and_kept(
+        mixed, cos, sin, last, query, keys, values, row_stride, head_stride,
+        QUERIES: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr,
+    ):  # fmt: skip
+        """A row: its queries and keys are turned, its keys and values kept at its last place."""
+        row = tl.program_id(0).to(tl.int64)
+        head, place = tl.arange(0, PADDED), tl.arange(0, SIZE)
+        start = mixed + row * (QUERIES + 2 * HEADS) * SIZE
+        at = head[:, None] * SIZE + place[None, :]
+        some = (head < QUERIES + 2 * HEADS)[:, None]
+        own = tl.load(start + at, mask=some, other=0.0)
+        crossed = tl.load(
+            start + head[:, None] * SIZE + (place ^ (SIZE // 2))[None, :], mask=some, other=0.0
+        )
+        c, s = tl.load(cos + row * SIZE + place), tl.load(sin + row * SIZE + place)
+        turned = (
+            own.to(tl.float32) * c.to(tl.float32)[None, :]
+            + crossed.to(tl.float32) * s.to(tl.float32)[None, :]
+        )
+        turned = turned.to(query.dtype.element_ty)
+        tl.store(query + row * QUERIES * SIZE + at, turned, mask=(head < QUERIES)[:, None])
+        there = row * row_stride + tl.load(last + row) * SIZE + place[None, :]
+        kept = head - QUERIES
+        is_key = (kept >= 0) & (kept < HEADS)
+        tl.store(keys + there + kept[:, None] * head_stride, turned, mask=is_key[:, None])
+        kept = kept - HEADS
+        is_value = (kept >= 0) & (kept < HEADS)
+        tl.store(values + there + kept[:, None] * head_stride, own, mask=is_value[:, None])
+
+    @triton.jit
+    def gated(both, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+        """Part of a row: silu(gate) times up, of gate and up side by side."""
+        row = tl.program_id(0).to(tl.int64)
+        place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+        inside = place < WIDTH
+        gate = tl.load(both + row * 2 * WIDTH + place, mask=inside, other=0.0).to(tl.float32)
+        up = tl.load(both + row * 2 * WIDTH + WIDTH + place, mask=inside, other=0.0).to(tl.float32)
+        told = gate / (1 + tl.exp(-gate)) * up
+        tl.store(out + row * WIDTH + place, told.to(out.dtype.element_ty), mask=inside)
 
     @triton.jit
     def first_exceeding(

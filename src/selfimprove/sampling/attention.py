@@ -17,6 +17,7 @@ __all__ = [
     "aligned",
     "attend",
     "attend_by_products",
+    "attend_together",
     "for_queries",
     "hiding",
     "merge",
@@ -93,13 +94,11 @@ class KeptKeys(Protocol):
         """Return the prompts that rows read, or None while prefix or prompts are read themselves."""
         ...
 
-    def prefix(self, layer: int) -> KeysValues | None:
-        """Return the shared keys and values of a layer, or None when there are none (yet)."""
-        ...
+    def over_prefix(self, packed: Tensor, layer: int, scale: float) -> Partial | None:
+        """Attend to what all prompts begin with, or return None when there is nothing (yet).
 
-    @property
-    def prefix_bias(self) -> Tensor | None:
-        """Return what hides padding of the prefix, [1, 1, 1, its length]."""
+        `packed` are queries, [rows, key heads, queries, size].
+        """
         ...
 
     def bias(self, queries: int) -> Tensor | None:
@@ -132,6 +131,18 @@ def attend(query: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -
     if query.shape[2] >= _TILE and _has_cuda_kernel(query.device, query.dtype, query.shape[3]):
         return _attend_by_cuda_kernel(query, part, bias, scale)
     return attend_by_products(query, part, bias, scale)
+
+
+def attend_together(packed: Tensor, part: KeysValues, bias: Tensor | None, scale: float) -> Partial:
+    """Attend to one part, [1, ...], with the queries of all rows at once, [rows, key heads, queries, size]."""
+    rows, groups, queries, size = packed.shape
+    together = packed.transpose(0, 1).reshape(1, groups, rows * queries, size)
+    bias = None if bias is None else bias.expand(-1, -1, together.shape[2], -1)
+    found = attend(together, part, bias, scale)
+    return Partial(
+        found.out.reshape(groups, rows, queries, size).transpose(0, 1),
+        found.lse.reshape(groups, rows, queries).transpose(0, 1),
+    )
 
 
 def _attend_by_cuda_kernel(

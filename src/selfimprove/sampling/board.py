@@ -11,9 +11,16 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from selfimprove.sampling.attention import KeysValues, Partial, hiding
-from selfimprove.sampling.fused import can_attend
+from selfimprove.sampling import fused
+from selfimprove.sampling.attention import KeysValues, Partial, attend_together, hiding
+from selfimprove.sampling.fused_trials import (
+    can_attend,
+    can_attend_by_slot,
+    can_attend_to_prefix,
+    can_turn,
+)
 from selfimprove.sampling.loading import head_size
 from selfimprove.sampling.own_keys import own_part
 from selfimprove.sampling.prompt_cache import Seats, attend_by_slot
@@ -174,8 +181,13 @@ class Keys:
         self._board, self._rung = board, rung
         size, dtype = board.size, board.own[0].keys.dtype
         self._part = own_part(board.own[0].keys, columns, rung.columns)
-        by_kernel = can_attend(board.device, dtype, board.own[0].keys.shape[-1], board.queries)
-        self._last = visible if by_kernel else None
+        _, heads, _, head = board.own[0].keys.shape
+        told = (board.device, dtype, head, board.queries)
+        self._last = visible if can_attend(*told) else None
+        self._turns = self._last is not None and can_turn(*told[:3], board.queries * heads, heads)
+        self._slots_by_kernel = can_attend_by_slot(*told)
+        self._prefix_by_kernel = bool(size.prefix) and can_attend_to_prefix(*told)
+        self._prefix_ends = pad(board.prefix_length, (1, 0)).int()
 
         def behind(length: int, last: Tensor) -> Tensor:
             numbers = torch.arange(length, device=board.device)
@@ -202,24 +214,32 @@ class Keys:
         seats = self._board.seats
         taken = Seats(seats.members[: slots * self._board.size.width], seats.places[:rows])
         kept = KeysValues(*(t[:slots] for t in self._board.prompts[layer]))
+        if self._slots_by_kernel:
+            lengths = self._board.prompt_lengths
+            return fused.attend_by_slot(packed, kept, *taken, lengths, scale)
         return attend_by_slot(packed, kept, taken, self._prompt_bias, scale)
 
-    def prefix(self, layer: int) -> KeysValues | None:
-        """Return the shared keys and values of a layer, or None when there are none."""
-        return self._board.prefix[layer] if self._board.prefix else None
-
-    @property
-    def prefix_bias(self) -> Tensor | None:
-        """Return what hides padding of the prefix, [1, 1, 1, its length]."""
-        return self._prefix_bias
+    def over_prefix(self, packed: Tensor, layer: int, scale: float) -> Partial | None:
+        """Attend to what all prompts begin with, or return None when there is nothing."""
+        if not self._board.prefix:
+            return None
+        if self._prefix_by_kernel:
+            return fused.attend_to_prefix(
+                packed, self._board.prefix[layer], self._prefix_ends, scale
+            )
+        return attend_together(packed, self._board.prefix[layer], self._prefix_bias, scale)
 
     @property
     def last(self) -> Tensor | None:
         """Return the last own key that each row sees, [rows], where the kernel that goes by it works."""
         return self._last
 
-    def in_place(self, layer: int) -> None:
-        """Return nothing: new keys and values are kept by `update` alone."""
+    def in_place(self, layer: int) -> KeysValues | None:
+        """Return all own keys and values of a layer, where a kernel puts new ones at `last`.
+
+        A row that ended then writes over its last token's, which nobody reads.
+        """
+        return self._part.of(self._board.own[layer]) if self._turns else None
 
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides what a row has not written from `queries` queries a key head."""

@@ -8,9 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from selfimprove.sampling.attention import KeysValues, for_queries, hiding, whole_vectors
+from selfimprove.sampling.attention import KeysValues, Partial, for_queries, hiding, whole_vectors
 from selfimprove.sampling.forward import Forward
-from selfimprove.sampling.fused import can_attend
+from selfimprove.sampling.fused_trials import can_attend
 from selfimprove.sampling.own_keys import OwnPart, own_part
 from selfimprove.sampling.prompt_cache import PromptCache
 from selfimprove.sampling.prompts import Encoded
@@ -140,14 +140,9 @@ class CascadeLanes:
         """Return the prompts that rows read."""
         return self._prompts
 
-    def prefix(self, layer: int) -> KeysValues | None:
-        """Return the shared keys and values of a layer, or None when there are none."""
-        return self._reader.prefix(layer)
-
-    @property
-    def prefix_bias(self) -> Tensor | None:
-        """Return what hides padding of the prefix, [1, 1, 1, its length]."""
-        return self._reader.prefix_bias
+    def over_prefix(self, packed: Tensor, layer: int, scale: float) -> Partial | None:
+        """Attend to what all prompts begin with, or return None when there is nothing (yet)."""
+        return self._reader.over_prefix(packed, layer, scale)
 
     @property
     def last(self) -> Tensor | None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.engine import SamplingConfig
-from selfimprove.sampling.fused import can_choose, choose_among_all
+from selfimprove.sampling.fused import choose_among_all
+from selfimprove.sampling.fused_trials import can_choose
 
 __all__ = ["Choice", "choose", "choose_blindly", "choose_from_all", "may_be_unsure", "uniform"]
 

@@ -17,8 +17,8 @@ from torch.nn.functional import linear
 from transformers import AttentionInterface
 
 from selfimprove.sampling.attention import KeptKeys, KeysValues
-from selfimprove.sampling.fused import norm_rows
-from selfimprove.sampling.fused_cpu import turn_and_keep
+from selfimprove.sampling.fused import gated, norm_rows, turn_and_keep
+from selfimprove.sampling.fused_trials import can_gate
 from selfimprove.sampling.packed import PackedLinear, can_pack
 from selfimprove.sampling.three_parts import NAME, cascade_attention, over_all_parts
 
@@ -174,9 +174,13 @@ class _FeedForward:
         halves = [mlp.gate_proj, mlp.up_proj]
         self._gate_up = _joined(halves) if frozen else _side_by_side(halves)
         self._activation, self._add_down = mlp.act_fn, _adding(mlp, "down_proj", frozen=frozen)
+        self._is_silu = mlp.config.hidden_act == "silu"
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        gate, up = self._gate_up(_normed(hidden, self._norm)).chunk(2, -1)
+        both = self._gate_up(_normed(hidden, self._norm))
+        if self._is_silu and can_gate(both.device, both.dtype):
+            return self._add_down(gated(both), hidden)
+        gate, up = both.chunk(2, -1)
         return self._add_down(self._activation(gate).mul_(up), hidden)
 
 
@@ -206,11 +210,22 @@ def _packed(parent: nn.Module, name: str) -> PackedLinear:
 
 
 def _adding(parent: nn.Module, name: str, *, frozen: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the sum of a linear map of its first argument and its second, packed where that is fast."""
+    """Return the sum of a linear map of its first argument and its second, packed where that is fast.
+
+    On a GPU the second becomes the sum, which the product then adds to at no cost.
+    """
     plain: Any = parent.get_submodule(name)
     if frozen and can_pack(plain.weight):
         return _packed(parent, name).plus
-    return lambda read, hidden: hidden.add(plain(read))
+
+    def add(read: Tensor, hidden: Tensor) -> Tensor:
+        by_product = hidden.device.type == "cuda" and plain.bias is None
+        if by_product and hidden.dtype == read.dtype == plain.weight.dtype:
+            hidden.flatten(0, 1).addmm_(read.flatten(0, 1), plain.weight.t())
+            return hidden
+        return hidden.add(plain(read))
+
+    return add
 
 
 def _joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor], Tensor]:

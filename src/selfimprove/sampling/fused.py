@@ -1,33 +1,30 @@
 """Pieces of a decoding step as kernels of our own: on a GPU by Triton, on a CPU in C.
 
 A step is a few large products, and between them much that is bound by what it moves through memory.
-Where there are no kernels, the callers do the same in torch's operations.
+Where there are none (`fused_trials.py` tells), the callers do the same in torch's operations.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import Final
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from selfimprove.kernels import layers
 from selfimprove.kernels.calls import takes
 from selfimprove.sampling import fused_cpu, fused_gpu
-from selfimprove.sampling.attention import KeysValues, Partial, attend_by_products, hiding, merge
+from selfimprove.sampling.attention import KeysValues, Partial
 
-__all__ = ["attend_to_own", "can_attend", "can_choose", "choose_among_all", "norm_rows"]
-
-_log = logging.getLogger(__name__)
-
-# Off by more than this from plain products a kernel is wrong: on a GPU those may be of TF32.
-_OFF: Final = {torch.float32: 1e-2}
-_OFF_ROUNDED: Final = 0.05
+__all__ = [
+    "attend_by_slot",
+    "attend_to_own",
+    "attend_to_prefix",
+    "choose_among_all",
+    "gated",
+    "norm_rows",
+    "turn_and_keep",
+]
 
 
 def attend_to_own(
@@ -45,6 +42,58 @@ def attend_to_own(
     if packed.device.type == "cpu":
         return fused_cpu.attend_to_own(packed, own, last, parts, scale)
     return fused_gpu.attend_to_own(packed, own, last, parts, scale)
+
+
+def attend_by_slot(
+    packed: Tensor, kept: KeysValues, members: Tensor, places: Tensor, lengths: Tensor, scale: float
+) -> Partial:
+    """Return attention over each row's own slot; what a row without one gets means nothing.
+
+    Args:
+        packed: queries, [rows, key heads, queries, size].
+        kept: keys and values of slots, [slots, key heads, length, size].
+        members: the row of each seat, slot after slot; any row where no one sits.
+        places: the seat of each row, [rows].
+        lengths: of every slot's keys, one at least, [slots or more].
+        scale: of a product of query and key.
+    """
+    return fused_gpu.attend_by_slot(packed, kept, (members, places), lengths, scale)
+
+
+def attend_to_prefix(packed: Tensor, prefix: KeysValues, ends: Tensor, scale: float) -> Partial:
+    """Return attention of all rows over what all of them begin with.
+
+    Args:
+        packed: queries, [rows, key heads, queries, size].
+        prefix: its keys and values, [1, key heads, length, size].
+        ends: 0 and how many of these are read, [2], int32.
+        scale: of a product of query and key.
+    """
+    return fused_gpu.attend_to_prefix(packed, prefix, ends, scale)
+
+
+def turn_and_keep(
+    mixed: Tensor, turn: tuple[Tensor, Tensor], last: Tensor, own: KeysValues
+) -> Tensor:
+    """Turn queries and keys by their positions; keep keys and values; return the queries.
+
+    Args:
+        mixed: heads of queries, keys and values side by side, [rows, heads, size].
+        turn: cosines and sines of every row, the sines of the first half negated.
+        last: where each row keeps its keys, [rows].
+        own: what is kept of every row, [rows, key heads, length, size].
+
+    Returns:
+        [rows, query heads, size].
+    """
+    if mixed.device.type == "cpu":
+        return fused_cpu.turn_and_keep(mixed, turn, last, own)
+    return fused_gpu.turn_and_keep(mixed, turn, last, own)
+
+
+def gated(both: Tensor) -> Tensor:
+    """Return silu(gate) times up, (..., width), of gate and up side by side, (..., 2 width)."""
+    return fused_gpu.gated(both)
 
 
 def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
@@ -65,70 +114,3 @@ def norm_rows(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     if hidden.dtype == weight.dtype and takes(hidden.device, hidden.dtype, len(weight)):
         return layers.norm(hidden.contiguous(), weight, epsilon)[0]
     return rms_norm(hidden, weight.shape, weight, epsilon)
-
-
-def can_attend(device: torch.device, dtype: torch.dtype, size: int, queries: int) -> bool:
-    """Tell whether the kernel of a row's own keys works here, by a small trial on the device.
-
-    Args:
-        device: that it would run on.
-        dtype: of keys and values.
-        size: of a head.
-        queries: a key head.
-    """
-    if device.type == "cpu":
-        there = fused_cpu.takes_heads(device, dtype, size)
-    else:
-        there = size >= 16 and size & (size - 1) == 0 and _has_triton(device)
-    return there and _attends(device, dtype, size, queries)
-
-
-def can_choose(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether the kernel that chooses works here, by a small trial on the device."""
-    there = takes(device, dtype) if device.type == "cpu" else _has_triton(device)
-    return there and _chooses(device)
-
-
-def _has_triton(device: torch.device) -> bool:
-    return device.type == "cuda" and bool(find_spec("triton"))
-
-
-@cache
-@torch.inference_mode()
-def _attends(device: torch.device, dtype: torch.dtype, size: int, queries: int) -> bool:
-    numbers = torch.Generator(device).manual_seed(0)
-
-    def some(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=numbers, device=device, dtype=dtype)
-
-    packed = some(5, 2, queries, size)
-    own = KeysValues(some(5, 2, 32, size), some(5, 2, 32, size))
-    last = torch.tensor([0, 3, 15, 16, 31], device=device)
-    parts = [Partial(some(5, 2, queries, size), some(5, 2, queries).float()) for _ in range(2)]
-    bias = hiding(torch.arange(32, device=device) > last[:, None, None, None], dtype)
-    wanted = attend_by_products(packed, own, bias, size**-0.5)
-    for part in parts:
-        wanted = merge(part, wanted)
-    found = _tried("attention", lambda: attend_to_own(packed, own, last, parts, size**-0.5))
-    off = _OFF.get(dtype, _OFF_ROUNDED)
-    return found is not None and bool((found - wanted.out).abs().max() <= off)
-
-
-@cache
-@torch.inference_mode()
-def _chooses(device: torch.device) -> bool:
-    """Of chances that are powers of two, sums are exact."""
-    chances = torch.full((3, 10_000), -torch.inf, device=device)
-    chances[:, [3, 5000, 9999]] = torch.tensor([0.5, 0.25, 0.25], device=device).log()
-    u = torch.tensor([0.1, 0.6, 0.9], device=device)
-    found = _tried("choice", lambda: choose_among_all(chances, u, 1.0))
-    return found is not None and found.tolist() == [3, 5000, 9999]
-
-
-def _tried(name: str, kernel: Callable[[], Tensor]) -> Tensor | None:
-    try:
-        return kernel()
-    # Triton needs a compiler of C, and more; its errors have no common ancestor but this.
-    except Exception as problem:  # noqa: BLE001
-        _log.info("no kernel for %s: %s", name, problem)
-        return None

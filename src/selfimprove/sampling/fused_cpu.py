@@ -74,17 +74,7 @@ def choose_among_all(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
 def turn_and_keep(
     mixed: Tensor, turn: tuple[Tensor, Tensor], last: Tensor, own: KeysValues
 ) -> Tensor:
-    """Turn queries and keys by their positions; keep keys and values; return the queries.
-
-    Args:
-        mixed: heads of queries, keys and values side by side, [rows, heads, size].
-        turn: cosines and sines [rows, size], the sines of the first half negated.
-        last: where each row keeps its keys, [rows].
-        own: what is kept of every row, [rows, key heads, length, size].
-
-    Returns:
-        [rows, query heads, size].
-    """
+    """Do as `fused.turn_and_keep`."""
     rows, heads, size = mixed.shape
     kept = own.keys.shape[1]
     query = mixed.new_empty(rows, heads - 2 * kept, size)

@@ -12,6 +12,8 @@ from torch.nn.functional import pad
 from selfimprove.sampling.attention import (
     KeptPrompts,
     KeysValues,
+    Partial,
+    attend_together,
     for_queries,
     hiding,
     whole_vectors,
@@ -101,14 +103,11 @@ class Reader:
         """Return None: prompts are read themselves."""
         return None
 
-    def prefix(self, layer: int) -> KeysValues | None:
-        """Return the shared keys and values of a layer, or None when there are none (yet)."""
-        return self._prefix[layer] if self._prefix else None
-
-    @property
-    def prefix_bias(self) -> Tensor | None:
-        """Return what hides padding of the prefix, [1, 1, 1, its length]."""
-        return self._prefix_bias
+    def over_prefix(self, packed: Tensor, layer: int, scale: float) -> Partial | None:
+        """Attend to what all prompts begin with, or return None when there is nothing (yet)."""
+        if not self._prefix:
+            return None
+        return attend_together(packed, self._prefix[layer], self._prefix_bias, scale)
 
     @property
     def last(self) -> None:

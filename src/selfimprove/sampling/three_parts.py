@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from selfimprove.sampling.attention import KeptKeys, KeysValues, Partial, attend, merge
+from selfimprove.sampling.attention import KeptKeys, KeysValues, attend, merge
 from selfimprove.sampling.fused import attend_to_own
 
 __all__ = ["NAME", "cascade_attention", "over_all_parts"]
@@ -58,23 +58,11 @@ def over_all_parts(
     parts = []
     if (prompts := lanes.prompts) is not None:
         parts.append(prompts.attend(packed, layer, scale))
-    if (prefix := lanes.prefix(layer)) is not None:
-        parts.append(_over_prefix(packed, prefix, lanes.prefix_bias, scale))
+    if (prefix := lanes.over_prefix(packed, layer, scale)) is not None:
+        parts.append(prefix)
     if lanes.last is not None:
         out = attend_to_own(packed, own, lanes.last, parts, scale)
     else:
         own_part = attend(packed, own, lanes.bias(packed.shape[2]), scale)
         out = reduce(lambda joined, part: merge(part, joined), parts, own_part).out
     return out.reshape(rows, heads, length, size).transpose(1, 2)
-
-
-def _over_prefix(packed: Tensor, prefix: KeysValues, bias: Tensor | None, scale: float) -> Partial:
-    """Attend with the queries of all rows at once: [1, groups, rows * queries, size]."""
-    rows, groups, queries, size = packed.shape
-    together = packed.transpose(0, 1).reshape(1, groups, rows * queries, size)
-    bias = None if bias is None else bias.expand(-1, -1, together.shape[2], -1)
-    found = attend(together, prefix, bias, scale)
-    return Partial(
-        found.out.reshape(groups, rows, queries, size).transpose(0, 1),
-        found.lse.reshape(groups, rows, queries).transpose(0, 1),
-    )

@@ -14,7 +14,8 @@ import torch
 
 from selfimprove.sampling.architecture import full_attention, unwrapped
 
-__all__ = ["Tree", "grown", "head_weights", "laid_out", "leaf_scores", "may_branch", "neighbours"]
+__all__ = ["Tree", "grown", "head_weights", "laid_out", "leaf_scores", "may_branch", "neighbours",
+           "scores_of"]  # fmt: skip
 
 _MIN_SHARED: Final = 16
 _MAX_TREE: Final = 192
@@ -130,7 +131,11 @@ def leaf_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:  # 
     states = read.last_hidden_state
     places = batch["leaf_row"] * states.shape[1] + batch["leaf_place"]
     # index_select, as its gradient is added up in a fixed order.
-    ends = states.flatten(0, 1).index_select(0, places)
+    return scores_of(inner, states.flatten(0, 1).index_select(0, places))
+
+
+def scores_of(inner: Any, ends: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+    """Return what the head of a classifier gives for states, (rows, size): a logit each, (rows,)."""
     with torch.autocast(ends.device.type, enabled=False):
         scores: torch.Tensor = inner.score(ends.to(next(inner.score.parameters()).dtype))[:, 0]
     return scores

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.likelihood import log_likelihood
 from selfimprove.training.packed_rows import table_of
 from selfimprove.training.processes import mean_of_everyone
-from selfimprove.training.recorded import Passes, Read
+from selfimprove.training.recorded import Read
 
 __all__ = ["CompletionTrainer", "by_row"]
 
@@ -37,21 +36,11 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
     - No entropy and accuracy of each token, no model card with each checkpoint, no telemetry.
     """
 
-    dropout = True
-    """Off where log-probabilities are held against those of a reference, or of the draw itself."""
-
     def __init__(self, *, model: Any, **settings: Any) -> None:  # noqa: ANN401
         self._scored: torch.Tensor | None = None  # places in all rows, one behind the other
         # Read when logged: a GPU is not waited for.
         self._measured: list[dict[str, torch.Tensor]] = []
-        self._known: dict[torch.nn.Module, Passes] = {}
         super().__init__(model=model, **settings)
-        # What is dropped would not be the same after a resume.
-        drops = self.dropout and any(
-            isinstance(m, torch.nn.Dropout) and m.p for m in model.modules()
-        )
-        self.records = self.args.device.type == "cuda" and self.computes_rounded and not drops
-        """Whether passes over packed rows are recorded, whose launches a GPU would wait for."""
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model compute what is scored alone, and attend and scale as it pays."""
@@ -112,10 +101,6 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         """Return the context in which passes without a gradient compute as those that learn do."""
         return nullcontext() if self.computes_rounded else self.accelerator.autocast()
 
-    def forget(self, model: torch.nn.Module) -> None:
-        """Give up what was recorded of a model that will not be read again."""
-        self._known.pop(model, None)
-
     def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         return -self.log_probs(model, piece).sum()
 
@@ -123,7 +108,7 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         """Return the log-probability of every scored token, row by row, in nats."""
         if "spans" in piece:
             if self.records:
-                return self._passes(model).log_probs(piece)
+                return self.passes(model, self._read_packed).told(piece)
             read = Read(piece["input_ids"], piece["position_ids"], table_of(piece["spans"]),
                         piece["scored"], piece["targets"])  # fmt: skip
             return self._read_packed(model, read)
@@ -143,15 +128,6 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         ).logits[0]  # fmt: skip
         self._scored = None
         return log_likelihood(logits, read.targets)
-
-    def _passes(self, model: torch.nn.Module) -> Passes:
-        """Return the passes of the policy or of its reference."""
-        if model not in self._known:
-            half = self._half
-            learning = half.learning if half is not None and model is half.model else ()
-            read = partial(self._read_packed, model)
-            self._known[model] = Passes(read, self.args.device, learning)
-        return self._known[model]
 
     def on_device(self, piece: dict[str, Any]) -> dict[str, Any]:
         """Return a piece with its tensors where the model is."""

@@ -10,12 +10,15 @@ from typing import Any, TypeAlias, final
 
 import torch
 
+from selfimprove.sampling.architecture import unwrapped
 from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.scalar_model import padded
 from selfimprove.sampling.shortening import Shorten, oldest_first
-from selfimprove.sampling.token_tree import grown, head_weights, laid_out, leaf_scores
+from selfimprove.sampling.token_tree import grown, head_weights, laid_out, leaf_scores, scores_of
 from selfimprove.training._rounded_trainer import RoundedTrainer
+from selfimprove.training.packed_trees import packed_trees
 from selfimprove.training.processes import mean_of_everyone
+from selfimprove.training.recorded import Read
 
 __all__ = ["Collator", "Comparisons", "HeadTrainer", "Rows"]
 
@@ -43,8 +46,19 @@ class Comparisons:
 class Collator:
     """Makes the pieces of one step; the rows of a comparison are never parted."""
 
-    def __init__(self, rows: Sequence[Rows], piece_tokens: int, pad: int, *, share: bool) -> None:
-        self._rows = rows
+    def __init__(
+        self, rows: Sequence[Rows], piece_tokens: int, pad: int, *, share: bool, packed: bool
+    ) -> None:
+        """Grow the trees.
+
+        Args:
+            rows: of every comparison.
+            piece_tokens: of a piece, padding included.
+            pad: the token that fills padded rows up.
+            share: what rows of a comparison begin with is read once.
+            packed: then trees lie end to end, without padding.
+        """
+        self._rows, self._packed = rows, packed
         self._trees = [grown(comparison) for comparison in rows] if share else None
         self._piece_tokens = piece_tokens
         self._pad = pad
@@ -54,17 +68,19 @@ class Collator:
         pieces = [self._piece(chunk) for chunk in self._chunks(numbers)]
         return {"pieces": pieces, "comparisons": len(numbers)}
 
-    def _piece(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+    def _piece(self, numbers: Sequence[int]) -> dict[str, Any]:
         if self._trees is not None:
-            return laid_out([self._trees[n] for n in numbers], self._pad)
+            trees = [self._trees[n] for n in numbers]
+            return packed_trees(trees) if self._packed else laid_out(trees, self._pad)
         return {"input_ids": padded([row for n in numbers for row in self._rows[n]], self._pad)}
 
     def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Comparisons of like size together, as many as fit with their padding."""
         chunk: list[int] = []
         for number in sorted(numbers, key=self._size):
-            size = (len(chunk) + 1) * self._size(number)
-            if chunk and size > self._piece_tokens:
+            sizes = [self._size(n) for n in (*chunk, number)]
+            read = sum(sizes) if self._packed else len(sizes) * sizes[-1]
+            if chunk and read > self._piece_tokens:
                 yield chunk
                 chunk = []
             chunk.append(number)
@@ -109,8 +125,10 @@ class HeadTrainer(RoundedTrainer):
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, torch.Tensor]) -> torch.Tensor:
-        if "seen" in piece:
+    def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
+        if "spans" in piece:
+            read = self.passes(model, _read_packed).told(piece)
+        elif "seen" in piece:
             read = leaf_scores(self.accelerator.unwrap_model(model), piece)
         else:
             # Nothing that is read can see the padding behind it: a decoder needs no mask.
@@ -131,3 +149,13 @@ class HeadTrainer(RoundedTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the pieces have no common shape."""
         return 0
+
+
+def _read_packed(model: Any, read: Read) -> torch.Tensor:  # noqa: ANN401
+    """Return the logit at every scored place of trees end to end."""
+    inner = unwrapped(model)
+    states = getattr(inner, inner.base_model_prefix)(
+        input_ids=read.ids, attention_mask=read.table, position_ids=read.positions,
+        use_cache=False,
+    ).last_hidden_state[0]  # fmt: skip
+    return scores_of(inner, states.index_select(0, read.scored))

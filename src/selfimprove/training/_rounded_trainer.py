@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +12,19 @@ from transformers import Trainer
 from selfimprove.training import causal_products, gates, norms
 from selfimprove.training.half_copy import HalfCopy
 from selfimprove.training.processes import processes
+from selfimprove.training.recorded import Passes, Read
 
 __all__ = ["RoundedTrainer"]
 
 
 class RoundedTrainer(Trainer):
-    """In bfloat16, a copy of the model computes whose weights are rounded once a step."""
+    """In bfloat16, a copy of the model computes whose weights are rounded once a step.
+
+    On a GPU its passes over rows that lie end to end are recorded, whose launches would be waited for.
+    """
+
+    dropout = True
+    """Off where log-probabilities are held against those of a reference, or of the draw itself."""
 
     def __init__(
         self,
@@ -34,6 +42,13 @@ class RoundedTrainer(Trainer):
         self.lighten(model)
         if self._half is not None:
             self.lighten(self._half.model)
+        # What is dropped would not be the same after a resume.
+        drops = self.dropout and any(
+            isinstance(m, torch.nn.Dropout) and m.p for m in model.modules()
+        )
+        self.records = self.args.device.type == "cuda" and self.computes_rounded and not drops
+        """Whether passes over rows end to end are recorded."""
+        self._known: dict[torch.nn.Module, Passes] = {}
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model attend and scale as it pays on its device."""
@@ -56,3 +71,17 @@ class RoundedTrainer(Trainer):
         if self._half is not None:
             self._half.follow(optimizer)
         return optimizer
+
+    def passes(
+        self, model: torch.nn.Module, read: Callable[[torch.nn.Module, Read], torch.Tensor]
+    ) -> Passes:
+        """Return the recorded passes of the model that computes, or of its reference."""
+        if model not in self._known:
+            half = self._half
+            taught = half.taught if half is not None and model is half.model else ()
+            self._known[model] = Passes(partial(read, model), self.args.device, taught)
+        return self._known[model]
+
+    def forget(self, model: torch.nn.Module) -> None:
+        """Give up what was recorded of a model that will not be read again."""
+        self._known.pop(model, None)

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from selfimprove.errors import EngineError, TrainingError
-from selfimprove.sampling.loading import UNREADABLE, load_tokenizer
+from selfimprove.sampling.loading import UNREADABLE, load_tokenizer, pick_device
 from selfimprove.sampling.scalar_model import fitting, padding_token
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
@@ -31,6 +31,7 @@ from selfimprove.training.processes import on_one_gpu, processes
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward import RewardConfig, TrainedReward
 from selfimprove.training.sft import in_order, piece_tokens
+from selfimprove.training.support import longest_packed
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["train_head"]
@@ -76,6 +77,10 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     model, use = _load(base, config, seed), arithmetic(config, base)
     model.config.get_text_config().pad_token_id = pad
     share = processes() == 1 and may_branch(model)
+    model.to(pick_device("auto"))
+    # On a CPU rows end to end see one run of tokens before themselves, and a branch may see several.
+    on_gpu = model.device.type == "cuda"
+    packed = share and on_gpu and longest_packed(model, use, drops=True) > 0
     order, steps = in_order(len(rows), config, seed, "reward order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +89,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
             model=model,
             args=on_one_gpu(TrainingArguments(**common(config, use, steps, checkpoints, seed))),
             train_dataset=Dataset.from_dict({"row": list(order)}),
-            data_collator=Collator(rows, piece_tokens(config), pad, share=share),
+            data_collator=Collator(rows, piece_tokens(config), pad, share=share, packed=packed),
             callbacks=[LogFile(out.parent / "train_log.jsonl"), Bar()],
         )
         trainer.compared = compared

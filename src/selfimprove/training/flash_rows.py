@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from selfimprove.training.packed_rows import Span
+from selfimprove.training.packed_rows import Row
 
 __all__ = ["DTYPES", "Layout", "attend", "counts_of", "keys_of", "lay_out"]
 
@@ -42,22 +42,21 @@ def lay_out(table: Tensor, layout: Layout) -> None:
     _known[table] = layout
 
 
-def counts_of(rows: Sequence[tuple[Span, Span]]) -> tuple[list[int], list[int]]:
-    """Return the tokens of each row, and the keys that it sees: those and its prefix's."""
-    own = [last - first for (first, last), _ in rows]
-    seen = [size + end - prefix for size, (_, (prefix, end)) in zip(own, rows, strict=True)]
-    return own, seen
+def counts_of(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
+    """Return the tokens of each row, and the keys that it sees: those and what is before them."""
+    sizes = [[last - first for first, last in row] for row in rows]
+    return [size[0] for size in sizes], [sum(size) for size in sizes]
 
 
-def keys_of(rows: Sequence[tuple[Span, Span]]) -> list[int]:
-    """Return the token of every key: each row's own, its prefix's before them."""
-    return [n for own, prefix in rows for span in (prefix, own) for n in range(*span)]
+def keys_of(rows: Sequence[Row]) -> list[int]:
+    """Return the token of every key: each row's own, what is before them first."""
+    return [n for own, *before in rows for span in (*before, own) for n in range(*span)]
 
 
 def _layout(table: Tensor, device: torch.device) -> Layout:
     if table in _known:
         return _known[table]
-    rows = [((first, last), (prefix, end)) for first, last, prefix, end in table[0, 0].tolist()]
+    rows = [tuple(zip(told[::2], told[1::2], strict=True)) for told in table[0, 0].tolist()]
     own, seen = counts_of(rows)
 
     def there(numbers: list[int], dtype: torch.dtype) -> Tensor:

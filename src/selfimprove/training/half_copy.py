@@ -43,6 +43,10 @@ class HalfCopy:
             if own is not there
         ]
         """Weights that learn, each with the rounded one."""
+        whole_ones = [(p, p) for p in self.model.parameters() if p.requires_grad]
+        rounded = {id(there) for _, there in self.learning}
+        self.taught = [*self.learning, *(pair for pair in whole_ones if id(pair[0]) not in rounded)]
+        """All weights that learn, each with what computes for it: what is not rounded, itself."""
         for own, there in self.learning:
             # Weights alone: rounded, the frequencies of rotary positions would be others.
             there.data = own.data.to(torch.bfloat16)

@@ -1,7 +1,8 @@
 """Attention of rows that lie end to end in one: each row sees its own tokens, and a prefix it shares.
 
-Where a row stands is told by four numbers, its first token and the one behind its last, and the same of
-the prefix before it (equal: none). A model takes the table of them, (1, 1, rows, 4), for its mask.
+Where a row stands is told by its first token and the one behind its last, and the same of the prefix
+before it (equal: none). A model takes the table of these numbers, (1, 1, rows, 4), for its mask. On a GPU
+a row may see several such runs of tokens before itself, as the branch of a tree does: two numbers more each.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from torch import Tensor
 from selfimprove.sampling.attention import hiding
 from selfimprove.training.products import attended, gradients
 
-__all__ = ["MOST_TOKENS", "Span", "attend", "is_table", "table_of"]
+__all__ = ["MOST_TOKENS", "Row", "Span", "attend", "is_table", "table_of"]
 
 Span: TypeAlias = tuple[int, int]
 """The first token, and the one behind the last."""
+
+Row: TypeAlias = tuple[Span, ...]
+"""Where it stands, and what it sees before itself."""
 
 MOST_TOKENS: Final = 1_024
 """Of a row and its prefix: the probabilities of longer ones would fill the memory."""
@@ -31,9 +35,11 @@ _MOST_PADDING: Final = 1.25
 _FREE_PAIRS: Final = 1 << 13
 
 
-def table_of(rows: Sequence[tuple[Span, Span]]) -> Tensor:
-    """Return the mask of rows, each with its prefix, in the order in which they lie."""
-    return torch.tensor([[*own, *prefix] for own, prefix in rows])[None, None]
+def table_of(rows: Sequence[Row]) -> Tensor:
+    """Return the mask of rows, each with what it sees before, in the order in which they lie."""
+    most = max(map(len, rows))
+    told = [[place for span in row for place in span] + [0, 0] * (most - len(row)) for row in rows]
+    return torch.tensor(told)[None, None]
 
 
 def is_table(mask: Tensor | None) -> TypeGuard[Tensor]:

@@ -52,12 +52,16 @@ class Limits:
     padding; 0: none does."""
 
     def chunks(self, groups: Sequence[Group]) -> list[list[int]]:
-        """Put groups of like length together, as many as fit into a pass; return their numbers."""
+        """Put groups of like length together, as many as fit into a pass; return their numbers.
+
+        What lies end to end is parted evenly: a last piece of a few rows costs as many launches.
+        """
         order = sorted(range(len(groups)), key=lambda n: self._kind(groups[n]))
+        even = self._even([group.tokens for group in groups if self._packs([group])])
         chunks: list[list[int]] = []
         for number in order:
             before = [groups[n] for n in chunks[-1]] if chunks else []
-            if before and self._fit([*before, groups[number]]):
+            if before and self._fit([*before, groups[number]], even):
                 chunks[-1].append(number)
             else:
                 chunks.append([number])
@@ -67,7 +71,7 @@ class Limits:
         """Cut a group that does not fit into a pass; each part reads the prefix again, if it is shared."""
         parts: list[list[TokenisedExample]] = []
         for row in group.rows:
-            if parts and self._fit([Group((*parts[-1], row), group.shared)]):
+            if parts and self._fit([Group((*parts[-1], row), group.shared)], self.tokens):
                 parts[-1].append(row)
             else:
                 parts.append([row])
@@ -92,10 +96,20 @@ class Limits:
     def _packs(self, groups: Sequence[Group]) -> bool:
         return all(group.longest <= self.packed for group in groups)
 
-    def _fit(self, groups: Sequence[Group]) -> bool:
-        """Whether groups may be read together, by what is computed for them; the last one is new."""
+    def _even(self, sizes: Sequence[int]) -> float:
+        """Return the tokens of a piece where as few as can be hold groups of these sizes evenly."""
+        if not sizes:
+            return self.tokens
+        pieces = -(-sum(sizes) // self.tokens)
+        return min(self.tokens, sum(sizes) / pieces + max(sizes))
+
+    def _fit(self, groups: Sequence[Group], most: float) -> bool:
+        """Whether groups may be read together, by what is computed for them; the last one is new.
+
+        Where they lie end to end, `most` tokens may be.
+        """
         if self._packs(groups):
-            return sum(group.tokens for group in groups) <= self.tokens
+            return sum(group.tokens for group in groups) <= most
         rows = sum(len(group.rows) for group in groups)
         padded = rows * max(group.longest - group.shared for group in groups)
         prefixes = len(groups) * max(group.shared for group in groups)

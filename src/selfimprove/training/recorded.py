@@ -17,18 +17,25 @@ from torch import Tensor
 
 from selfimprove.sampling.graphs import Recorder, cause_of
 from selfimprove.training import flash_rows
-from selfimprove.training.packed_rows import Span, table_of
+from selfimprove.training.packed_rows import Row, table_of
 
 __all__ = ["Passes", "Read", "Size"]
 
 _log = logging.getLogger(__name__)
 
 _NONE: Final = (0, 0)
-_LEAST_ROWS: Final = 8
+
+_PARTS: Final = 4
+"""Of a power of two: a pass is at most such a part larger than its piece. Finer, more sizes are to be recorded."""
+
 _LEAST_PADDING: Final = 64
 
-_RECORDED_FROM: Final = 3
-"""Times that a size must come up: recording takes as long as a few passes, and many sizes never come again."""
+# Room that costs next to nothing: rows without a token, and blocks behind the end of a row.
+_LEAST_ROWS: Final = 64
+_LEAST_LONGEST: Final = 512
+
+_RECORDED_FROM: Final = 2
+"""Times that a size must come up: recording takes as long as a few passes, and some sizes never come again."""
 
 
 class Read(NamedTuple):
@@ -41,9 +48,9 @@ class Read(NamedTuple):
     table: Tensor
     """Of the rows: see `packed_rows`."""
     scored: Tensor
-    """Places of which the next token is predicted, (scored,)."""
+    """Places of which something is told, (scored,)."""
     targets: Tensor
-    """Those tokens, (scored,)."""
+    """The token that follows each in a language model, (scored,)."""
 
 
 class Size(NamedTuple):
@@ -58,17 +65,18 @@ class Size(NamedTuple):
     """Queries and keys of a row."""
 
     @classmethod
-    def of(cls, spans: Sequence[tuple[Span, Span]], scored: int) -> Size:
+    def of(cls, spans: Sequence[Row], scored: int) -> Size:
         """Return the size for rows of which so many places are scored."""
         own, seen = flash_rows.counts_of(spans)
         shares = own != seen
         # A place of padding at least, see `Passes`; with prefixes enough of them to take the keys left.
-        tokens = _rung(sum(own) + (_LEAST_PADDING if shares else 1), parts=8)
-        keys = _rung(sum(seen) + tokens - sum(own), parts=8) if shares else 0
-        longest = _power(max(own)), _power(max(seen))
-        size = cls(tokens, _rung(scored, parts=4), 0, keys, longest)
+        tokens = _rung(sum(own) + (_LEAST_PADDING if shares else 1), parts=_PARTS)
+        step = max(tokens // _PARTS, 1)
+        keys = -(-(sum(seen) + tokens - sum(own)) // step) * step if shares else 0
+        longest = _power(max(own), _LEAST_LONGEST), _power(max(seen), _LEAST_LONGEST)
+        size = cls(tokens, -(-scored // step) * step, 0, keys, longest)
         rows = len(spans) + len(size.padding(sum(own), sum(seen)))
-        return size._replace(rows=max(_power(rows), _LEAST_ROWS))
+        return size._replace(rows=_power(rows, _LEAST_ROWS))
 
     def padding(self, tokens: int, keys: int) -> list[tuple[int, int]]:
         """Return queries and keys of the rows that fill a pass up, none longer than the longest.
@@ -88,8 +96,8 @@ class Size(NamedTuple):
 def _rung(wanted: int, *, parts: int) -> int:
     """Return a number at or over `wanted` that is at most a share of 1 / parts larger.
 
-    >>> [_rung(n, parts=8) for n in (3, 1000, 1025, 6118)]
-    [3, 1024, 1152, 6144]
+    >>> [_rung(n, parts=4) for n in (3, 1000, 1025, 6118)]
+    [3, 1024, 1280, 6144]
     """
     step: int = 1 << max((wanted - 1).bit_length() - parts.bit_length(), 0)
     return -(-wanted // step) * step
@@ -104,8 +112,8 @@ def _parted(whole: int, parts: int) -> list[int]:
     return [whole // parts + (n < whole % parts) for n in range(parts)]
 
 
-def _power(wanted: int) -> int:
-    return 1 << (wanted - 1).bit_length()
+def _power(wanted: int, least: int) -> int:
+    return max(1 << (wanted - 1).bit_length(), least)
 
 
 @final
@@ -144,9 +152,8 @@ class _Buffers:
         return Read(self._ids, self._positions, table, self._scored, self._targets)
 
     def _lay_out(
-        self, spans: Sequence[tuple[Span, Span]], ends: Sequence[int], seen: Sequence[int],
-        table: Tensor,
-    ) -> None:  # fmt: skip
+        self, spans: Sequence[Row], ends: Sequence[int], seen: Sequence[int], table: Tensor
+    ) -> None:
         """Tell the kernel where rows end among the queries, and how many keys each sees."""
         self._put(self._queries, _on_host([0, *ends], torch.int32), ends[-1])
         if self._seen is not None:
@@ -183,7 +190,8 @@ class Passes:
         """Record nothing yet.
 
         Args:
-            read: returns the log-probability of each target, (scored,).
+            read: returns a number for each scored place, (scored,): the log-probability of what
+                follows, or a score.
             device: of the model.
             learning: weights that learn, each with that of the model which computes for it.
         """
@@ -193,8 +201,8 @@ class Passes:
         self._seen: dict[tuple[Size, bool], _Buffers] = {}
         self._recorded: dict[tuple[Size, bool], _Recorded] = {}
 
-    def log_probs(self, piece: dict[str, Any]) -> Tensor:
-        """Return the log-probability of every scored token of packed rows, (scored,), in nats."""
+    def told(self, piece: dict[str, Any]) -> Tensor:
+        """Return the number of every scored place of packed rows, (scored,)."""
         count = len(piece["targets"])
         key = Size.of(piece["spans"], count), torch.is_grad_enabled()
         if key not in self._seen:
@@ -205,7 +213,7 @@ class Passes:
         if often and key not in self._recorded and self._recorder.records:
             self._record(key, filled)
         if key in self._recorded:
-            return self._recorded[key].log_probs()[:count]
+            return self._recorded[key].told()[:count]
         return self._read(filled)[:count]
 
     def _record(self, key: tuple[Size, bool], filled: Read) -> None:
@@ -284,7 +292,7 @@ class _Recorded:
         """How often it was launched: what it keeps for its gradient is of the last time."""
         self._anchor = torch.zeros((), device=self._told.device, requires_grad=True)
 
-    def log_probs(self) -> Tensor:
+    def told(self) -> Tensor:
         """Return what the pass gives for what lies in its buffers."""
         if not self._teaches:
             return self.replay()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,22 +10,17 @@ from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig as TrlConfig
 
-from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
+from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.loading import pick_device
-from selfimprove.training import flash_rows
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.arguments import common
-from selfimprove.training.packed_rows import MOST_TOKENS
 from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes
 from selfimprove.training.sft import Plan, SftConfig, piece_tokens
-from selfimprove.training.support import may_pack, may_share_prefixes
+from selfimprove.training.support import longest_packed, may_share_prefixes
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["piece_limits", "prepare"]
-
-_PACKED_FROM = 256  # hidden size; a CPU takes as long for attention row by row below it
-
 
 T = TypeVar("T", bound=CompletionTrainer)
 
@@ -78,19 +72,10 @@ def piece_limits(model: Any, config: SftConfig, use: Arithmetic, *, drops: bool)
         drops: whether it learns with dropout.
     """
     model.to(pick_device("auto"))
-    packed = _longest_packed(model, use)
-    if packed and not may_pack(model, use.torch_dtype, drops=drops):
-        packed = 0
+    packed = longest_packed(model, use, drops=drops)
     one_pass = packed > 0 or (processes() == 1 and not config.gradient_checkpointing)
     share = one_pass and may_share_prefixes(model)
     return Limits(piece_tokens(config), share=share, packed=packed)
-
-
-def _longest_packed(model: Any, use: Arithmetic) -> float:  # noqa: ANN401
-    """Return the tokens of the longest row that is faster end to end with others than padded."""
-    if model.device.type == "cpu":
-        return MOST_TOKENS if (hidden_size(model.config) or 0) >= _PACKED_FROM else 0
-    return math.inf if use.torch_dtype in flash_rows.DTYPES else 0
 
 
 def _arguments(

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.architecture import full_attention, unwrapped
+from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
 from selfimprove.sampling.trial import UNABLE, are_near
-from selfimprove.training import causal_products
-from selfimprove.training.packed_rows import table_of
+from selfimprove.training import causal_products, flash_rows
+from selfimprove.training.packed_rows import MOST_TOKENS, table_of
 from selfimprove.training.pieces import Group, Limits
 from selfimprove.training.tokens import TokenisedExample
 
-__all__ = ["may_pack", "may_share_prefixes"]
+__all__ = ["longest_packed", "may_pack", "may_share_prefixes"]
 
 _log = logging.getLogger(__name__)
+
+_PACKED_FROM: Final = 256  # hidden size; a CPU takes as long for attention row by row below it
 
 _PREFIX: Final = 6
 _TAILS: Final = (3, 5)
@@ -30,6 +33,21 @@ def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401
     """Whether keys and values of a prefix may be used again: full attention in every layer."""
     config = model.config.get_text_config()
     return full_attention(config) and hasattr(config, "num_hidden_layers")
+
+
+def longest_packed(model: Any, use: Arithmetic, *, drops: bool) -> float:  # noqa: ANN401
+    """Return the tokens of the longest row that is faster end to end with others than padded; 0: none.
+
+    Args:
+        model: where it learns.
+        use: the precision that is computed in.
+        drops: see `may_pack`.
+    """
+    if model.device.type == "cpu":
+        longest: float = MOST_TOKENS if (hidden_size(model.config) or 0) >= _PACKED_FROM else 0
+    else:
+        longest = math.inf if use.torch_dtype in flash_rows.DTYPES else 0
+    return longest if longest and may_pack(model, use.torch_dtype, drops=drops) else 0
 
 
 def may_pack(model: Any, computes: torch.dtype, *, drops: bool) -> bool:  # noqa: ANN401
@@ -60,7 +78,9 @@ def may_pack(model: Any, computes: torch.dtype, *, drops: bool) -> bool:  # noqa
 
 @torch.no_grad()
 def _probe(model: Any, *, drops: bool) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Return the logits of rows end to end, and those of padded ones."""
+    """Return the states of rows end to end, and those of padded ones."""
+    inner = unwrapped(model)
+    states = getattr(inner, inner.base_model_prefix)
     sharing, lone = _rows(model.config.get_text_config().vocab_size)
     padded = Limits(1, share=False).piece([Group((*sharing, lone), 0)])
     packed = Limits(1, share=True, packed=math.inf).piece(
@@ -73,12 +93,15 @@ def _probe(model: Any, *, drops: bool) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         "use_cache": False,
     }
     ids = padded["input_ids"].to(model.device)
-    wanted: Tensor = model.eval()(input_ids=ids, use_cache=False).logits
+    model.eval()
+    wanted: Tensor = states(input_ids=ids, use_cache=False).last_hidden_state
     causal_products.use_in(model)
     if drops:  # where attention would, it says so
         with torch.random.fork_rng(devices=[]):
-            model.train()(**read)
-    found: Tensor = model.eval()(**read).logits[0]
+            model.train()
+            states(**read)
+    model.eval()
+    found: Tensor = states(**read).last_hidden_state[0]
     first, second = (_PREFIX + tail for tail in _TAILS)
     return found, torch.cat([wanted[0, :first], wanted[1, _PREFIX:second], wanted[2, :_ALONE]])
 
