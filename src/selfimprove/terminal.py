@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,9 @@ _ASKED = {
 
 
 def announce(line: str) -> None:
-    """Print a line about a run's progress, on standard error."""
-    Console(stderr=True, highlight=False).print(line, markup=False)
+    """Print a line about a run's progress and the time of day, on standard error."""
+    told = f"{time.strftime('%H:%M:%S')} {line}"
+    Console(stderr=True, highlight=False).print(told, markup=False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
