@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from selfimprove.errors import SelfImproveError, StoreError
 from selfimprove.files import read_json, write_json
@@ -104,8 +104,8 @@ class Replay(Run):
             )
 
 
-def main(step: Path) -> int:
-    """Train this process's share; the first process writes what the training reports."""
+def main(step: Path) -> NoReturn:
+    """Train this process's share, and end it; the first process writes what the training reports."""
     ends_with_parent()
     take_own_gpu()
     if not first_process():
@@ -119,7 +119,6 @@ def main(step: Path) -> int:
         if first_process():
             write_json(order.told, done.told)
         leave()
-        return 0
     except SelfImproveError as error:
         failure = str(error)
     write_json(order.failure(int(os.environ.get("RANK", "0"))), {"message": failure})
@@ -127,4 +126,4 @@ def main(step: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from selfimprove.errors import TrainingError
 
@@ -86,10 +87,16 @@ def take_own_gpu() -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def leave() -> None:
-    """Take leave of the other processes; one that just ends may be torn down by their threads."""
+def leave() -> NoReturn:
+    """Take leave of the other processes, and end this one.
+
+    At once: threads of the group that outlive it may abort an interpreter that winds down.
+    """
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
