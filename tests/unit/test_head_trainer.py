@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,35 @@ def test_the_head_is_not_rounded_and_a_step_reaches_the_copy(tmp_path):
     found = trainer.computing(trainer.model).model.layers[0].mlp.up_proj.weight
     assert torch.equal(found, learned.to(torch.bfloat16))
     assert not torch.equal(found, before)
+
+
+class _Marked(torch.autograd.Function):
+    """Its place in a graph can be watched."""
+
+    @staticmethod
+    def forward(ctx, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return grads[0]
+
+
+def test_nothing_of_a_pass_is_left_when_the_next_one_begins(tmp_path, monkeypatch):
+    """A graph of the weights that is alive would spoil the recording of the next pass on a GPU."""
+    trainer = _trainer(tmp_path, bf16=True)
+    batch = Collator(_ROWS, 1, 0, share=True, packed=False)([{"row": n} for n in range(len(_ROWS))])
+    assert len(batch["pieces"]) == len(_ROWS)
+    usual: Any = HeadTrainer._summed_loss
+    alive: list[Any] = []
+    last: list[Any] = []
+
+    def watched(self, model, piece):
+        alive.append([there() for there in last])
+        loss = _Marked.apply(usual(self, model, piece))
+        last[:] = [weakref.ref(loss.grad_fn)]
+        return loss
+
+    monkeypatch.setattr(HeadTrainer, "_summed_loss", watched)
+    trainer.training_step(trainer.model, batch)
+    assert alive == [[], [None], [None]]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from selfimprove.sampling.token_tree import grown, laid_out
 from selfimprove.training import flash_rows
+from selfimprove.training._head_trainer import Collator, Rows
 from selfimprove.training.packed_rows import table_of
 from selfimprove.training.packed_trees import packed_trees
 from selfimprove.training.recorded import Size
@@ -66,3 +68,16 @@ def test_a_pass_has_room_for_trees() -> None:
     assert sum(keys) + sum(seen for _, seen in padding) == size.keys
     assert len(spans) + len(padding) <= size.rows
     assert size.scored >= 200
+
+
+@pytest.mark.parametrize("most", [1, 20, 1_000])
+def test_comparisons_are_put_together_by_their_tokens_alone(most: int) -> None:
+    """End to end there is no padding: pieces hold as many trees as their tokens allow, each once."""
+    rows: list[Rows] = [(tuple(range(n + 3)), (*range(n + 2), 99)) for n in (9, 2, 5, 3)]
+    batch = Collator(rows, most, 0, share=True, packed=True)([{"row": n} for n in range(4)])
+    sizes = [piece["input_ids"].shape[1] for piece in batch["pieces"]]
+    alone = sorted(len(grown(comparison).ids) for comparison in rows)
+    assert sum(sizes) == sum(alone)
+    assert all(size <= most or size in alone for size in sizes)
+    assert len(sizes) == {1: 4, 20: 3, 1_000: 1}[most]
+    assert sum(len(piece["scored"]) for piece in batch["pieces"]) == 8

@@ -65,7 +65,8 @@ class Rung(NamedTuple):
 class Board:
     """Keys and values, and what is known of every row, for a model with `config`.
 
-    The last column of tokens and of own keys is read by nobody: rows that ended write there.
+    The last column of tokens and of own keys is read by nobody: rows that ended write there, or where
+    a kernel keeps keys, over their own last ones.
     """
 
     def __init__(self, size: Size, config: Any, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ANN401
@@ -175,7 +176,7 @@ class Keys:
         Args:
             board: whose buffers are read and written.
             rung: the part of it that the step computes.
-            columns: of own keys, where each row writes, [rows].
+            columns: of own keys, where each row writes, [rows]; a kernel writes at `visible`.
             visible: the last column that each row sees, [rows].
         """
         self._board, self._rung = board, rung
@@ -186,16 +187,24 @@ class Keys:
         self._last = visible if can_attend(*told) else None
         self._turns = self._last is not None and can_turn(*told[:3], board.queries * heads, heads)
         self._slots_by_kernel = can_attend_by_slot(*told)
-        self._prefix_by_kernel = bool(size.prefix) and can_attend_to_prefix(*told)
-        self._prefix_ends = pad(board.prefix_length, (1, 0)).int()
+        # Of one row flash attention makes another shape.
+        self._prefix_by_kernel = bool(size.prefix) and rung.rows > 1 and can_attend_to_prefix(*told)
+        all_rows = torch.full_like(board.prefix_length, rung.rows)
+        ends = pad(torch.stack([all_rows, board.prefix_length]), (1, 0)).int()
+        self._ends = ends[0], ends[1]
 
         def behind(length: int, last: Tensor) -> Tensor:
             numbers = torch.arange(length, device=board.device)
             return hiding(numbers > last[:, None, None, None], dtype)
 
-        self._own_bias = behind(rung.columns, visible)
-        self._prompt_bias = behind(size.prompt, board.prompt_lengths[: rung.slots] - 1)
-        self._prefix_bias = behind(size.prefix, board.prefix_length - 1) if size.prefix else None
+        # What kernels that go by lengths have no need of.
+        self._own_bias = self._prompt_bias = self._prefix_bias = None
+        if self._last is None:
+            self._own_bias = behind(rung.columns, visible)
+        if not self._slots_by_kernel:
+            self._prompt_bias = behind(size.prompt, board.prompt_lengths[: rung.slots] - 1)
+        if size.prefix and not self._prefix_by_kernel:
+            self._prefix_bias = behind(size.prefix, board.prefix_length - 1)
 
     def update(
         self, key: Tensor, value: Tensor, layer: int, *_: object, **__: object
@@ -224,9 +233,7 @@ class Keys:
         if not self._board.prefix:
             return None
         if self._prefix_by_kernel:
-            return fused.attend_to_prefix(
-                packed, self._board.prefix[layer], self._prefix_ends, scale
-            )
+            return fused.attend_to_prefix(packed, self._board.prefix[layer], self._ends, scale)
         return attend_together(packed, self._board.prefix[layer], self._prefix_bias, scale)
 
     @property
@@ -243,4 +250,5 @@ class Keys:
 
     def bias(self, queries: int) -> Tensor | None:
         """Return what hides what a row has not written from `queries` queries a key head."""
-        return self._own_bias.expand(-1, -1, queries, -1)
+        bias = self._own_bias
+        return None if bias is None else bias.expand(-1, -1, queries, -1)

@@ -60,13 +60,15 @@ def attend_by_slot(
     return fused_gpu.attend_by_slot(packed, kept, (members, places), lengths, scale)
 
 
-def attend_to_prefix(packed: Tensor, prefix: KeysValues, ends: Tensor, scale: float) -> Partial:
+def attend_to_prefix(
+    packed: Tensor, prefix: KeysValues, ends: tuple[Tensor, Tensor], scale: float
+) -> Partial:
     """Return attention of all rows over what all of them begin with.
 
     Args:
         packed: queries, [rows, key heads, queries, size].
         prefix: its keys and values, [1, key heads, length, size].
-        ends: 0 and how many of these are read, [2], int32.
+        ends: 0 and the number of rows, 0 and how many keys are read; [2] each, int32.
         scale: of a product of query and key.
     """
     return fused_gpu.attend_to_prefix(packed, prefix, ends, scale)

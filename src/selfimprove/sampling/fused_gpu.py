@@ -1,4 +1,4 @@
-"""Pieces of a decoding step as GPU kernels of our own, written in Triton (`_kernels.py`).
+"""Pieces of a decoding step as GPU kernels: of our own, written in Triton (`_kernels.py`), and torch's flash attention.
 
 As tensor operations, a row's attention to its own few keys is a dozen kernels, and the choice of a token
 eight passes over all logits; both are bound by what they move through memory. Here each is one kernel that
@@ -51,15 +51,16 @@ def attend_to_own(
     return out
 
 
-def attend_to_prefix(packed: Tensor, prefix: KeysValues, ends: Tensor, scale: float) -> Partial:
+def attend_to_prefix(
+    packed: Tensor, prefix: KeysValues, ends: tuple[Tensor, Tensor], scale: float
+) -> Partial:
     """Do as `fused.attend_to_prefix`, by flash attention: queries that share a key head need not be packed."""
     rows, heads, queries, size = packed.shape
     keys, values = (kept[0].transpose(0, 1) for kept in prefix)
-    every = torch.arange(0, rows + 1, rows, dtype=torch.int32, device=packed.device)
     kernel: Any = torch.ops.aten._flash_attention_forward
     out, lse, *_ = kernel(
-        packed.reshape(rows, heads * queries, size), keys, values, every, ends, rows, len(keys), 0.0,
-        False, False, scale=scale,
+        packed.reshape(rows, heads * queries, size), keys, values, *ends, rows, len(keys), 0.0, False,
+        False, scale=scale,
     )  # fmt: skip
     lse = lse.reshape(heads, queries, rows).permute(2, 0, 1)
     return Partial(out.view(rows, heads, queries, size), lse)

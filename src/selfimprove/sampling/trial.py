@@ -16,11 +16,11 @@ UNABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RuntimeErro
 """What a model raises that cannot be run so."""
 
 _TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""Largest difference of logits, as a share of the largest logit, that rounding explains."""
+"""Largest difference of logits or states, as a share of the largest, that rounding explains."""
 
 
 def are_near(name: str, found: Tensor, wanted: Tensor) -> bool:
-    """Whether logits are the wanted ones, up to rounding; where not, the log says so of `name`."""
+    """Whether numbers are the wanted ones, up to rounding; where not, the log says so of `name`."""
     off = (found - wanted).abs().max()
     error = (off / wanted.abs().max().clamp(min=1e-6)).item()
     if not error <= _TOLERANCE.get(found.dtype, 0.0):

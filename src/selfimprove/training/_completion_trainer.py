@@ -12,7 +12,6 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.likelihood import log_likelihood
-from selfimprove.training.packed_rows import table_of
 from selfimprove.training.processes import mean_of_everyone
 from selfimprove.training.recorded import Read
 
@@ -77,25 +76,12 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         inputs = self._prepare_inputs(inputs)
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"] != -100).sum()
-        losses = []
-        for number, piece in enumerate(inputs["pieces"], start=1):
-            last = number == len(inputs["pieces"])
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                losses.append(self._taught(computing, piece, num_items_in_batch))
-        return torch.stack(losses).sum()
-
-    def _taught(
-        self, computing: torch.nn.Module, piece: dict[str, Any], whole: torch.Tensor | int
-    ) -> torch.Tensor:
-        """Add the gradients of a piece; return its share of the step's loss, without what led to it.
-
-        Nothing of a pass may be left when the next one is recorded: its graph holds the weights.
-        """
-        with self.compute_loss_context_manager():
-            loss = self._summed_loss(computing, piece) / whole
-        self.accelerator.backward(loss * self.accelerator.num_processes)
-        share: torch.Tensor = loss.detach() * self.accelerator.num_processes
-        return share
+        whole, everyone = num_items_in_batch, self.accelerator.num_processes
+        return self.add_up(
+            model,
+            inputs["pieces"],
+            lambda piece: self._summed_loss(computing, piece) / whole * everyone,
+        )
 
     def precision(self) -> AbstractContextManager[Any]:
         """Return the context in which passes without a gradient compute as those that learn do."""
@@ -109,9 +95,7 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         if "spans" in piece:
             if self.records:
                 return self.passes(model, self._read_packed).told(piece)
-            read = Read(piece["input_ids"], piece["position_ids"], table_of(piece["spans"]),
-                        piece["scored"], piece["targets"])  # fmt: skip
-            return self._read_packed(model, read)
+            return self._read_packed(model, Read.of(piece))
         context: dict[str, Any] = {"use_cache": False}
         if "prefix_ids" in piece:
             context = self._read_prefixes(model, piece)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -53,7 +52,7 @@ class Collator:
 
         Args:
             rows: of every comparison.
-            piece_tokens: of a piece, padding included.
+            piece_tokens: of a piece, padding included where there is some.
             pad: the token that fills padded rows up.
             share: what rows of a comparison begin with is read once.
             packed: then trees lie end to end, without padding.
@@ -75,7 +74,7 @@ class Collator:
         return {"input_ids": padded([row for n in numbers for row in self._rows[n]], self._pad)}
 
     def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """Comparisons of like size together, as many as fit with their padding."""
+        """Comparisons of like size together, as many as fit, with their padding where there is some."""
         chunk: list[int] = []
         for number in sorted(numbers, key=self._size):
             sizes = [self._size(n) for n in (*chunk, number)]
@@ -115,19 +114,14 @@ class HeadTrainer(RoundedTrainer):
         """Add up the gradients of the pieces; return the mean loss of a comparison."""
         computing = self.computing(model.train())
         inputs = self._prepare_inputs(inputs)
-        losses = []
-        for number, piece in enumerate(inputs["pieces"], start=1):
-            last = number == len(inputs["pieces"])
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                with self.compute_loss_context_manager():
-                    loss = self._summed_loss(computing, piece) / inputs["comparisons"]
-                self.accelerator.backward(loss)
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+        count = inputs["comparisons"]
+        return self.add_up(
+            model, inputs["pieces"], lambda piece: self._summed_loss(computing, piece) / count
+        )
 
     def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         if "spans" in piece:
-            read = self.passes(model, _read_packed).told(piece)
+            read = self._read_packed_piece(model, piece)
         elif "seen" in piece:
             read = leaf_scores(self.accelerator.unwrap_model(model), piece)
         else:
@@ -138,6 +132,11 @@ class HeadTrainer(RoundedTrainer):
         self._told["accuracy"].append((margins > 0).float())
         self._told["margin"].append(margins)
         return self.compared.loss(scores).sum()
+
+    def _read_packed_piece(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
+        if self.records:
+            return self.passes(model, _read_packed).told(piece)
+        return _read_packed(model, Read.of(piece))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -71,6 +72,32 @@ class RoundedTrainer(Trainer):
         if self._half is not None:
             self._half.follow(optimizer)
         return optimizer
+
+    def add_up(
+        self,
+        model: torch.nn.Module,
+        pieces: Sequence[dict[str, Any]],
+        share: Callable[[dict[str, Any]], torch.Tensor],
+    ) -> torch.Tensor:
+        """Add up the gradients of the pieces of a step; return its loss, the sum of their shares of it."""
+        losses = []
+        for number, piece in enumerate(pieces, start=1):
+            last = number == len(pieces)
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(self._taught(piece, share))
+        return torch.stack(losses).sum()
+
+    def _taught(
+        self, piece: dict[str, Any], share: Callable[[dict[str, Any]], torch.Tensor]
+    ) -> torch.Tensor:
+        """Add the gradients of a piece; return its share of the loss, without what led to it.
+
+        Nothing of a pass may be left when the next one is recorded: its graph holds the weights.
+        """
+        with self.compute_loss_context_manager():
+            loss = share(piece)
+        self.accelerator.backward(loss)
+        return loss.detach()
 
     def passes(
         self, model: torch.nn.Module, read: Callable[[torch.nn.Module, Read], torch.Tensor]

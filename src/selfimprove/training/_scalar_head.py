@@ -79,8 +79,8 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     share = processes() == 1 and may_branch(model)
     model.to(pick_device("auto"))
     # On a CPU rows end to end see one run of tokens before themselves, and a branch may see several.
-    on_gpu = model.device.type == "cuda"
-    packed = share and on_gpu and longest_packed(model, use, drops=True) > 0
+    may = share and model.device.type == "cuda" and not config.gradient_checkpointing
+    packed = may and longest_packed(model, use, drops=True) > 0
     order, steps = in_order(len(rows), config, seed, "reward order")
     checkpoints.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)

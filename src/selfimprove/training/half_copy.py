@@ -34,6 +34,7 @@ class HalfCopy:
             model: that learns.
             whole: weights of it that are not rounded, but shared with the copy.
         """
+        whole = list(whole)
         shared = [*whole, *(p for p in model.parameters() if not p.requires_grad)]
         self.model: Any = copy.deepcopy(model, {id(p): p for p in shared})
         self._of = model
@@ -43,9 +44,7 @@ class HalfCopy:
             if own is not there
         ]
         """Weights that learn, each with the rounded one."""
-        whole_ones = [(p, p) for p in self.model.parameters() if p.requires_grad]
-        rounded = {id(there) for _, there in self.learning}
-        self.taught = [*self.learning, *(pair for pair in whole_ones if id(pair[0]) not in rounded)]
+        self.taught = [*self.learning, *((p, p) for p in whole if p.requires_grad)]
         """All weights that learn, each with what computes for it: what is not rounded, itself."""
         for own, there in self.learning:
             # Weights alone: rounded, the frequencies of rotary positions would be others.

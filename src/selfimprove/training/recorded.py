@@ -52,6 +52,14 @@ class Read(NamedTuple):
     targets: Tensor
     """The token that follows each in a language model, (scored,)."""
 
+    @classmethod
+    def of(cls, piece: dict[str, Any]) -> Read:
+        """Return what a pass reads of a piece as it lies."""
+        table = table_of(piece["spans"])
+        return cls(
+            piece["input_ids"], piece["position_ids"], table, piece["scored"], piece["targets"]
+        )
+
 
 class Size(NamedTuple):
     """What a pass has room for; pieces of one size are computed by the same kernels."""
@@ -71,7 +79,7 @@ class Size(NamedTuple):
         shares = own != seen
         # A place of padding at least, see `Passes`; with prefixes enough of them to take the keys left.
         tokens = _rung(sum(own) + (_LEAST_PADDING if shares else 1), parts=_PARTS)
-        step = max(tokens // _PARTS, 1)
+        step = max(tokens // _PARTS, 1)  # for places and keys, too: few pairs of them come up
         keys = -(-(sum(seen) + tokens - sum(own)) // step) * step if shares else 0
         longest = _power(max(own), _LEAST_LONGEST), _power(max(seen), _LEAST_LONGEST)
         size = cls(tokens, -(-scored // step) * step, 0, keys, longest)
