@@ -10,7 +10,7 @@ from selfimprove.training import flash_rows
 from selfimprove.training._head_trainer import Collator, Rows
 from selfimprove.training.packed_rows import table_of
 from selfimprove.training.packed_trees import packed_trees
-from selfimprove.training.recorded import Size
+from selfimprove.training.pass_sizes import Size
 
 _TREES = [
     grown([(1, 2, 3, 4, 5), (1, 2, 3, 4, 6), (1, 2, 7, 8), (1, 2, 7, 9)]),

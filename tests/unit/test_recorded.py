@@ -12,8 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from selfimprove.training import causal_products
 from selfimprove.training.likelihood import log_likelihood
 from selfimprove.training.packed_rows import MOST_TOKENS, table_of
+from selfimprove.training.pass_sizes import Size
 from selfimprove.training.pieces import Group, Limits
-from selfimprove.training.recorded import Passes, Read, Size
+from selfimprove.training.recorded import Passes, Read
 from selfimprove.training.tokens import TokenisedExample
 
 _CPU = torch.device("cpu")
