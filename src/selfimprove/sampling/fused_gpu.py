@@ -59,8 +59,8 @@ def attend_to_prefix(
     keys, values = (kept[0].transpose(0, 1) for kept in prefix)
     kernel: Any = torch.ops.aten._flash_attention_forward
     out, lse, *_ = kernel(
-        packed.reshape(rows, heads * queries, size), keys, values, *ends, rows, len(keys), 0.0, False,
-        False, scale=scale,
+        packed.to(values.dtype).reshape(rows, heads * queries, size), keys, values, *ends, rows,
+        len(keys), 0.0, False, False, scale=scale,
     )  # fmt: skip
     lse = lse.reshape(heads, queries, rows).permute(2, 0, 1)
     return Partial(out.view(rows, heads, queries, size), lse)

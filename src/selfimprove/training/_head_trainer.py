@@ -76,12 +76,13 @@ class Collator:
     def _chunks(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Comparisons of like size together, as many as fit, with their padding where there is some."""
         chunk: list[int] = []
+        read = 0  # tokens of the chunk
         for number in sorted(numbers, key=self._size):
-            sizes = [self._size(n) for n in (*chunk, number)]
-            read = sum(sizes) if self._packed else len(sizes) * sizes[-1]
+            size = self._size(number)
+            read = read + size if self._packed else (len(chunk) + 1) * size
             if chunk and read > self._piece_tokens:
                 yield chunk
-                chunk = []
+                chunk, read = [], size
             chunk.append(number)
         yield chunk
 
