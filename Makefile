@@ -9,7 +9,7 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-c
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: install setup demo demo-lmsi demo-self-rewarding demo-pit demo-control test coverage check fix docs clean bench-envs
+.PHONY: install setup demo demo-lmsi demo-self-rewarding demo-pit demo-control test test-vllm coverage check fix docs clean bench-envs
 
 install: $(READY)  ## the package alone
 
@@ -49,6 +49,10 @@ demo-control: demo-lmsi demo-pit
 
 test: setup  ## a process a core, each with one thread; the tests of a file stay together
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-cov
+
+test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once, then ten minutes; no part of `test`
+	$(BIN)/selfimprove engines add vllm
+	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_vllm.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85

@@ -44,7 +44,9 @@ eval_app = typer.Typer(
 models_app = typer.Typer(help="List the models that are here, or fetch one.")
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
+engines_app = typer.Typer(help="List the engines that sample here, or add one.")
 app.add_typer(models_app, name="models")
+app.add_typer(engines_app, name="engines")
 app.add_typer(tiny_app, name="tiny")
 
 
@@ -319,6 +321,30 @@ def get_model(
     print(
         f"{name}: {folder}\nnext: selfimprove eval {name} --data gsm8k:test.jsonl --limit 50 engine.chat=true"
     )
+
+
+@engines_app.callback(invoke_without_command=True)
+def engines(context: typer.Context) -> None:
+    """List the engines that sample on this machine, and which one `engine.kind: auto` takes."""
+    from selfimprove import terminal
+    from selfimprove.sampling.listing import engines_here
+
+    if context.invoked_subcommand is None:
+        terminal.show_facts(engines_here())
+
+
+@engines_app.command("add")
+def add_engine(
+    name: Annotated[Literal["vllm"], typer.Argument(help="vllm is the one that can be added.")],
+) -> None:
+    """Make an environment of its own for vLLM in the cache: some gigabytes; nothing else changes."""
+    from selfimprove import terminal
+    from selfimprove.sampling.vllm_environment import add, this_build
+
+    build = this_build()
+    python = add(build, terminal.announce)
+    used = "`engine.kind: auto` takes it" if build == "cuda" else "engine.kind=vllm takes it"
+    print(f"{name}: {python}\nnext: {used}; selfimprove engines tells for which models")
 
 
 @tiny_app.command("pretrain")

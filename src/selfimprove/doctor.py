@@ -42,6 +42,7 @@ def _computing() -> dict[str, str]:
 
     from selfimprove.kernels.compiled import loaded, why_not
     from selfimprove.sampling.arithmetic import WIDE, arithmetic_of
+    from selfimprove.sampling.listing import engines_here
     from selfimprove.sampling.loading import pick_device
     from selfimprove.sampling.threads import cores
 
@@ -52,6 +53,7 @@ def _computing() -> dict[str, str]:
     return {
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, as torch uses it",
         "kernels in C": "compiled for AVX-512" if loaded() else f"none: {why_not()}",
+        "engine auto": engines_here()["auto takes"],
         "dtype auto": picked,
         "threads": f"{threads} of {cores()} cores; {_waiting()}",
     }

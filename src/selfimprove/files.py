@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 from selfimprove.errors import CorruptShardError, DiskFullError, StoreError
 
 __all__ = [
+    "alone_in",
     "cache_folder",
     "make_folder",
     "read_json",
@@ -143,6 +145,22 @@ def make_folder(path: Path) -> None:
     """
     with writing_to(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
+    """Hold a folder's lock, which the system drops when this process dies; of several, one waits.
+
+    `announce` is called with a line for a person when there is something to wait for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announce(f"waiting for another process that fills {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def require_room(folder: Path, count: int) -> None:

@@ -48,7 +48,7 @@ def test_a_started_server_says_what_our_own_engine_says_and_is_gone_afterwards()
     sampling = SamplingConfig(temperature=0, max_tokens=32)
     served = open_engine(folder(), _SERVED)
     assert isinstance(served, ServerEngine)
-    process = served._process
+    process = served._client._process
     assert process is not None
     with closing(served):
         (theirs,) = draw_in_order(served, prompts, sampling, seed=0)

@@ -21,6 +21,7 @@ from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
 from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.server_client import ServerClient
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.tiny.shipped import folder
 from selfimprove.types import Message, Prompt
@@ -95,7 +96,7 @@ _CHAT = [Prompt(str(i), (Message("user", f"Say {i}."),)) for i in range(4)]
 def quick(monkeypatch):
     """Do not really wait between attempts."""
     pauses: list[float] = []
-    monkeypatch.setattr("selfimprove.sampling.server_engine._pause", lambda _, s: pauses.append(s))
+    monkeypatch.setattr(ServerClient, "_pause", lambda _, s: pauses.append(s))
     return pauses
 
 
@@ -267,11 +268,14 @@ def test_a_program_that_is_not_there_is_named():
 
 
 _TOLD = {
-    "text": "so it is",
+    "index": 0,
     "finish_reason": "stop",
     "token_ids": [5, 6, 2],
     "logprobs": {"token_logprobs": [-0.5, -0.25, -1.0]},
 }
+
+
+_ENDS = (2,)
 
 
 @contextmanager
@@ -279,28 +283,35 @@ def _adapters(script: Script) -> Iterator[AdapterServer]:
     tokenizer = load_tokenizer(folder())
     with serving(script) as url:
         config = ServerConfig(url=url, retries=1)
-        with closing(AdapterServer(Path("base"), tokenizer, config)) as server:
+        with closing(AdapterServer(Path("base"), tokenizer, _ENDS, config)) as server:
             yield server
 
 
 def test_every_adapter_gets_a_name_of_its_own_and_the_one_before_is_forgotten(tmp_path):
-    script = Script(raw=json.dumps({"choices": [_TOLD]}).encode())
+    told = [{**_TOLD, "index": 1, "token_ids": [7, 8, 9]}, _TOLD]
+    script = Script(raw=json.dumps({"choices": told}).encode())
     draws = []
     with _adapters(script) as server:
         for _ in range(2):
             server.load(tmp_path)
             draws = draw_in_order(server, [Prompt("a", "The owl")], SamplingConfig(n=2), seed=0)
     assert [path.rpartition("/")[2] for path in script.paths] == [
-        "load_lora_adapter", "completions", "completions",
-        "load_lora_adapter", "unload_lora_adapter", "completions", "completions",
+        "load_lora_adapter", "completions",
+        "load_lora_adapter", "unload_lora_adapter", "completions",
     ]  # fmt: skip
     first, second = (r["lora_name"] for r in script.requests if "lora_path" in r)
-    assert script.requests[4]["lora_name"] == first != second
-    assert {r["model"] for r in script.requests[5:]} == {second}
+    assert script.requests[3]["lora_name"] == first != second
+    assert {r["model"] for r in script.requests[4:]} == {second}
     assert script.requests[0]["lora_path"] == str(tmp_path)
-    assert isinstance(script.requests[1]["prompt"], list)
+    asked = script.requests[1]
+    assert isinstance(asked["prompt"], list)
+    assert (asked["n"], asked["stop_token_ids"], asked["min_p"]) == (2, [2], 0.0)
     assert (draws[0].tokens, draws[0].new_tokens) == ((5, 6, 2), 3)
     assert draws[0].logprobs == (-0.5, -0.25, -1.0)
+    assert [d.index for d in draws] == [0, 1]
+    # The token that ends a text is no part of it.
+    decode = load_tokenizer(folder()).decode
+    assert [d.text for d in draws] == [decode([5, 6]), decode([7, 8, 9])]
 
 
 @pytest.mark.parametrize("missing", ["token_ids", "logprobs"])
@@ -333,7 +344,7 @@ def test_a_lost_server_is_told_of(tmp_path):
         ServerConfig(url="http://127.0.0.1:9/v1", retries=0),
     )
     with (
-        closing(AdapterServer(Path("base"), tokenizer, config)) as server,
+        closing(AdapterServer(Path("base"), tokenizer, _ENDS, config)) as server,
         pytest.raises(EngineError, match="ConnectionError"),
     ):
         server.load(tmp_path)
@@ -393,16 +404,18 @@ def test_a_plain_prompt_may_open_the_block_too():
 
 
 def test_a_policy_whose_prompt_opens_the_block_is_rewarded_for_what_comes_behind_it(tmp_path):
-    told = {**_TOLD, "text": "Two</think>Four."}
-    with _adapters(Script(raw=json.dumps({"choices": [told]}).encode())) as server:
-        server.load(tmp_path)
-        (draw,) = draw_in_order(server, [Prompt("a", "Add.<think>")], SamplingConfig(), seed=0)
-    assert (draw.text, draw.reasoning, draw.tokens) == ("Four.", "Two", (5, 6, 2))
-    told = {**_TOLD, "text": "Two and two"}
-    with _adapters(Script(raw=json.dumps({"choices": [told]}).encode())) as server:
-        server.load(tmp_path)
-        (draw,) = draw_in_order(server, [Prompt("a", "Add.<think>")], SamplingConfig(), seed=0)
-    assert (draw.text, draw.finish) == ("", "length")
+    for said, spoken in (
+        ("Two</think>Four.", ("Four.", "Two")),
+        ("Two and two", ("", "Two and two")),
+    ):
+        tokens = load_tokenizer(folder())(said, add_special_tokens=False)["input_ids"]
+        logprobs = {"token_logprobs": [-1.0] * len(tokens)}
+        told = {**_TOLD, "token_ids": tokens, "logprobs": logprobs}
+        with _adapters(Script(raw=json.dumps({"choices": [told]}).encode())) as server:
+            server.load(tmp_path)
+            (draw,) = draw_in_order(server, [Prompt("a", "Add.<think>")], SamplingConfig(), seed=0)
+        assert (draw.text, draw.reasoning, draw.tokens) == (*spoken, tuple(tokens))
+        assert draw.finish == ("stop" if draw.text else "length")
 
 
 # What a server's own template and tokenizer make of it.

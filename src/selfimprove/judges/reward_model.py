@@ -216,7 +216,7 @@ def _load(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Classif
     if layout == "chat" and not tokenizer.chat_template:
         raise EngineError(f"{folder} has no chat template: set judge.layout to pair or text")
     longest: int = tokenizer.model_max_length
-    limit = context_length(model) or longest
+    limit = context_length(model.config) or longest
     if layout == "pair":
         limit = min(limit, longest)  # RoBERTa has two more positions than it can read
     told = {"engine": "reward model", "layout": layout, **made_by(model, weights_digest(folder))}

@@ -89,12 +89,13 @@ def launch(
     check(config, processes)
     root = out or default_folder(path, config)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
-    models = [locate(name).digest for name in _models(config)]
+    located = [locate(name) for name in _models(config)]
     recipe = config.model_dump(mode="json", context=IDENTITY)
-    identity = fingerprint({"recipe": recipe, "models": models})
+    identity = fingerprint({"recipe": recipe, "models": [model.digest for model in located]})
     finished = root / "finished.json"
     if finished.exists() and read_json(finished)["identity"] == identity:
         return Finished(root, was_finished=True)
+    _announce_engine(config, located[0], announce)
     run = Run(root, announce, Processes(config, processes).train if processes > 1 else None)
     try:
         if not (root / "recipe.json").exists():
@@ -105,6 +106,17 @@ def launch(
     finally:
         run.close()
     return Finished(root, was_finished=False)
+
+
+def _announce_engine(
+    config: MethodConfig, model: ModelRef, announce: Callable[[str], None]
+) -> None:
+    """Say what draws, and why, where there is a choice."""
+    from selfimprove.sampling.loading import pick_device
+    from selfimprove.sampling.open import pick_for
+
+    if config.engine.kind == "auto" and pick_device(config.engine.device).type == "cuda":
+        announce(f"engine {pick_for(Path(model.path), config.engine)}")
 
 
 def _within(root: Path, path: str) -> str:

@@ -157,7 +157,7 @@ def sampling(
     if engine.server is not None and engine.server.url is not None:
         return
     device, number = _machine(engine.device, engine.dtype, shape)
-    if engine.server is not None:
+    if engine.server is not None or engine.kind == "vllm":
         yield Need(f"{stage}, by the server (its cache is its own)", number * shape.parameters)
         return
     read = READ_TOKENS * (4 * shape.hidden + 3 * shape.inner) * number

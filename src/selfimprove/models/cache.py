@@ -8,16 +8,22 @@ CACHE is $SELFIMPROVE_CACHE, else $XDG_CACHE_HOME/selfimprove, else ~/.cache/sel
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from selfimprove.errors import CorruptShardError, EngineError
-from selfimprove.files import cache_folder, read_json, require_room, sync, write_json, writing_to
+from selfimprove.files import (
+    alone_in,
+    cache_folder,
+    read_json,
+    require_room,
+    sync,
+    write_json,
+    writing_to,
+)
 
 __all__ = ["Origin", "find", "keep", "kept", "origin_of", "place_of", "refuse_if_changed"]
 
@@ -117,7 +123,7 @@ def keep(
     place = place_of(origin.name, origin.sha256)
     if place.is_dir():
         return place
-    with writing_to(place), _alone(place.parent, announce):
+    with writing_to(place), alone_in(place.parent, announce):
         if not place.is_dir():
             workspace = place.parent / "partial"
             shutil.rmtree(workspace, ignore_errors=True)  # of a process that was killed
@@ -140,16 +146,3 @@ def _seal(folder: Path, origin: Origin) -> None:
     write_json(folder / _ORIGIN, told)
     for path in (*folder.iterdir(), folder):
         sync(path)
-
-
-@contextmanager
-def _alone(folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
-    """Hold the cache's lock, which the system drops when this process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            announce(f"waiting for another process that fills {folder}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

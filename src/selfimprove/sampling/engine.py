@@ -124,8 +124,10 @@ _NOT_OF_THE_TEMPLATE: Final = frozenset(
 class EngineConfig(Config):
     """Which engine samples, and within what bounds."""
 
-    kind: Literal["torch", "server"] = "torch"
-    """torch: the built-in sampler, any Hugging Face causal LM on CPU or one GPU. server: any
+    kind: Literal["auto", "torch", "vllm", "server"] = "auto"
+    """torch: the built-in sampler, any Hugging Face causal LM on CPU or one GPU. vllm: vLLM in the
+    environment that `selfimprove engines add vllm` makes, a server a run starts and stops. auto: vllm
+    where that environment is, for models on a GPU that are large enough for it; else torch. server: any
     OpenAI-compatible server (vLLM, SGLang, llama.cpp, transformers serve, a hosted judge)."""
     server: ServerConfig | None = None
     """Which server, where `kind` is server."""
@@ -153,6 +155,10 @@ class EngineConfig(Config):
         tree: dict[str, Any] = serialised(self)
         if info.context == IDENTITY:
             del tree["threads"]
+            # Who draws is noted beside the rows; either is asked for the same, and no step is made
+            # anew when vLLM comes or goes. `auto` was `torch` before there was a choice.
+            if self.kind == "auto":
+                tree["kind"] = "torch"
             # Left out, it is what it was when it had to be a number: steps made then are still good.
             tree["max_batch_tokens"] = self.max_batch_tokens or BATCH_TOKENS
         return tree

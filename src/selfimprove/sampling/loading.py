@@ -150,9 +150,9 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401
     return tokenizer
 
 
-def stop_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+def stop_tokens(generation: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
     """Return every token that ends a text: the generation config's, else the tokenizer's."""
-    found = model.generation_config.eos_token_id
+    found = generation.eos_token_id
     if found is None:
         found = tokenizer.eos_token_id
     if found is None:
@@ -160,9 +160,9 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
     return [found] if isinstance(found, int) else list(found)
 
 
-def context_length(model: Any) -> int | None:  # noqa: ANN401
-    """Return how many tokens the model can attend to, or None when its config sets no limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+def context_length(config: Any) -> int | None:  # noqa: ANN401
+    """Return how many tokens a model of this config can attend to; None: it sets no limit."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
 
 

@@ -1,12 +1,59 @@
-"""Opens the engine that a config names; torch is imported only when it is the one wanted."""
+"""Opens the engine that a config names, or the one that suits a model on this machine."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
+from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import Engine, EngineConfig
 
-__all__ = ["open_engine"]
+__all__ = ["WORTH_A_START", "Picked", "open_engine", "pick_engine", "pick_for"]
+
+_log = logging.getLogger(__name__)
+
+WORTH_A_START: Final = 1_500_000_000
+"""Bytes of a model's weights from which vLLM is taken: starting it takes a minute or two at every sampling
+step, and of smaller models the built-in engine draws some ten million tokens in that time."""
+
+
+class Picked(NamedTuple):
+    """An engine for a model, and why it is the one."""
+
+    kind: Literal["torch", "vllm"]
+    why: str
+
+    def __str__(self) -> str:
+        """Say both."""
+        return f"{self.kind}: {self.why}"
+
+
+def pick_engine(device: str, weights_bytes: int) -> Picked:
+    """Return what `kind: auto` takes for a model of so many bytes on a device.
+
+    Raises:
+        EngineError: the device is not there.
+    """
+    from selfimprove.sampling import vllm_environment
+    from selfimprove.sampling.loading import pick_device
+
+    if pick_device(device).type != "cuda":
+        return Picked("torch", "on a CPU the built-in engine is the faster one")
+    if vllm_environment.find("cuda") is None:
+        return Picked("torch", "vLLM is not here; `selfimprove engines add vllm` fetches it")
+    if weights_bytes < WORTH_A_START:
+        return Picked("torch", "so small a model is drawn from before a server has started")
+    return Picked("vllm", "its environment is here, and the model is large enough for it")
+
+
+def pick_for(model: Path, config: EngineConfig) -> Picked:
+    """Return what `kind: auto` takes for the model in a folder.
+
+    Raises:
+        EngineError: the device is not there.
+    """
+    return pick_engine(config.device, sum(f.stat().st_size for f in model.glob("*.safetensors")))
 
 
 def open_engine(model: Path, config: EngineConfig) -> Engine:
@@ -21,5 +68,13 @@ def open_engine(model: Path, config: EngineConfig) -> Engine:
 
         return ServerEngine(model, config.server, config.chat_template_kwargs)
     from selfimprove.sampling.torch_engine import TorchEngine
+    from selfimprove.sampling.vllm_engine import VllmEngine
 
+    if config.kind == "vllm":
+        return VllmEngine(model, config)
+    if config.kind == "auto" and pick_for(model, config).kind == "vllm":
+        try:
+            return VllmEngine(model, config)
+        except EngineError as error:
+            _log.warning("vLLM did not start, the built-in engine draws instead: %s", error)
     return TorchEngine(model, config)

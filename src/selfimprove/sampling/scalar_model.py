@@ -198,7 +198,7 @@ def load_scalar_model(folder: Path, engine: EngineConfig) -> ScalarModel:
     if may_branch(model):
         model.score.float()  # sixteen bits would round away small differences
     tokenizer = load_tokenizer(folder)
-    limit = context_length(model) or tokenizer.model_max_length
+    limit = context_length(model.config) or tokenizer.model_max_length
     model = model.to(device).eval()
     told = {
         "engine": "reward model",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
 
@@ -35,8 +36,10 @@ _LOG_TAIL: Final = 2_000  # characters shown when it did not come up
 class ServerProcess:
     """One running server in a process group of its own."""
 
-    def __init__(self, model: Path, config: ServerConfig) -> None:
-        """Start the command and wait until it answers.
+    def __init__(
+        self, model: Path, config: ServerConfig, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the command, its environment that of the run and what is given, and wait until it answers.
 
         Raises:
             EngineError: the program is missing, it ends before it answers, or time runs out.
@@ -54,6 +57,7 @@ class ServerProcess:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            env=os.environ | (environment or {}),
             start_new_session=True,
             preexec_fn=ends_with_parent,
         )

@@ -108,7 +108,7 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._chat_template_kwargs = config.chat_template_kwargs
         self._texts = Texts(self._tokenizer, self._model.config.get_text_config().vocab_size)
-        self._forward, self._reach = fast_lanes(model, context_length(model), frozen=frozen)
+        self._forward, self._reach = fast_lanes(model, context_length(model.config), frozen=frozen)
         steps = boards.by_boards(model, self._forward) and exact_on_a_board(model, self._forward)
         self._boards = Boards(model) if steps else None
         self._reader: Reader | None = None
@@ -139,13 +139,15 @@ class TorchEngine:
         """
         check_keys(prompts)
         encoded = encode(prompts, self._tokenizer, self._chat_template_kwargs)
-        check_fit(encoded, sampling.max_tokens, context_length(self._model))
+        check_fit(encoded, sampling.max_tokens, context_length(self._model.config))
         device = self._model.device
         rules = Rules(
             sampling=sampling,
             seed=seed,
             ends=torch.tensor(
-                stop_tokens(self._model, self._tokenizer), dtype=torch.long, device=device
+                stop_tokens(self._model.generation_config, self._tokenizer),
+                dtype=torch.long,
+                device=device,
             ),
             may_stop=self._texts.ends_stop(sampling.stop, device),
             texts=self._texts,
@@ -253,7 +255,7 @@ class TorchEngine:
         heads = encode(asked, self._tokenizer, self._chat_template_kwargs)
         encoder = encoder_of(self._tokenizer, self._chat_template_kwargs)
         tails = encoder.texts([text for _, text in pairs])
-        limit = context_length(self._model)
+        limit = context_length(self._model.config)
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)
         while True:

@@ -18,8 +18,7 @@ __all__ = ["policy_sampler"]
 
 
 def policy_sampler(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    policy: tuple[Any, Any, Sequence[int]],
     base: Path,
     engine: EngineConfig,
     scratch: Path,
@@ -27,8 +26,7 @@ def policy_sampler(
     """Return what draws from the policy as it is at the time of every call.
 
     Args:
-        model: in training; with adapters, a PEFT model.
-        tokenizer: of the model.
+        policy: the model in training, with adapters a PEFT model; its tokenizer; tokens that end a text.
         base: the folder whose weights the model began as.
         engine: the run's; where it is a server that takes adapters, that server draws.
         scratch: becomes the folder of the adapter on its way to the server.
@@ -37,6 +35,7 @@ def policy_sampler(
         TrainingError: the server takes adapters, and the model has none.
         EngineError: the server cannot be reached or started.
     """
+    model, tokenizer, ends = policy
     adapts = hasattr(model, "peft_config")
     if engine.server is None or not engine.server.adapters:
         return TorchEngine.of_model(unwrapped(model), tokenizer, engine)
@@ -46,21 +45,25 @@ def policy_sampler(
             "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
             "engine draws"
         )
-    return _Served(model, _one_server(base, tokenizer, engine, engine.server), scratch)
+    return _Served(model, _one_server(base, tokenizer, ends, engine, engine.server), scratch)
 
 
 def _one_server(
     base: Path,
     tokenizer: Any,  # noqa: ANN401
+    ends: Sequence[int],
     engine: EngineConfig,
     config: ServerConfig,
 ) -> AdapterServer:
     """Start the server in the first process; the others reach it by its address."""
-    variables = engine.chat_template_kwargs
-    started = AdapterServer(base, tokenizer, config, variables) if first_process() else None
+
+    def reach(config: ServerConfig) -> AdapterServer:
+        variables = engine.chat_template_kwargs
+        return AdapterServer(base, tokenizer, ends, config, chat_template_kwargs=variables)
+
+    started = reach(config) if first_process() else None
     url = everyones([started.url if started else None])[0]
-    there = config.model_copy(update={"command": (), "url": url})
-    return started or AdapterServer(base, tokenizer, there, variables)
+    return started or reach(config.model_copy(update={"command": (), "url": url}))
 
 
 @final

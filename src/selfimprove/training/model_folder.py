@@ -73,7 +73,7 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
     """
     tokenizer = load_tokenizer(base)
     model = read_causal(base, _stored(config, arithmetic(config, base).torch_dtype))
-    stop = stop_tokens(model, tokenizer)
+    stop = stop_tokens(model.generation_config, tokenizer)
     if not stop:
         raise TrainingError(
             f"{base} names no end-of-sequence token: nothing would teach it to stop"

@@ -163,7 +163,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     from selfimprove.training.checkpoints import newest_readable, step_of
     from selfimprove.training.quiet import quietly
 
-    model, tokenizer, _ = model_folder.load(policy, config, seed)
+    model, tokenizer, ends = model_folder.load(policy, config, seed)
     use = model_folder.arithmetic(config, policy)
     order, steps = in_order(len(prompts), config, seed, "rl order")
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,9 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         draws = Draws(prompts, held_out, reward, config, max_tokens, seed,
                       engine.chat_template_kwargs)  # fmt: skip
         drawn_from = trainer.computing(trainer.model)
-        sampler = policy_sampler(drawn_from, tokenizer, policy, engine, checkpoints / "adapter")
+        sampler = policy_sampler(
+            (drawn_from, tokenizer, ends), policy, engine, checkpoints / "adapter"
+        )
         with closing(sampler):
             frozen = model_folder.load_frozen(reference, config, trainer)
             trainer.set_up(draws, tries, sampler, frozen, limits)
