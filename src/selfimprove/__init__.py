@@ -1,7 +1,46 @@
-"""selfimprove: language models that improve themselves (LMSI, Self-Rewarding LMs, PIT)."""
+"""selfimprove: language models that improve themselves (LMSI, Self-Rewarding LMs, PIT).
+
+    import selfimprove as si
+
+    result = si.lmsi("tiny", train="tiny:train", test="tiny:test", m=8)
+    print(result.difference)
+
+Names are loaded when they are first used, so that importing this costs nothing (docs/python.md).
+"""
 
 import os as _os
 import sys as _sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from selfimprove.library.methods import lmsi, pit, self_rewarding
+    from selfimprove.library.model import Model
+    from selfimprove.library.result import Estimate, Result
+    from selfimprove.library.steps import (
+        agreeing,
+        draw_paths,
+        fine_tune,
+        read_questions,
+        table,
+        training_rows,
+        vote,
+    )
+
+__all__ = [
+    "Estimate",
+    "Model",
+    "Result",
+    "agreeing",
+    "draw_paths",
+    "fine_tune",
+    "lmsi",
+    "pit",
+    "read_questions",
+    "self_rewarding",
+    "table",
+    "training_rows",
+    "vote",
+]
 
 __version__ = "0.1.0"
 
@@ -9,3 +48,28 @@ __version__ = "0.1.0"
 # for milliseconds: on a busy machine they spin on the very cores that the awaited ones need.
 if "torch" not in _sys.modules and "OMP_WAIT_POLICY" not in _os.environ:
     _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+_WHERE = {
+    "Estimate": "result",
+    "Model": "model",
+    "Result": "result",
+    "agreeing": "steps",
+    "draw_paths": "steps",
+    "fine_tune": "steps",
+    "lmsi": "methods",
+    "pit": "methods",
+    "read_questions": "steps",
+    "self_rewarding": "methods",
+    "table": "steps",
+    "training_rows": "steps",
+    "vote": "steps",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'selfimprove' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"selfimprove.library.{_WHERE[name]}"), name)

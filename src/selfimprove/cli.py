@@ -74,7 +74,10 @@ def main() -> None:
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, e.g. recipes/lmsi-tiny.yaml.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(help="A YAML recipe, e.g. recipes/lmsi-tiny.yaml, or the name of a method."),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key.sub=value, as often as needed.")
     ] = None,
@@ -95,6 +98,31 @@ def run(
         return
     finished = launch(recipe, overrides or [], out, terminal.announce, num_processes)
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
+
+
+@app.command()
+def show(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, or the name of a method.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.sub=value, as often as needed.")
+    ] = None,
+    spelling: Annotated[
+        Literal["recipe", "command", "python"], typer.Option("--as", help="How to write it.")
+    ] = "recipe",
+) -> None:
+    """Print a recipe as a recipe, as a command line, or as a call in Python."""
+    from selfimprove.library.spelling import spelled
+    from selfimprove.methods.launch import read_config
+
+    print(spelled(read_config(recipe, overrides or []), spelling))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors that complete and check YAML."""
+    from selfimprove.library.schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), ensure_ascii=False, indent=2))
 
 
 @app.command()

@@ -25,9 +25,11 @@ __all__ = [
     "IDENTITY",
     "Config",
     "apply_override",
+    "described",
     "fingerprint",
     "load",
     "over",
+    "overridden",
     "read_recipe",
     "read_yaml",
     "shipped_or_given",
@@ -119,6 +121,15 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         tree = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no recipe at {path}; `ls recipes/` shows the shipped ones") from None
+    return overridden(tree, overrides)
+
+
+def overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a tree after `key.sub=value` overrides.
+
+    Raises:
+        ConfigError: an override has no '=', its value is not YAML, or a parent key holds a value.
+    """
     for override in overrides:
         apply_override(tree, override)
     return tree
@@ -199,6 +210,14 @@ def load(kind: type[C], tree: Mapping[str, Any], source: str) -> C:
     except ValidationError as error:
         problems = "\n".join(f"  {_problem(kind, e)}" for e in error.errors())
         raise ConfigError(f"{source}:\n{problems}") from None
+
+
+def described(kind: type[Config]) -> str:
+    """Return a line for each field of a config: its name and what it says of itself."""
+    return "\n".join(
+        f"    {name}: {' '.join((field.description or '').split())}"
+        for name, field in kind.model_fields.items()
+    )
 
 
 def _problem(kind: type[BaseModel], error: Any) -> str:  # noqa: ANN401  pydantic's ErrorDetails

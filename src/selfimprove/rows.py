@@ -25,7 +25,17 @@ from typing import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Batch", "Drop", "Filtered", "Funnel", "Rows", "decode", "encode", "rows_digest"]
+__all__ = [
+    "Batch",
+    "Drop",
+    "Filtered",
+    "Funnel",
+    "Rows",
+    "arrow_table",
+    "decode",
+    "encode",
+    "rows_digest",
+]
 
 T = TypeVar("T")
 
@@ -84,14 +94,19 @@ class Filtered(Generic[T]):
     funnels: tuple[Funnel, ...]
 
 
+def arrow_table(rows: Sequence[T], row_type: type[T]) -> pa.Table:
+    """Return the rows as an Arrow table."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=_schema(row_type))  # type: ignore[call-overload]
+
+
 def encode(rows: Sequence[T], row_type: type[T]) -> bytes:
     """Return the rows as one Parquet file (zstd), which `datasets` reads as it stands."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=_schema(row_type))  # type: ignore[call-overload]
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(arrow_table(rows, row_type), buffer, compression="zstd")
     return buffer.getvalue()
 
 

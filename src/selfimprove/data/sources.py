@@ -146,7 +146,10 @@ def as_source(words: str, format: str) -> Source:
     return Source.model_validate({"format": format, **(told if isinstance(told, dict) else {})})
 
 
-Sources = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
+Sources = Annotated[
+    tuple[Source, ...],
+    BeforeValidator(_sources, json_schema_input_type=str | Source | tuple[str | Source, ...]),
+]
 """One source or several, each a mapping, `format:file`, or a file; `[50:150]` behind it takes those rows."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from selfimprove.config import IDENTITY, fingerprint, load, read_recipe
+from selfimprove.config import IDENTITY, fingerprint, load, overridden, read_recipe
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
 from selfimprove.methods import (
@@ -25,7 +25,17 @@ from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
-__all__ = ["Finished", "Plan", "config_of", "launch", "plan_recipe", "run_method"]
+__all__ = [
+    "Finished",
+    "MethodConfig",
+    "Plan",
+    "config_of",
+    "launch",
+    "plan_recipe",
+    "read_config",
+    "run_config",
+    "run_method",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +56,13 @@ _CONFIGS: Final[dict[str, type[MethodConfig]]] = {
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
-    """Read a recipe as the config of the method it names.
+    """Read a recipe as the config of the method it names; a method's name is a recipe of its own.
 
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
     """
+    if str(path) in _CONFIGS and not path.exists():
+        return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
     return config_of(read_recipe(path, overrides), str(path))
 
 
@@ -86,8 +98,18 @@ def launch(
         SelfImproveError: with what happened, where, and what to do.
     """
     config = read_config(path, overrides)
+    return run_config(config, out or default_folder(path, config), announce, processes)
+
+
+def run_config(
+    config: MethodConfig, root: Path, announce: Callable[[str], None], processes: int = 1
+) -> Finished:
+    """Run a config in a folder, or go on where it was interrupted.
+
+    Raises:
+        SelfImproveError: with what happened, where, and what to do.
+    """
     check(config, processes)
-    root = out or default_folder(path, config)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     located = [locate(name) for name in _models(config)]
     recipe = config.model_dump(mode="json", context=IDENTITY)

@@ -50,9 +50,10 @@ class ImproveConfig(Config):
 
     steps: int = Field(default=3, ge=1)
     """How often. Paper: studied up to 5."""
-    temperature: Annotated[tuple[Temperature, ...], BeforeValidator(_several)] = Field(
-        default=(0.5,), min_length=1
-    )
+    temperature: Annotated[
+        tuple[Temperature, ...],
+        BeforeValidator(_several, json_schema_input_type=Temperature | tuple[Temperature, ...]),
+    ] = Field(default=(0.5,), min_length=1)
     """Of each step; the last one holds for all that follow. Paper: best at 0.4 to 0.6."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Of every step."""

@@ -1,0 +1,176 @@
+"""The steps of LMSI one by one, for a notebook: plain rows in, plain rows out, nothing stored in between.
+
+questions = si.read_questions("gsm8k:train.jsonl", limit=100)
+paths = si.draw_paths(model, questions, m=8)
+votes = si.vote(questions, paths)
+rows = si.training_rows(questions, si.agreeing(paths, votes))
+student = si.fine_tune(model, rows, out="models/student")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from selfimprove.config import load
+from selfimprove.data.exemplars import ExemplarSet, shipped_sets
+from selfimprove.data.sources import as_source, questions_of
+from selfimprove.errors import ConfigError, DataError
+from selfimprove.judges.ballots import VotedQuestion, vote_each
+from selfimprove.library.model import Model
+from selfimprove.methods import lmsi
+from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, PathsConfig, TrainingRow
+from selfimprove.rows import arrow_table
+from selfimprove.training.sft import SftConfig
+from selfimprove.types import Question, ReasoningPath
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "agreeing",
+    "draw_paths",
+    "fine_tune",
+    "read_questions",
+    "table",
+    "training_rows",
+    "vote",
+]
+
+_TOGETHER = 64
+"""Questions whose draws are under way at once."""
+
+Row = TypeVar("Row")
+
+
+def read_questions(source: str, limit: int | None = None) -> list[Question]:
+    """Read questions without their answers: `format:file`, with [50:150] behind it for those rows.
+
+    Raises:
+        ConfigError: no format is named.
+        DataError: the file cannot be read, or a row of it is broken.
+    """
+    told = as_source(source, "").at_most(limit)
+    if not told.format:
+        raise ConfigError(f"{source}: name its format, e.g. gsm8k:train.jsonl")
+    return list(questions_of(told))
+
+
+def draw_paths(
+    model: Model,
+    questions: Sequence[Question],
+    *,
+    exemplars: Sequence[ExemplarSet] | None = None,
+    seed: int = 0,
+    **paths: Any,  # noqa: ANN401  as a recipe states them
+) -> list[ReasoningPath]:
+    """Draw reasoning paths for every question (Sec. 3.1), each with the answer that it states.
+
+    Args:
+        model: that draws them.
+        questions: to answer.
+        exemplars: that are shown first; None: those that ship for the questions' formats.
+        seed: of all draws.
+        paths: fields of `PathsConfig`, e.g. m=8 or temperature=1.0.
+
+    Raises:
+        ConfigError: no such field, or a value that does not fit.
+        EngineError: a prompt does not fit the model's context.
+    """
+    from selfimprove.progress import track
+
+    config = load(PathsConfig, paths, "draw_paths")
+    sets = _shown(questions) if exemplars is None else tuple(exemplars)
+    chunks = [questions[i : i + _TOGETHER] for i in range(0, len(questions), _TOGETHER)]
+    drawn = lmsi.draw_paths(chunks, model.ref, sets, config, model.engine, seed)
+    return [row for batch in track(drawn, "paths", len(chunks)) for row in batch.rows]
+
+
+def vote(questions: Sequence[Question], paths: Sequence[ReasoningPath]) -> list[VotedQuestion]:
+    """Hold the vote of every question over its paths (Sec. 3.1)."""
+    return vote_each(questions, paths)
+
+
+def agreeing(
+    paths: Sequence[ReasoningPath],
+    votes: Sequence[VotedQuestion],
+    **keep: Any,  # noqa: ANN401  as a recipe states them
+) -> list[ReasoningPath]:
+    """Keep the paths that reach their question's majority answer; `keep` are fields of `KeepConfig`.
+
+    Raises:
+        ConfigError: no such field, or a value that does not fit.
+    """
+    return list(lmsi.agreeing_paths(paths, votes, load(KeepConfig, keep, "agreeing")).rows)
+
+
+def training_rows(
+    questions: Sequence[Question],
+    paths: Sequence[ReasoningPath],
+    *,
+    exemplars: Sequence[ExemplarSet] | None = None,
+    seed: int = 0,
+    **formats: Any,  # noqa: ANN401  as a recipe states them
+) -> list[TrainingRow]:
+    """Write paths in mixed formats (Sec. 3.2); `formats` are fields of `FormatsConfig`.
+
+    Raises:
+        ConfigError: no such field, or a value that does not fit.
+    """
+    config = load(FormatsConfig, formats, "training_rows")
+    sets = _shown(questions) if exemplars is None else tuple(exemplars)
+    return list(lmsi.mixed_formats(questions, paths, sets, config, seed).rows)
+
+
+def fine_tune(
+    model: Model,
+    rows: Sequence[TrainingRow],
+    *,
+    out: str | Path,
+    seed: int = 0,
+    **sft: Any,  # noqa: ANN401  as a recipe states them
+) -> Model:
+    """Fine-tune a model on rows (Sec. 3.3) and return the one in `out`; an interrupted call goes on.
+
+    Args:
+        model: to begin with; it stays as it is.
+        rows: with the loss on their completions.
+        out: the folder of the new model; `OUT-training` beside it keeps the log.
+        seed: of the order of the rows.
+        sft: fields of `SftConfig`, e.g. learning_rate=1e-4 or epochs=2.
+
+    Raises:
+        ConfigError: no such field, or a value that does not fit.
+        DataError: there are no rows, or `out` is there already.
+        TrainingError: nothing fits the model, or the loss is no number.
+    """
+    import shutil
+
+    if not rows:
+        raise DataError("fine_tune: there are no rows to learn from")
+    config, folder = load(SftConfig, sft, "fine_tune"), Path(out)
+    if folder.exists():
+        raise DataError(f"{folder} is there already: delete it, or choose another place")
+    work = folder.with_name(f"{folder.name}-training")
+    lmsi.fine_tune(model.ref, rows, config, model.engine.layout, seed, out=work / "model",
+                   checkpoints=work / "checkpoints")  # fmt: skip
+    (work / "model").rename(folder)
+    shutil.rmtree(work / "checkpoints")
+    return Model(folder, **model.engine.model_dump(exclude_defaults=True))
+
+
+def table(rows: Iterable[Row]) -> pa.Table:
+    """Return rows, of one kind, as an Arrow table, with `.to_pandas()` and `.to_pylist()`.
+
+    Raises:
+        DataError: there are none, so their columns are not known.
+    """
+    found = list(rows)
+    if not found:
+        raise DataError("table: no rows, no columns")
+    return arrow_table(found, type(found[0]))
+
+
+def _shown(questions: Sequence[Question]) -> tuple[ExemplarSet, ...]:
+    return shipped_sets({question.dataset for question in questions})

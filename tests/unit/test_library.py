@@ -1,0 +1,140 @@
+"""The library: three spellings of one config, figures of a run, and names that load when they are used."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+import selfimprove as si
+from selfimprove.errors import ConfigError, DataError
+from selfimprove.library import methods
+from selfimprove.library.methods import LmsiKeys, PitKeys, SelfRewardingKeys
+from selfimprove.library.schema import recipe_schema
+from selfimprove.library.spelling import spelled
+from selfimprove.methods.launch import MethodConfig, config_of, read_config
+from selfimprove.methods.lmsi import LmsiConfig
+from selfimprove.methods.pit import PitConfig
+from selfimprove.methods.self_rewarding import SelfRewardingConfig
+from selfimprove.training.sft import SftConfig
+
+_RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "stated"),
+    [
+        (LmsiConfig, LmsiKeys, set()),
+        (SelfRewardingConfig, SelfRewardingKeys, {"seeds", "iterations"}),
+        (PitConfig, PitKeys, {"preferences"}),
+    ],
+)
+def test_every_key_of_a_recipe_is_an_argument(config, keys, stated) -> None:
+    assert set(get_type_hints(keys)) | stated | {"method", "model"} == set(config.model_fields)
+
+
+@pytest.mark.parametrize("name", ["lmsi", "self_rewarding", "pit"])
+def test_every_key_is_documented(name: str) -> None:
+    told = getattr(si, name).__doc__
+    config = read_config(_recipe(f"{name.replace('_', '-')}-tiny"), ())
+    for key, field in type(config).model_fields.items():
+        assert f"    {key}: {' '.join(str(field.description).split())}" in told
+
+
+def _recipe(stem: str) -> Path:
+    return next(path for path in _RECIPES if path.stem == stem)
+
+
+@pytest.mark.parametrize("path", _RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_a_command_and_a_call_are_one_config(path: Path, monkeypatch) -> None:
+    config = read_config(path, ())
+    assert config_of(yaml.safe_load(spelled(config, "recipe")), "test") == config
+
+    words = shlex.split(spelled(config, "command").replace("\\\n", ""))
+    assert words[:2] == ["selfimprove", "run"]
+    assert read_config(Path(words[2]), words[3:]) == config
+
+    asked: list[MethodConfig] = []
+    monkeypatch.setattr(methods, "run", lambda config, *_, **__: asked.append(config))
+    exec(spelled(config, "python"), {})
+    assert asked == [config]
+
+
+def test_a_default_of_the_block_is_said_where_the_recipes_own_default_is_another() -> None:
+    fields = {"method": "pit", "model": "tiny", "preferences": "tiny:train",
+              "evaluation": {}, "sft": {"learning_rate": SftConfig().learning_rate}}  # fmt: skip
+    config = config_of(fields, "test")
+    assert config.sft.learning_rate != PitConfig.model_fields["sft"].default.learning_rate
+    for spelling in ("recipe", "command"):
+        assert "learning_rate" in spelled(config, spelling)
+
+
+def test_a_models_engine_is_the_runs_and_blocks_may_be_configs() -> None:
+    model = si.Model("tiny", device="cpu", dtype="float32")
+    data = {"train": "tiny:train", "test": "tiny:test"}
+    keys = {"data": data, "sft": SftConfig(epochs=3), "engine": {"dtype": "bfloat16"}}
+    config = methods.config("lmsi", model, keys)
+    assert (config.engine.device, config.engine.dtype) == ("cpu", "bfloat16")
+    assert config.sft == SftConfig(epochs=3)
+    assert config.model == "tiny"
+
+
+def test_a_wrong_key_is_told_of() -> None:
+    with pytest.raises(
+        ConfigError, match=r"lmsi\(\.\.\.\):\n  path: unknown key; did you mean 'paths'"
+    ):
+        si.lmsi("tiny", train="tiny:train", test="tiny:test", path={"m": 4})  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="dtypes: unknown key; did you mean 'dtype'"):
+        si.Model("tiny", dtypes="float32")
+
+
+def test_a_server_is_a_model() -> None:
+    model = si.Model("http://127.0.0.1:8000/v1", served_as="llama", chat=True)
+    server = model.engine.server
+    assert server is not None
+    assert (model.name, server.url, server.model) == ("llama", "http://127.0.0.1:8000/v1", "llama")
+    with pytest.raises(ConfigError, match="served_as"):
+        si.Model("http://127.0.0.1:8000/v1")
+    with pytest.raises(ConfigError, match="is for a URL"):
+        si.Model("tiny", served_as="llama")
+
+
+def test_what_has_not_finished_is_no_result(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text('{"method": "lmsi"}')
+    with pytest.raises(DataError, match="has not finished"):
+        si.Result.of(tmp_path)
+
+
+def test_importing_loads_no_torch() -> None:
+    asked = (
+        "import selfimprove as si, sys; si.lmsi; si.Model('tiny'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'lmsy'"):
+        si.lmsy  # noqa: B018
+
+
+@pytest.mark.parametrize("path", _RECIPES, ids=lambda path: path.stem)
+def test_the_schema_takes_every_shipped_recipe(path: Path) -> None:
+    assert _faults(yaml.safe_load(path.read_text())) == []
+
+
+def test_the_schema_finds_a_wrong_key_and_a_wrong_value() -> None:
+    recipe = yaml.safe_load(_recipe("lmsi-tiny").read_text())
+    for wrong in ({"path": {}}, {"seed": "one"}, {"sft": {"epochs": -1}}):
+        assert _faults({**recipe, **wrong}) != []
+
+
+def _faults(recipe: object) -> list[str]:
+    found = Draft202012Validator(recipe_schema()).iter_errors(recipe)
+    return [fault.message for fault in found]
