@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfimprove.library.steps import (
         agreeing,
         draw_paths,
+        evaluate,
         fine_tune,
         read_questions,
         table,
@@ -32,6 +33,7 @@ __all__ = [
     "Result",
     "agreeing",
     "draw_paths",
+    "evaluate",
     "fine_tune",
     "lmsi",
     "pit",
@@ -55,6 +57,7 @@ _WHERE = {
     "Result": "result",
     "agreeing": "steps",
     "draw_paths": "steps",
+    "evaluate": "steps",
     "fine_tune": "steps",
     "lmsi": "methods",
     "pit": "methods",

@@ -249,9 +249,10 @@ def evaluate(
 ) -> None:
     """Measure accuracy: greedy (standard, cot) and by vote (maj@k, pass@k), with intervals."""
     from selfimprove import terminal
+    from selfimprove.config import overridden
     from selfimprove.evaluation.single import evaluate_model
 
-    found = evaluate_model(model, data, overrides or [], limit=limit, seed=seed)
+    found = evaluate_model(model, data, overridden({}, overrides or []), limit=limit, seed=seed)
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selfimprove.config import apply_override, load
+from selfimprove.config import load
 from selfimprove.data.sources import DataConfig
 from selfimprove.evaluation.accuracy import Answered, AskConfig, answer_questions, scores
 from selfimprove.evaluation.scoreboard import calibrations, read_held_out, score_figures
@@ -26,16 +26,23 @@ class _Single(AskConfig):
 
 
 def evaluate_model(
-    model: str, data: Sequence[str], overrides: Sequence[str], *, limit: int | None, seed: int
+    model: str, data: Sequence[str], how: Mapping[str, Any], *, limit: int | None, seed: int
 ) -> dict[str, Any]:
     """Return the scores and the calibration of `model` on every data source.
 
+    Args:
+        model: by name, folder, file or hub id.
+        data: as `format:file`.
+        how: fields of `AskConfig`, and `engine`.
+        limit: first so many questions of a source.
+        seed: of sampled votes.
+
     Raises:
-        ConfigError: an override is unknown.
+        ConfigError: a field is unknown.
         DataError: a source cannot be read.
         EngineError: the model cannot be loaded.
     """
-    config = load(_Single, _tree(overrides), "overrides")
+    config = load(_Single, how, "evaluation")
     sources = load(DataConfig, {"train": [], "test": list(data), "test_limit": limit}, "--data")
     questions = read_held_out(tuple(("in", s) for s in sources.test))
     chunks = [questions[i : i + _CHUNK] for i in range(0, len(questions), _CHUNK)]
@@ -49,10 +56,3 @@ def evaluate_model(
         "scores": [score_figures(s) for s in scores(rows)],
         "calibration": calibrations(model, rows),
     }
-
-
-def _tree(overrides: Sequence[str]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for override in overrides:
-        apply_override(tree, override)
-    return tree

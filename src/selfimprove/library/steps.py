@@ -21,6 +21,7 @@ from selfimprove.judges.ballots import VotedQuestion, vote_each
 from selfimprove.library.model import Model
 from selfimprove.methods import lmsi
 from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, PathsConfig, TrainingRow
+from selfimprove.report.summary import Score
 from selfimprove.rows import arrow_table
 from selfimprove.training.sft import SftConfig
 from selfimprove.types import Question, ReasoningPath
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agreeing",
     "draw_paths",
+    "evaluate",
     "fine_tune",
     "read_questions",
     "table",
@@ -158,6 +160,33 @@ def fine_tune(
     (work / "model").rename(folder)
     shutil.rmtree(work / "checkpoints")
     return Model(folder, **model.engine.model_dump(exclude_defaults=True))
+
+
+def evaluate(
+    model: Model,
+    *data: str,
+    limit: int | None = None,
+    seed: int = 0,
+    **how: Any,  # noqa: ANN401  as a recipe states them
+) -> list[Score]:
+    """Measure a model on questions: greedy and by vote, each score with interval and n.
+
+    Args:
+        model: that answers.
+        data: as `format:file`.
+        limit: first so many questions of each.
+        seed: of sampled votes.
+        how: fields of `AskConfig`, e.g. votes=16 or modes=["cot"].
+
+    Raises:
+        ConfigError: no such field, or a value that does not fit.
+        DataError: a file cannot be read.
+    """
+    from selfimprove.evaluation.single import evaluate_model
+
+    told = {**how, "engine": model.engine.model_dump(exclude_defaults=True)}
+    found = evaluate_model(model.ref.path, data, told, limit=limit, seed=seed)
+    return [Score.model_validate(score) for score in found["scores"]]
 
 
 def table(rows: Iterable[Row]) -> pa.Table:
