@@ -13,6 +13,7 @@ import sys as _sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from selfimprove.answer_kinds import answer_type
     from selfimprove.library.methods import lmsi, pit, self_rewarding
     from selfimprove.library.model import Model
     from selfimprove.library.result import Estimate, Result
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
         training_rows,
         vote,
     )
+    from selfimprove.types import Question, ReasoningPath
 
 __all__ = [
     "Estimate",
     "Model",
+    "Question",
+    "ReasoningPath",
     "Result",
     "agreeing",
+    "answer_type",
     "draw_paths",
     "evaluate",
     "fine_tune",
@@ -52,20 +57,23 @@ if "torch" not in _sys.modules and "OMP_WAIT_POLICY" not in _os.environ:
     _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _WHERE = {
-    "Estimate": "result",
-    "Model": "model",
-    "Result": "result",
-    "agreeing": "steps",
-    "draw_paths": "steps",
-    "evaluate": "steps",
-    "fine_tune": "steps",
-    "lmsi": "methods",
-    "pit": "methods",
-    "read_questions": "steps",
-    "self_rewarding": "methods",
-    "table": "steps",
-    "training_rows": "steps",
-    "vote": "steps",
+    "Estimate": "library.result",
+    "Model": "library.model",
+    "Question": "types",
+    "ReasoningPath": "types",
+    "Result": "library.result",
+    "agreeing": "library.steps",
+    "answer_type": "answer_kinds",
+    "draw_paths": "library.steps",
+    "evaluate": "library.steps",
+    "fine_tune": "library.steps",
+    "lmsi": "library.methods",
+    "pit": "library.methods",
+    "read_questions": "library.steps",
+    "self_rewarding": "library.methods",
+    "table": "library.steps",
+    "training_rows": "library.steps",
+    "vote": "library.steps",
 }
 
 
@@ -75,4 +83,4 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'selfimprove' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"selfimprove.library.{_WHERE[name]}"), name)
+    return getattr(importlib.import_module(f"selfimprove.{_WHERE[name]}"), name)

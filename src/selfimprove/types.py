@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-AnswerType: TypeAlias = Literal["number", "choice", "yes_no", "nli", "span"]
-"""How answers of a dataset are read and compared.
+AnswerType: TypeAlias = str
+"""How answers of a dataset are read and compared: one of `ANSWER_TYPES`, or a type of the user's own
+(`answer_kinds`), by the name it was given or as file.py:Class.
 
 number: 1,234 = 1234 = 1234.0, 1/2 = 0.5. choice: a letter of `Question.choices`. yes_no: yes or no.
 nli: yes, no or 'it is not possible to tell'. span: free text, compared after normalisation.
 """
+
+ANSWER_TYPES: Final = ("number", "choice", "yes_no", "nli", "span")
+"""Those that ship."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
 """stop: an end-of-sequence token, a stop string, or the author's turn ended; length: `max_tokens` ran

@@ -19,12 +19,13 @@ def test_the_page_runs_from_top_to_bottom(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", _PAGE.read_text(), re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     space: dict[str, Any] = {}
     for block in blocks:
         exec(block, space)
     said = capsys.readouterr().out
     assert "runs/first.html" in said
+    assert said.endswith("select * from t\n")
 
     result = space["result"]
     assert result.before.n == result.difference.n == 20

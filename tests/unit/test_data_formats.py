@@ -295,7 +295,7 @@ def test_exemplars_state_the_answer_that_their_format_reads(kind: str) -> None:
             else {"drop": "span", "anli": "nli", "strategyqa": "yes_no"}.get(kind, "number")
         )
         text = f" {exemplar.reasoning} The answer is {exemplar.answer}."
-        found = extract(text, answer_type, letters)  # type: ignore[arg-type]
+        found = extract(text, answer_type, letters)
         assert found == exemplar.answer.strip("()")
         assert "answer is" not in exemplar.reasoning
 

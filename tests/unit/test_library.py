@@ -131,7 +131,8 @@ def test_the_schema_takes_every_shipped_recipe(path: Path) -> None:
 
 def test_the_schema_finds_a_wrong_key_and_a_wrong_value() -> None:
     recipe = yaml.safe_load(_recipe("lmsi-tiny").read_text())
-    for wrong in ({"path": {}}, {"seed": "one"}, {"sft": {"epochs": -1}}):
+    wrongs: list[dict[str, object]] = [{"path": {}}, {"seed": "one"}, {"sft": {"epochs": -1}}]
+    for wrong in wrongs:
         assert _faults({**recipe, **wrong}) != []
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any
 
+from selfimprove.answer_kinds import pinned
 from selfimprove.data.gold_numbers import plain_number
 from selfimprove.data.row import Fields, Item, RowError, choice_item, optional, text
 from selfimprove.data.strategyqa import yes_or_no
 from selfimprove.data.tables import is_text
+from selfimprove.errors import ConfigError
 from selfimprove.types import AnswerType
 
 __all__ = ["parse"]
 
-_TYPES: tuple[str, ...] = get_args(AnswerType)
 _NLI = ("yes", "no", "it is not possible to tell")
 
 
@@ -70,9 +71,10 @@ def _from_cell(cell: str) -> Any:  # noqa: ANN401  whatever the cell holds
 
 def _answer_type(named: str | None, answers: list[str], choices: list[str]) -> AnswerType:
     if named is not None:
-        if named not in _TYPES:
-            raise RowError(f"'answer_type' is {named!r}, none of {', '.join(_TYPES)}")
-        return cast("AnswerType", named)
+        try:
+            return pinned(named)
+        except ConfigError as error:
+            raise RowError(f"'answer_type': {error}") from error
     if choices:
         return "choice"
     return "number" if answers and all(map(_is_number, answers)) else "span"

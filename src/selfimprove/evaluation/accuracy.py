@@ -293,7 +293,7 @@ def majorities(answers: Sequence[Answered]) -> dict[str, str | None]:
 
 
 def _type_of(answers: Sequence[Answered]) -> AnswerType:
-    return answers[0].answer_type  # type: ignore[return-value]  # stored as its name
+    return answers[0].answer_type
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

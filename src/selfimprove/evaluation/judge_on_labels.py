@@ -33,7 +33,7 @@ def evaluate_judge(
     Args:
         data: the file.
         judge: tiny, a folder, a hub id, a server's name for its model (with `engine.kind=server`),
-            or `random`.
+            the name of a function of your own (`judges.py:shortest`), or `random`.
         overrides: fields of `JudgeConfig` as key=value, e.g. `kind=pairwise`, `votes=1`.
         limit: read so many matches; None is all.
         seed: of the verdicts.
@@ -58,10 +58,10 @@ def evaluate_judge(
     return {
         "judge": judge,
         "kind": config.kind,
-        "prompt": config.prompt if config.kind in ("rubric", "pairwise") else None,
+        "prompt": config.prompt if config.is_asked else None,
         "data": Path(data).name,
         "matches": len(decided),
-        "votes": config.votes if config.kind in ("rubric", "pairwise") else 1,
+        "votes": config.votes if config.is_asked else 1,
         **_figures(decided, verdicts),
     }
 
@@ -71,10 +71,12 @@ def _config(judge: str, overrides: Sequence[str]) -> JudgeConfig:
     tree: dict[str, Any] = {"model": judge, "max_unscored": 1.0}
     if judge == _RANDOM:
         tree |= {"kind": _RANDOM, "votes": 1}
+    elif ":" in judge:
+        tree |= {"kind": "function", "function": judge, "model": "self"}
     for override in overrides:
         apply_override(tree, override)
     config = load(JudgeConfig, beside_engine(tree, {"chat": True}), "overrides")
-    if config.model == "self":
+    if config.is_self:
         raise ConfigError("--judge self: there is no run whose model it could be; name a model")
     return config
 
@@ -82,7 +84,7 @@ def _config(judge: str, overrides: Sequence[str]) -> JudgeConfig:
 def _verdicts(decided: Sequence[DecidedMatch], config: JudgeConfig, seed: int) -> list[Verdict]:
     engine = config.engine or EngineConfig(chat=True)
     nobody = ModelRef(_RANDOM, "", "")
-    model = nobody if config.kind == "random" else judging_model(config, nobody)
+    model = judging_model(config, nobody)
     parts = [decided[i : i + _AT_ONCE] for i in range(0, len(decided), _AT_ONCE)]
     chunks = [[r for one in part for r in _responses(one)] for part in parts]
     batches = judge(chunks, model, config, engine, seed)

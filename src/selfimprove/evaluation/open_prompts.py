@@ -61,7 +61,7 @@ class ResponsesConfig(Config):
         return self
 
     def _judges_itself(self) -> bool:
-        return self.judge is not None and self.judge.model == "self" and self.judge.kind != "random"
+        return self.judge is not None and self.judge.is_self
 
     @property
     def compares(self) -> bool:

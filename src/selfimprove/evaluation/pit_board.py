@@ -81,7 +81,7 @@ class ImprovementsConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.judge is not None and self.judge.model == "self" and self.judge.kind != "random":
+        if self.judge is not None and self.judge.is_self:
             raise ValueError(
                 "evaluation.judge.model must name a model that takes no part in the run"
             )

@@ -129,7 +129,9 @@ class Gate:
         """Return who decides, in words: the parent itself, unless the recipe names another judge."""
         if self.judge.kind == "random":
             return "a random judge"
-        if self.judge.model == "self":
+        if self.judge.function is not None:
+            return f"the function {self.judge.function}"
+        if self.judge.is_self:
             return f"{parent.name}'s own judgement"
         return f"the {self.judge.kind} judge {self.judge.model}"
 

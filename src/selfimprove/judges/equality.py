@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from selfimprove.answer_kinds import kind_of
 from selfimprove.judges.maths import looks_like_maths, same_maths
 from selfimprove.judges.numerals import canonical, clean, exact
 from selfimprove.judges.quantities import read_number
@@ -32,6 +33,8 @@ def key(answer: str, answer_type: AnswerType) -> str:
     >>> key("1,234.0", "number"), key("b", "choice"), key("The 3-yard run.", "span")
     ('1234', 'B', '3 yard run')
     """
+    if (kind := kind_of(answer_type)) is not None:
+        return kind.key(answer)
     if answer_type == "number":
         value = exact(answer)
         return " ".join(clean(answer).split()) if value is None else canonical(value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import NamedTuple
 
+from selfimprove.answer_kinds import kind_of
 from selfimprove.data.row import options
 from selfimprove.judges.flexible import last_line, last_number_seen, last_option, last_word
 from selfimprove.judges.numerals import clean, exact, without_marks
@@ -76,7 +77,10 @@ def extract(
     >>> extract("(A) is a trap. The answer is not (A) but (C).", "choice", ("A", "B", "C"))
     'C'
     """
-    own = own_answer(response(text))
+    text = response(text)
+    if (kind := kind_of(asked.answer_type if isinstance(asked, Question) else asked)) is not None:
+        return kind.read(text)
+    own = own_answer(text)
     return _read(own, _Reader.of(asked, choices), lenient=lenient).answer
 
 
@@ -99,6 +103,8 @@ def read_through(text: str, asked: Question, *, lenient: bool = False) -> ReadTe
     ReadText(answer='2', text='1 + 1 = 2. The answer is 2.')
     """
     text = response(text)
+    if (kind := kind_of(asked.answer_type)) is not None:
+        return ReadText(kind.read(text), text)
     own = own_answer(text)
     read = _read(own, _Reader.of(asked), lenient=lenient)
     end = raw_end(text, own, len(own) if read.answer is None else read.end)

@@ -3,6 +3,7 @@
 - rubric: LLM-as-a-Judge; the model is shown a judge prompt and ends in `Score: k` (Sec. 2.2).
 - pairwise: the model compares two responses at a time, in both orders.
 - reward_model: a sequence classifier with one logit.
+- function: code of the user's own.
 - random: a control; scores that know nothing.
 """
 
@@ -12,13 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from selfimprove.config import Config, fingerprint
+from selfimprove.config import IDENTITY, Config, fingerprint
 from selfimprove.errors import JudgeError
+from selfimprove.judges.function import function_verdicts
 from selfimprove.judges.gap import Improved
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.models import is_here, locate
+from selfimprove.own_code import digest_of, name_of
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
@@ -30,6 +39,7 @@ __all__ = ["RANDOM", "JudgeConfig", "compare", "highest_score", "judge", "judge_
 
 _SELF: Final = "self"
 _ASKED: Final = ("rubric", "pairwise")  # the kinds that are asked by a prompt
+_WITHOUT_MODEL: Final = ("function", "random")
 _FAILED: Final = "the server gave no response"
 # The share without a score says something only of so many; a step's last shard may hold fewer.
 _ENOUGH: Final = 8
@@ -38,9 +48,14 @@ _ENOUGH: Final = 8
 class JudgeConfig(Config):
     """Who judges, how it is asked, and how often."""
 
-    kind: Literal["rubric", "pairwise", "reward_model", "random"] = "rubric"
+    kind: Literal["rubric", "pairwise", "reward_model", "function", "random"] = "rubric"
     """rubric: points by a judge prompt; pairwise: comparisons; reward_model: a classifier with one
-    logit; random: a control."""
+    logit; function: code of your own; random: a control."""
+    function: str | None = None
+    """Of kind `function`: module:name or path/to/file.py:name. It gets a list of prompts and one of
+    responses, and returns a score for each, or None."""
+    function_digest: str | None = None
+    """What the function's file holds, by digest: filled in by itself, as `prompt_digest` is."""
     model: str = _SELF
     """self: the model of the iteration; or tiny, a folder, a hub id. With an engine of kind `server`
     the name by which the server knows it."""
@@ -69,12 +84,32 @@ class JudgeConfig(Config):
     max_unscored: float = Field(default=0.5, ge=0, le=1)
     """Above this share of responses without any score the step stops with an error."""
 
-    derived: ClassVar[frozenset[str]] = frozenset({"prompt_digest"})
+    derived: ClassVar[frozenset[str]] = frozenset({"prompt_digest", "function_digest"})
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(
+        self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Keep verdicts good that were made before there were functions."""
+        tree: dict[str, Any] = serialised(self)
+        if info.context == IDENTITY and self.function is None:
+            del tree["function"], tree["function_digest"]
+        return tree
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it writes its verdicts, and does not only score."""
+        return self.kind in _ASKED
+
+    @property
+    def is_self(self) -> bool:
+        """Whether the model of the iteration judges."""
+        return self.model == _SELF and self.kind not in _WITHOUT_MODEL
 
     @property
     def holds_model_here(self) -> bool:
         """Whether `model` names weights on this machine, or such as are fetched to it."""
-        if self.model == _SELF or self.kind == "random":
+        if self.model == _SELF or self.kind in _WITHOUT_MODEL:
             return False
         server = self.engine.server if self.engine is not None else None
         return server is None or (bool(server.command) and is_here(self.model))
@@ -91,10 +126,22 @@ class JudgeConfig(Config):
         name = filled.get("prompt", "additive")
         if kind in _ASKED and isinstance(name, str):
             filled.setdefault("prompt_digest", _said_by(name, kind))
+        function = filled.get("function")
+        if callable(function):
+            function = filled["function"] = name_of(function)
+        if isinstance(function, str):
+            filled.setdefault("function_digest", digest_of(function))
         return filled
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if (self.kind == "function") != (self.function is not None):
+            raise ValueError("judge: kind `function` and the name of a `function` belong together")
+        if self.function is not None and self.function_digest != digest_of(self.function):
+            raise ValueError(
+                f"judge.function: the file of {self.function} is no longer what it was when "
+                "judge.function_digest was written; leave the digest out to judge by the new code"
+            )
         if self.kind == "reward_model" and self.model == _SELF:
             raise ValueError("judge.model: a reward_model judge needs the folder of a classifier")
         if self.kind != "reward_model" and self.layout != "auto":
@@ -123,7 +170,7 @@ def judging_model(config: JudgeConfig, current: ModelRef) -> ModelRef:
     Raises:
         EngineError: there is no such model.
     """
-    if config.model == _SELF or config.kind == "random":
+    if config.model == _SELF or config.kind in _WITHOUT_MODEL:
         return current
     if not config.holds_model_here:
         return ModelRef(config.model, config.model, "")  # its weights lie with the server
@@ -156,6 +203,8 @@ def judge(
     given = [[r for r in chunk if r.finish != "error"] for chunk in chunks]
     if config.kind == "random":
         found = (Batch(_random(chunk, seed)) for chunk in given)
+    elif config.function is not None:
+        found = function_verdicts(given, config.function)
     elif config.kind == "reward_model":
         from selfimprove.judges.reward_model import reward_verdicts
 
@@ -282,7 +331,7 @@ def _by_scores(
 
 def lowest_score(config: JudgeConfig) -> float | None:
     """Return the least that a judge can give; None: its scale has no end."""
-    if config.kind == "reward_model":
+    if config.kind in ("reward_model", "function"):
         return None
     return float(judge_prompt(config.prompt).lowest) if config.kind == "rubric" else 0.0
 

@@ -206,9 +206,13 @@ def _tree(given: Any) -> Any:  # noqa: ANN401  mappings, lists and values, and c
     return [_tree(value) for value in given] if isinstance(given, list | tuple) else given
 
 
-_CONFIGS: Final = {lmsi: LmsiConfig, self_rewarding: SelfRewardingConfig, pit: PitConfig}
+_CONFIGS: Final[tuple[tuple[Any, type[Config]], ...]] = (
+    (lmsi, LmsiConfig),
+    (self_rewarding, SelfRewardingConfig),
+    (pit, PitConfig),
+)
 
-for _method, _config in _CONFIGS.items():
+for _method, _config in _CONFIGS:
     _method.__doc__ = (
         f"{cleandoc(_method.__doc__ or '')}\n\nKeys of the recipe:\n{described(_config)}"
     )

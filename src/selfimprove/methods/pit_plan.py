@@ -112,7 +112,7 @@ def _measured(config: PitConfig, prompts: int) -> Iterator[Line]:
 def _judged(config: PitConfig, prompts: int, systems: int) -> Iterator[Line]:
     """A judge of pairs compares most systems with two others, each in both orders."""
     judge = config.evaluation.judge
-    if judge is None or judge.kind in ("random", "reward_model"):
+    if judge is None or not judge.is_asked:
         return
     systems += bool(config.baselines.best_of_n) + (config.baselines.self_refine or 0)
     said = systems * prompts * config.evaluation.draws * judge.votes * judge.max_tokens

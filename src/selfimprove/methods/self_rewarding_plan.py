@@ -81,7 +81,7 @@ def _round(config: SelfRewardingConfig, number: int) -> Iterator[Line]:
 
 def _verdict(config: SelfRewardingConfig) -> int:
     """Tokens that judging one response takes at most."""
-    if config.judge.kind in ("random", "reward_model"):
+    if not config.judge.is_asked:
         return 0
     # A pairwise judge compares every two responses in both orders: a prompt's n with n - 1 others.
     asked = config.candidates.n - 1 if config.judge.kind == "pairwise" else 1
@@ -147,6 +147,6 @@ class _Measured:
                 yield f"{name}-against-{other}", "compare them", 2 * self._said(ask.judge), 0
 
     def _said(self, judge: JudgeConfig) -> int:
-        if judge.kind in ("random", "reward_model"):
+        if not judge.is_asked:
             return 0
         return self._prompts * self._config.evaluation.draws * judge.votes * judge.max_tokens

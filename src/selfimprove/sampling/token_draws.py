@@ -99,7 +99,8 @@ class TokenDraws:
 class _Said(NamedTuple):
     """What a server tells of a draw."""
 
-    index: int
+    number: int
+    """Which of the prompt's draws it is."""
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: FinishReason
@@ -109,5 +110,5 @@ def _draw(prompt: Encoded, said: _Said, text: str, stop: Sequence[str], *, think
     """Return a draw of a prompt; a stop string in its text ends it."""
     before = cut(text, stop, thinking=thinking)
     text, finish = (text, said.finish) if before is None else (before, "stop")
-    return Draw(prompt.key, said.index, text, finish, len(prompt.ids), len(said.tokens), said.tokens,
+    return Draw(prompt.key, said.number, text, finish, len(prompt.ids), len(said.tokens), said.tokens,
                 said.logprobs, thinking=thinking)  # fmt: skip

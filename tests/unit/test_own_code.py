@@ -1,0 +1,151 @@
+"""Code of a user's own: a judge that is a function, and a type of answers that ships with nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import selfimprove as si
+from selfimprove.answer_kinds import kind_of, pinned
+from selfimprove.config import IDENTITY, load
+from selfimprove.data.questions import parse
+from selfimprove.data.row import RowError
+from selfimprove.errors import ConfigError, JudgeError
+from selfimprove.judges.equality import matches, same
+from selfimprove.judges.extract import extract, read_through
+from selfimprove.judges.judge import JudgeConfig, judge
+from selfimprove.judges.vote import vote
+from selfimprove.own_code import load_named
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.types import ModelRef, Question, Response
+
+_SQL = '''
+class Sql:
+    """A query is what follows `SQL:`; case and spaces mean nothing."""
+
+    def read(self, text):
+        found = text.rpartition("SQL:")[2].strip()
+        return found if "SQL:" in text and found else None
+
+    def key(self, answer):
+        return " ".join(answer.rstrip(";").lower().split())
+'''
+_JUDGE = """
+def shortest(prompts, responses):
+    return [None if not r else -len(r) for r in responses]
+
+def one(prompts, responses):
+    return [1.0]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sql.py").write_text(_SQL)
+    (tmp_path / "judges.py").write_text(_JUDGE)
+    return tmp_path
+
+
+def test_answers_of_an_own_type_are_read_voted_on_and_compared(own: Path) -> None:
+    item = parse(
+        {"question": "All of t?", "answer": "select * from t", "answer_type": f"{own}/sql.py:Sql"}
+    )
+    kind = item.answer_type
+    question = Question("q", "questions", item.text, kind)
+    assert extract("I think. SQL: SELECT *  FROM t;", question) == "SELECT *  FROM t;"
+    assert extract("I do not know.", kind) is None
+    assert read_through("Hm. SQL: select 1", question) == ("select 1", "Hm. SQL: select 1")
+    assert same("SELECT * FROM t;", "select *  from T", kind)
+    assert matches("SELECT * FROM t", item.gold, kind)
+    held = vote(["SELECT 1", "select 2", None, "select  1;"], kind)
+    assert (held.answer, held.members) == ("SELECT 1", (0, 3))
+
+
+def test_a_row_keeps_the_digest_of_its_types_file(own: Path) -> None:
+    before = pinned(f"{own}/sql.py:Sql")
+    assert before.startswith(f"{own}/sql.py:Sql@")
+    (own / "sql.py").write_text(_SQL + "\n# another reading\n")
+    assert pinned(f"{own}/sql.py:Sql") != before
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("sequel", "none of number, choice"),
+        ("nowhere.py:Sql", "there is no file"),
+        ("no_such_module:Sql", "cannot be imported"),
+        ("sql.py:Other", "holds nothing called 'Other'"),
+    ],
+)
+def test_a_type_that_is_not_there_breaks_its_row(own: Path, named: str, why: str) -> None:
+    with pytest.raises(RowError, match=why):
+        parse({"question": "q?", "answer": "a", "answer_type": named})
+    assert own.is_dir()
+
+
+def test_a_decorated_class_is_a_type_by_its_short_name() -> None:
+    @si.answer_type("colour")
+    class Colour:
+        def read(self, text: str) -> str | None:
+            return next((c for c in ("red", "blue") if c in text.lower()), None)
+
+        def key(self, answer: str) -> str:
+            return answer
+
+    assert extract("It is Blue.", "colour") == "blue"
+    assert pinned("colour") == "colour"
+    assert isinstance(kind_of("colour"), Colour)
+    for taken in ("number", "a:b"):
+        with pytest.raises(ConfigError, match="choose another name"):
+            si.answer_type(taken)
+
+
+def _responses() -> list[Response]:
+    texts = ("a long answer", "short", "")
+    return [Response("p", "Why?", i, text, "stop", 1) for i, text in enumerate(texts)]
+
+
+def test_a_function_of_ones_own_judges(own: Path) -> None:
+    config = load(JudgeConfig, {"kind": "function", "function": "judges.py:shortest"}, "test")
+    (batch,) = judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0)
+    assert [v.score for v in batch.rows] == [-13, -5, None]
+    assert batch.rows[2].unscored == "the function gave none"
+    assert own.is_dir()
+
+
+def test_a_function_that_gives_too_few_scores_is_refused(own: Path) -> None:
+    config = load(JudgeConfig, {"kind": "function", "function": f"{own}/judges.py:one"}, "test")
+    with pytest.raises(JudgeError, match="gave 1 scores for 3 responses"):
+        list(judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0))
+
+
+def always_two(prompts: list[str], responses: list[str]) -> list[float]:
+    return [2.0 for _ in zip(prompts, responses, strict=True)]
+
+
+def test_from_python_the_function_itself_may_be_given() -> None:
+    config = load(JudgeConfig, {"kind": "function", "function": always_two}, "test")
+    assert load_named(str(config.function)) is always_two
+    (batch,) = judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0)
+    assert {v.score for v in batch.rows} == {2.0}
+
+
+def test_a_judge_belongs_to_the_code_it_was_written_with(own: Path) -> None:
+    named = {"kind": "function", "function": f"{own}/judges.py:shortest"}
+    config = load(JudgeConfig, named, "test")
+    assert load(JudgeConfig, config.model_dump(), "test") == config
+    with pytest.raises(ConfigError, match="no longer what it was"):
+        load(JudgeConfig, {**named, "function_digest": "0" * 12}, "test")
+
+
+def test_verdicts_made_before_there_were_functions_stay_good() -> None:
+    assert "function" not in JudgeConfig().model_dump(mode="json", context=IDENTITY)
+
+
+@pytest.mark.parametrize("named", [{"kind": "function"}, {"function": "judges.py:shortest"}])
+def test_kind_and_function_belong_together(own: Path, named: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="belong together"):
+        load(JudgeConfig, named, "test")
+    assert own.is_dir()
