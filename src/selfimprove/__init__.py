@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selfimprove.answer_kinds import answer_type
     from selfimprove.library.methods import lmsi, pit, self_rewarding
     from selfimprove.library.model import Model
-    from selfimprove.library.result import Estimate, Result
+    from selfimprove.library.result import Measured, Result
     from selfimprove.library.steps import (
         agreeing,
         draw_paths,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from selfimprove.types import Question, ReasoningPath
 
 __all__ = [
-    "Estimate",
+    "Measured",
     "Model",
     "Question",
     "ReasoningPath",
@@ -57,7 +57,7 @@ if "torch" not in _sys.modules and "OMP_WAIT_POLICY" not in _os.environ:
     _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _WHERE = {
-    "Estimate": "library.result",
+    "Measured": "library.result",
     "Model": "library.model",
     "Question": "types",
     "ReasoningPath": "types",

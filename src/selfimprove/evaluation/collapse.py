@@ -17,7 +17,7 @@ _FEWER_PHRASES: Final = 0.7
 """Warn when distinct-2, and the different pairs in a response, fall below this share of those of
 the iteration before. Longer texts repeat words by nature: the first alone would be no sign."""
 _MORE_REPEATED: Final = 0.1
-"""Warn when the share of repeated responses, or prompts, grows by more."""
+"""Warn when the share of repeated responses grows by more."""
 _MANY_TIES: Final = 0.8
 """Warn when more prompts than this have responses of one score alone: nothing is left to learn."""
 _MORE_TIES: Final = 0.25
@@ -37,9 +37,6 @@ class CollapseSigns:
     """Different pairs of neighbouring words, of all pairs."""
     repeated: float
     """Share of responses that are word for word another response to the same prompt."""
-    repeated_prompts: float | None
-    """Share of the model's own prompts that say what another says, but for case and spaces; None
-    where it wrote none."""
     share_ties: float
     """Share of prompts whose responses all have the same score."""
     mean_length: float
@@ -56,7 +53,6 @@ def collapse(
     responses: Sequence[Response],
     scores: Mapping[tuple[str, int], float],
     before: CollapseSigns | None,
-    prompts: Sequence[str] = (),
 ) -> CollapseSigns:
     """Look for signs of collapse in an arm's responses, against those of the arm before.
 
@@ -65,7 +61,6 @@ def collapse(
         responses: its responses, those of one prompt together.
         scores: by prompt id and index; responses without one are left out of the ties.
         before: the signs of the model it was trained from.
-        prompts: those that the model wrote itself, before any were dropped as repetitions.
     """
     words = [r.text.split() for r in responses]
     by_prompt = [list(g) for _, g in groupby(responses, key=lambda r: r.prompt_id)]
@@ -74,7 +69,6 @@ def collapse(
         distinct_1=_distinct(w for text in words for w in text),
         distinct_2=_distinct(pair for text in words for pair in pairwise(text)),
         repeated=sum(len(g) - len({r.text for r in g}) for g in by_prompt) / max(len(responses), 1),
-        repeated_prompts=_repeated(prompts) if prompts else None,
         share_ties=_share_ties(by_prompt, scores),
         mean_length=fmean(len(r.text) for r in responses) if responses else 0.0,
     )
@@ -85,10 +79,6 @@ def collapse(
 def _distinct(things: Iterable[object]) -> float:
     counted = Counter(things)
     return len(counted) / max(counted.total(), 1)
-
-
-def _repeated(prompts: Sequence[str]) -> float:
-    return 1 - len({" ".join(p.lower().split()) for p in prompts}) / len(prompts)
 
 
 def _share_ties(
@@ -121,9 +111,6 @@ def _told_against(now: CollapseSigns, before: CollapseSigns) -> Iterator[str]:
         )
     if now.repeated > before.repeated + _MORE_REPEATED:
         yield f"{now.repeated:.0%} of the responses repeat another; of {name}'s {before.repeated:.0%}"
-    if (now.repeated_prompts or 0) > (before.repeated_prompts or 0) + _MORE_REPEATED:
-        was = before.repeated_prompts or 0
-        yield f"{now.repeated_prompts:.0%} of its own prompts repeat another; of {name}'s {was:.0%}"
     if now.share_ties > before.share_ties + _MORE_TIES:
         yield f"{now.share_ties:.0%} of the prompts end in ties; of {name}'s {before.share_ties:.0%}"
     if (

@@ -43,11 +43,6 @@ class Paired(NamedTuple):
     losses: int
     ties: int
 
-    @property
-    def is_better(self) -> bool:
-        """The whole interval lies above zero."""
-        return self.low > 0
-
 
 def mean(values: Sequence[float]) -> Estimate:
     """Return the mean of one value a question, with its interval.

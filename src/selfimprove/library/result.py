@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from selfimprove.methods.launch import MethodConfig
     from selfimprove.methods.pit_improve import Chain
 
-__all__ = ["Estimate", "Result"]
+__all__ = ["Measured", "Result"]
 
 
-class Estimate(NamedTuple):
+class Measured(NamedTuple):
     """A measured number."""
 
     value: float
@@ -74,25 +74,25 @@ class Result:
         return headline
 
     @property
-    def before(self) -> Estimate:
+    def before(self) -> Measured:
         """The start's headline figure."""
         return self._side(self._headline.before)
 
     @property
-    def after(self) -> Estimate:
+    def after(self) -> Measured:
         """That of the newest model, whether the gate let it through or not."""
         return self._side(self._headline.after)
 
-    def _side(self, value: float) -> Estimate:
+    def _side(self, value: float) -> Measured:
         """Return one side of the headline; its interval stands with the arm of which it is the score."""
         scores = (score for arm in self._run.summary.arms for score in arm.scores)
         same = (s.interval for s in scores if s.value == value and s.n == self._headline.n)
-        return Estimate(value, next(same, None), self._headline.n)
+        return Measured(value, next(same, None), self._headline.n)
 
     @property
-    def difference(self) -> Estimate:
+    def difference(self) -> Measured:
         """After less before, paired by question or prompt."""
-        return Estimate(self._headline.difference, self._headline.interval, self._headline.n)
+        return Measured(self._headline.difference, self._headline.interval, self._headline.n)
 
     @property
     def unit(self) -> str:
