@@ -14,10 +14,8 @@ from typing import Any, Final, TypeAlias, TypedDict, Unpack
 from selfimprove.config import Config, described
 from selfimprove.library.model import Model
 from selfimprove.library.result import Result
-from selfimprove.methods.launch import MethodConfig, config_of, run_config
-from selfimprove.methods.lmsi import LmsiConfig
-from selfimprove.methods.pit import PitConfig
-from selfimprove.methods.self_rewarding import SelfRewardingConfig
+from selfimprove.methods.launch import config_of, run_config
+from selfimprove.methods.table import METHODS, MethodConfig
 
 __all__ = ["Block", "Files", "config", "lmsi", "pit", "run", "self_rewarding"]
 
@@ -206,13 +204,8 @@ def _tree(given: Any) -> Any:  # noqa: ANN401  mappings, lists and values, and c
     return [_tree(value) for value in given] if isinstance(given, list | tuple) else given
 
 
-_CONFIGS: Final[tuple[tuple[Any, type[Config]], ...]] = (
-    (lmsi, LmsiConfig),
-    (self_rewarding, SelfRewardingConfig),
-    (pit, PitConfig),
-)
+_FUNCTIONS: Final[tuple[Any, ...]] = (lmsi, self_rewarding, pit)
 
-for _method, _config in _CONFIGS:
-    _method.__doc__ = (
-        f"{cleandoc(_method.__doc__ or '')}\n\nKeys of the recipe:\n{described(_config)}"
-    )
+for _function in _FUNCTIONS:
+    _keys = described(METHODS[_function.__name__].config)
+    _function.__doc__ = f"{cleandoc(_function.__doc__)}\n\nKeys of the recipe:\n{_keys}"

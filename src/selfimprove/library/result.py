@@ -16,8 +16,8 @@ from selfimprove.report.summary import Headline
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfimprove.methods.launch import MethodConfig
     from selfimprove.methods.pit_improve import Chain
+    from selfimprove.methods.table import MethodConfig
 
 __all__ = ["Measured", "Result"]
 

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, TypeAlias
 import yaml
 
 from selfimprove.config import Config
-from selfimprove.methods.launch import MethodConfig, config_of
+from selfimprove.methods.launch import config_of
+from selfimprove.methods.table import MethodConfig
 
 __all__ = ["Spelling", "spelled"]
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from selfimprove.config import IDENTITY, fingerprint, load, overridden, read_recipe
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
-from selfimprove.methods import (
-    lmsi,
-    lmsi_plan,
-    pit,
-    pit_plan,
-    self_rewarding,
-    self_rewarding_plan,
-)
-from selfimprove.methods.plan import Line, Needs, PlannedStep, Use, needs, planned
+from selfimprove.methods.plan import Needs, PlannedStep, needs, planned
 from selfimprove.methods.processes import Processes, check
+from selfimprove.methods.table import METHODS, MethodConfig
 from selfimprove.models import locate
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
@@ -27,7 +20,6 @@ from selfimprove.types import ModelRef
 
 __all__ = [
     "Finished",
-    "MethodConfig",
     "Plan",
     "config_of",
     "launch",
@@ -46,22 +38,13 @@ class Finished:
     was_finished: bool
 
 
-MethodConfig: TypeAlias = "lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig | pit.PitConfig"
-
-_CONFIGS: Final[dict[str, type[MethodConfig]]] = {
-    "lmsi": lmsi.LmsiConfig,
-    "self_rewarding": self_rewarding.SelfRewardingConfig,
-    "pit": pit.PitConfig,
-}
-
-
 def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
     """Read a recipe as the config of the method it names; a method's name is a recipe of its own.
 
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
     """
-    if str(path) in _CONFIGS and not path.exists():
+    if str(path) in METHODS and not path.exists():
         return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
     return config_of(read_recipe(path, overrides), str(path))
 
@@ -73,9 +56,9 @@ def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
         ConfigError: it names no known method, or does not fit it.
     """
     method = tree.get("method")
-    if not isinstance(method, str) or method not in _CONFIGS:
-        raise ConfigError(f"{source}: method is {method!r}; known: {', '.join(_CONFIGS)}")
-    return load(_CONFIGS[method], tree, source)
+    if not isinstance(method, str) or method not in METHODS:
+        raise ConfigError(f"{source}: method is {method!r}; known: {', '.join(METHODS)}")
+    return load(METHODS[method].config, tree, source)
 
 
 def default_folder(path: Path, config: MethodConfig) -> Path:
@@ -111,7 +94,7 @@ def run_config(
     """
     check(config, processes)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
-    located = [locate(name) for name in _models(config)]
+    located = [locate(name) for name in config.models]
     recipe = config.model_dump(mode="json", context=IDENTITY)
     identity = fingerprint({"recipe": recipe, "models": [model.digest for model in located]})
     finished = root / "finished.json"
@@ -155,39 +138,7 @@ def run_method(config: MethodConfig, run: Run) -> ModelRef:
         SelfImproveError: with what happened, where, and what to do.
     """
     use_threads(config.engine.threads)
-    if isinstance(config, lmsi.LmsiConfig):
-        return lmsi.run(config, run)
-    if isinstance(config, pit.PitConfig):
-        return pit.run(config, run)
-    return self_rewarding.run(config, run)
-
-
-def _lines(config: MethodConfig) -> Iterable[Line]:
-    if isinstance(config, lmsi.LmsiConfig):
-        return lmsi_plan.lines(config)
-    if isinstance(config, pit.PitConfig):
-        return pit_plan.lines(config)
-    return self_rewarding_plan.lines(config)
-
-
-def _models(config: MethodConfig) -> list[str]:
-    """Return the names of the models that a run reads."""
-    if isinstance(config, lmsi.LmsiConfig):
-        return [config.model, *([config.student] if config.student else [])]
-    if isinstance(config, pit.PitConfig):
-        judge = config.evaluation.judge
-        return [config.model, *([judge.model] if judge and judge.holds_model_here else [])]
-    writer, judges = config.prompts.writer, (config.judge, config.evaluation.judge)
-    named = [j.model for j in judges if j is not None and j.holds_model_here]
-    return [config.model, *([] if writer == "self" else [writer]), *named]
-
-
-def _uses(config: MethodConfig) -> Iterable[Use]:
-    if isinstance(config, lmsi.LmsiConfig):
-        return lmsi_plan.uses(config)
-    if isinstance(config, pit.PitConfig):
-        return pit_plan.uses(config)
-    return self_rewarding_plan.uses(config)
+    return METHODS[config.method].run(config, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +162,9 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processe
     """
     config = read_config(path, overrides)
     check(config, processes)
-    root = out or default_folder(path, config)
+    root, method = out or default_folder(path, config), METHODS[config.method]
     try:
-        steps, no_data = planned(_lines(config), root), ""
+        steps, no_data = planned(method.lines(config), root), ""
     except DataError as error:
         steps, no_data = [], str(error)
-    return Plan(root, steps, needs(_uses(config), steps), no_data)
+    return Plan(root, steps, needs(method.uses(config), steps), no_data)

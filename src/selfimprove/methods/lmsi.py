@@ -137,6 +137,11 @@ class LmsiConfig(Config):
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
 
+    @property
+    def models(self) -> list[str]:
+        """The models that a run reads; the first is the one that improves."""
+        return [self.model, *([self.student] if self.student else [])]
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.questions and "gold" in self.controls:

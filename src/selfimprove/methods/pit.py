@@ -116,6 +116,12 @@ class PitConfig(ChatsAndJudges):
     export: ExportConfig = ExportConfig()
     """How trained models leave the run, reward models too."""
 
+    @property
+    def models(self) -> list[str]:
+        """The models that a run reads; the first is the one that improves."""
+        judge = self.evaluation.judge
+        return [self.model, *([judge.model] if judge and judge.holds_model_here else [])]
+
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         improvement_template(self.template)  # a wrong one must not wait for the first training

@@ -149,6 +149,13 @@ class SelfRewardingConfig(ChatsAndJudges):
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
 
+    @property
+    def models(self) -> list[str]:
+        """The models that a run reads; the first is the one that improves."""
+        writer, judges = self.prompts.writer, (self.judge, self.evaluation.judge)
+        named = [j.model for j in judges if j is not None and j.holds_model_here]
+        return [self.model, *([] if writer == "self" else [writer]), *named]
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if "no_eft" in self.controls and not (self.seeds.eft or self.seeds.ranked):
