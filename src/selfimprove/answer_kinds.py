@@ -7,10 +7,10 @@ from functools import cache
 from typing import Final, Protocol, TypeVar
 
 from selfimprove.errors import ConfigError
-from selfimprove.own_code import digest_of, load_named
+from selfimprove.own_code import load_named, pinned
 from selfimprove.types import ANSWER_TYPES, AnswerType
 
-__all__ = ["AnswerKind", "answer_type", "kind_of", "pinned"]
+__all__ = ["AnswerKind", "answer_type", "as_kept", "kind_of"]
 
 
 class AnswerKind(Protocol):
@@ -64,7 +64,7 @@ def kind_of(answer_type: AnswerType) -> AnswerKind | None:
     Raises:
         ConfigError: there is no such type.
     """
-    return None if answer_type in ANSWER_TYPES else _own(answer_type.partition("@")[0])
+    return None if answer_type in ANSWER_TYPES else _own(answer_type)
 
 
 def _own(name: str) -> AnswerKind:
@@ -82,11 +82,11 @@ def _named(name: str) -> AnswerKind:
     return kind
 
 
-def pinned(answer_type: str) -> AnswerType:
-    """Return a type as rows keep it: of a file of one's own with its digest, so that stale rows show.
+def as_kept(answer_type: str) -> AnswerType:
+    """Return a type as rows keep it: one of a file with its digest.
 
     Raises:
         ConfigError: there is no such type.
     """
     kind_of(answer_type)
-    return f"{answer_type}@{digest_of(answer_type)}" if ":" in answer_type else answer_type
+    return pinned(answer_type) if ":" in answer_type else answer_type

@@ -1,4 +1,7 @@
-"""Code of a user's own, named in a recipe as `module:name` or `path/to/file.py:name`."""
+"""Code of a user's own, named in a recipe as `module:name` or `path/to/file.py:name`.
+
+What is stored says `name@digest`, by the content of its file: rows belong to the code they were made by.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator
 
 from selfimprove.errors import ConfigError
 
-__all__ = ["digest_of", "load_named", "name_of"]
+__all__ = ["OwnCode", "load_named", "pinned"]
 
 
 def load_named(name: str) -> Any:  # noqa: ANN401  whatever the user's code holds there
-    """Import what a name says; modules are looked for in the working folder, too.
+    """Import what a name says, with or without its digest; modules are looked for in the working folder, too.
 
     Raises:
         ConfigError: the name has no colon, or there is no such module or nothing of that name in it.
     """
-    place, colon, what = name.rpartition(":")
+    place, colon, what = name.partition("@")[0].rpartition(":")
     if not (colon and place and what):
         raise ConfigError(f"{name!r} must look like module:name or path/to/file.py:name")
     module = _module(place, name)
@@ -66,17 +71,33 @@ def _of_file(path: Path) -> ModuleType:
     return module
 
 
-def digest_of(name: str) -> str:
-    """Return a short digest of the file that holds what a name says; "" where there is none.
+def pinned(given: str | Callable[..., object]) -> str:
+    """Return what names a function or class, with the digest of its file if it has one.
 
     Raises:
-        ConfigError: as for `load_named`.
+        ConfigError: as for `load_named`; or the name has a digest, and the file is another by now.
     """
+    said = given if isinstance(given, str) else f"{given.__module__}:{given.__qualname__}"
+    name, _, known = said.partition("@")
     load_named(name)
     file = getattr(_module(name.rpartition(":")[0], name), "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+    if known and known != digest:
+        raise ConfigError(
+            f"{name}: its file is no longer what it was when {said} was written; leave out what "
+            "stands behind the @ to use the new code"
+        )
+    return f"{name}@{digest}" if digest else name
 
 
-def name_of(given: Callable[..., object]) -> str:
-    """Return the name by which `load_named` finds a function or class in this process."""
-    return f"{given.__module__}:{given.__qualname__}"
+def _pinned(given: object) -> object:
+    if not (isinstance(given, str) or callable(given)):
+        return given
+    try:
+        return pinned(given)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+OwnCode: TypeAlias = Annotated[str, BeforeValidator(_pinned)]
+"""A field of a config that names code; from Python the function itself may be given."""

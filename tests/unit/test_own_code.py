@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import selfimprove as si
-from selfimprove.answer_kinds import kind_of, pinned
+from selfimprove.answer_kinds import as_kept, kind_of
 from selfimprove.config import IDENTITY, load
 from selfimprove.data.questions import parse
 from selfimprove.data.row import RowError
@@ -16,9 +16,9 @@ from selfimprove.judges.equality import matches, same
 from selfimprove.judges.extract import extract, read_through
 from selfimprove.judges.judge import JudgeConfig, judge
 from selfimprove.judges.vote import vote
-from selfimprove.own_code import load_named
+from selfimprove.own_code import load_named, pinned
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.types import ModelRef, Question, Response
+from selfimprove.types import ModelRef, Question, ReasoningPath, Response
 
 _SQL = '''
 class Sql:
@@ -64,10 +64,12 @@ def test_answers_of_an_own_type_are_read_voted_on_and_compared(own: Path) -> Non
 
 
 def test_a_row_keeps_the_digest_of_its_types_file(own: Path) -> None:
-    before = pinned(f"{own}/sql.py:Sql")
+    before = as_kept(f"{own}/sql.py:Sql")
     assert before.startswith(f"{own}/sql.py:Sql@")
     (own / "sql.py").write_text(_SQL + "\n# another reading\n")
-    assert pinned(f"{own}/sql.py:Sql") != before
+    assert as_kept(f"{own}/sql.py:Sql") != before
+    with pytest.raises(ConfigError, match="no longer what it was"):
+        pinned(before)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_a_decorated_class_is_a_type_by_its_short_name() -> None:
             return answer
 
     assert extract("It is Blue.", "colour") == "blue"
-    assert pinned("colour") == "colour"
+    assert as_kept("colour") == "colour"
     assert isinstance(kind_of("colour"), Colour)
     for taken in ("number", "a:b"):
         with pytest.raises(ConfigError, match="choose another name"):
@@ -137,7 +139,7 @@ def test_a_judge_belongs_to_the_code_it_was_written_with(own: Path) -> None:
     config = load(JudgeConfig, named, "test")
     assert load(JudgeConfig, config.model_dump(), "test") == config
     with pytest.raises(ConfigError, match="no longer what it was"):
-        load(JudgeConfig, {**named, "function_digest": "0" * 12}, "test")
+        load(JudgeConfig, {**named, "function": f"{named['function']}@{'0' * 12}"}, "test")
 
 
 def test_verdicts_made_before_there_were_functions_stay_good() -> None:
@@ -149,3 +151,33 @@ def test_kind_and_function_belong_together(own: Path, named: dict[str, str]) -> 
     with pytest.raises(ConfigError, match="belong together"):
         load(JudgeConfig, named, "test")
     assert own.is_dir()
+
+
+def by_length(paths: list[ReasoningPath]) -> list[float]:
+    return [float(len(path.text)) for path in paths]
+
+
+def negative(paths: list[ReasoningPath]) -> list[float]:
+    return [-1.0 for _ in paths]
+
+
+_TWO_AGAINST_ONE = [
+    ReasoningPath("q", i, text, answer, "stop", 1)
+    for i, (text, answer) in enumerate([("xx", "1"), ("xxx", "1"), ("xxxxxx", "2"), ("x", None)])
+]
+_ASKED = [Question("q", "questions", "1?", "number")]
+
+
+def test_weights_of_ones_own_decide_a_vote() -> None:
+    (even,) = si.vote(_ASKED, _TWO_AGAINST_ONE)
+    assert (even.winner, even.confidence, even.agreeing) == ("1", 0.5, (0, 1))
+    (weighed,) = si.vote(_ASKED, _TWO_AGAINST_ONE, weights=by_length)
+    assert (weighed.winner, weighed.confidence, weighed.agreeing) == ("2", 0.5, (2,))
+    assert weighed.classes == even.classes
+
+
+def test_a_weight_that_is_none_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="must give one weight, not negative, for each of 4 paths"
+    ):
+        si.vote(_ASKED, _TWO_AGAINST_ONE, weights=negative)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from selfimprove.answer_kinds import pinned
+from selfimprove.answer_kinds import as_kept
 from selfimprove.data.gold_numbers import plain_number
 from selfimprove.data.row import Fields, Item, RowError, choice_item, optional, text
 from selfimprove.data.strategyqa import yes_or_no
@@ -72,7 +72,7 @@ def _from_cell(cell: str) -> Any:  # noqa: ANN401  whatever the cell holds
 def _answer_type(named: str | None, answers: list[str], choices: list[str]) -> AnswerType:
     if named is not None:
         try:
-            return pinned(named)
+            return as_kept(named)
         except ConfigError as error:
             raise RowError(f"'answer_type': {error}") from error
     if choices:

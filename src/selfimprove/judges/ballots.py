@@ -6,10 +6,21 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from selfimprove.config import Config
+from selfimprove.errors import ConfigError
 from selfimprove.judges.answers import vote
+from selfimprove.own_code import OwnCode, load_named
 from selfimprove.types import Question, ReasoningPath
 
-__all__ = ["AnswerClass", "VotedQuestion", "vote_each"]
+__all__ = ["AnswerClass", "VoteConfig", "VotedQuestion", "vote_each"]
+
+
+class VoteConfig(Config):
+    """How paths are counted (Sec. 3.1)."""
+
+    weights: OwnCode | None = None
+    """module:name or path/to/file.py:name of a function that gets a question's paths and returns a
+    weight, not negative, for each; None: every path counts alike (paper)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class VotedQuestion:
     winner: str | None
     """The majority answer; None when no path stated one."""
     confidence: float
-    """Paths that reach the winner / all paths, silent ones included."""
+    """Paths that reach the winner / all paths, silent ones included; by their weights."""
     tied: bool
     paths: int
     silent: int
@@ -39,16 +50,39 @@ class VotedQuestion:
     classes: tuple[AnswerClass, ...]
 
 
-def vote_each(questions: Sequence[Question], paths: Sequence[ReasoningPath]) -> list[VotedQuestion]:
-    """Hold the vote of every question over all its paths."""
+def vote_each(
+    questions: Sequence[Question],
+    paths: Sequence[ReasoningPath],
+    config: VoteConfig = VoteConfig(),  # noqa: B008  frozen
+) -> list[VotedQuestion]:
+    """Hold the vote of every question over all its paths.
+
+    Raises:
+        ConfigError: a weight is negative, or there is not one for each path.
+    """
     of: dict[str, list[ReasoningPath]] = defaultdict(list)
     for path in paths:
         of[path.question_id].append(path)
-    return [_vote_one(q, sorted(of[q.id], key=lambda p: p.index)) for q in questions]
+    ballots = ((q, sorted(of[q.id], key=lambda p: p.index)) for q in questions)
+    return [_vote_one(q, held, _weights(held, config)) for q, held in ballots]
 
 
-def _vote_one(question: Question, paths: Sequence[ReasoningPath]) -> VotedQuestion:
-    result = vote([p.answer for p in paths], question.answer_type)
+def _weights(paths: list[ReasoningPath], config: VoteConfig) -> list[float] | None:
+    if config.weights is None:
+        return None
+    weights = [float(w) for w in load_named(config.weights)(paths)]
+    if len(weights) != len(paths) or any(w < 0 for w in weights):
+        raise ConfigError(
+            f"{config.weights} must give one weight, not negative, for each of {len(paths)} paths; "
+            f"it gave {weights[:5]}"
+        )
+    return weights
+
+
+def _vote_one(
+    question: Question, paths: Sequence[ReasoningPath], weights: Sequence[float] | None
+) -> VotedQuestion:
+    result = vote([p.answer for p in paths], question.answer_type, weights)
     return VotedQuestion(
         question_id=question.id,
         dataset=question.dataset,

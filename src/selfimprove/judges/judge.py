@@ -27,7 +27,7 @@ from selfimprove.judges.function import function_verdicts
 from selfimprove.judges.gap import Improved
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.models import is_here, locate
-from selfimprove.own_code import digest_of, name_of
+from selfimprove.own_code import OwnCode
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.seeds import rng
@@ -51,11 +51,9 @@ class JudgeConfig(Config):
     kind: Literal["rubric", "pairwise", "reward_model", "function", "random"] = "rubric"
     """rubric: points by a judge prompt; pairwise: comparisons; reward_model: a classifier with one
     logit; function: code of your own; random: a control."""
-    function: str | None = None
+    function: OwnCode | None = None
     """Of kind `function`: module:name or path/to/file.py:name. It gets a list of prompts and one of
-    responses, and returns a score for each, or None."""
-    function_digest: str | None = None
-    """What the function's file holds, by digest: filled in by itself, as `prompt_digest` is."""
+    responses, and returns a score for each, or None. Its file's digest is added by itself."""
     model: str = _SELF
     """self: the model of the iteration; or tiny, a folder, a hub id. With an engine of kind `server`
     the name by which the server knows it."""
@@ -84,7 +82,7 @@ class JudgeConfig(Config):
     max_unscored: float = Field(default=0.5, ge=0, le=1)
     """Above this share of responses without any score the step stops with an error."""
 
-    derived: ClassVar[frozenset[str]] = frozenset({"prompt_digest", "function_digest"})
+    derived: ClassVar[frozenset[str]] = frozenset({"prompt_digest"})
 
     @model_serializer(mode="wrap")
     def _as_it_was(
@@ -93,7 +91,7 @@ class JudgeConfig(Config):
         """Keep verdicts good that were made before there were functions."""
         tree: dict[str, Any] = serialised(self)
         if info.context == IDENTITY and self.function is None:
-            del tree["function"], tree["function_digest"]
+            del tree["function"]
         return tree
 
     @property
@@ -126,22 +124,12 @@ class JudgeConfig(Config):
         name = filled.get("prompt", "additive")
         if kind in _ASKED and isinstance(name, str):
             filled.setdefault("prompt_digest", _said_by(name, kind))
-        function = filled.get("function")
-        if callable(function):
-            function = filled["function"] = name_of(function)
-        if isinstance(function, str):
-            filled.setdefault("function_digest", digest_of(function))
         return filled
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.kind == "function") != (self.function is not None):
             raise ValueError("judge: kind `function` and the name of a `function` belong together")
-        if self.function is not None and self.function_digest != digest_of(self.function):
-            raise ValueError(
-                f"judge.function: the file of {self.function} is no longer what it was when "
-                "judge.function_digest was written; leave the digest out to judge by the new code"
-            )
         if self.kind == "reward_model" and self.model == _SELF:
             raise ValueError("judge.model: a reward_model judge needs the folder of a classifier")
         if self.kind != "reward_model" and self.layout != "auto":

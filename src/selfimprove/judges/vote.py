@@ -19,6 +19,8 @@ class AnswerVotes:
     """As it was first written."""
     members: tuple[int, ...]
     """Which of the paths state it."""
+    weight: float
+    """The sum of theirs."""
 
     @property
     def votes(self) -> int:
@@ -33,37 +35,44 @@ class Vote:
     answer: str | None
     """The majority answer; None when no path states one."""
     confidence: float
-    """Paths that state it / all paths: a model that rarely answers must not look sure."""
+    """Weight of the paths that state it / of all paths: a model that rarely answers must not look sure."""
     members: tuple[int, ...]
     """Which of the paths state it."""
     tied: bool
-    """Another answer has as many votes; the one met first won."""
+    """Another answer has as much weight; the one met first won."""
     classes: tuple[AnswerVotes, ...]
     """All answers, in the order they were first met."""
 
 
 # --8<-- [start:vote]
-def vote(answers: Sequence[str | None], answer_type: AnswerType) -> Vote:
+def vote(
+    answers: Sequence[str | None], answer_type: AnswerType, weights: Sequence[float] | None = None
+) -> Vote:
     """Hold a vote over the answers of all paths; None is a path that states no answer.
+
+    Every path has one vote (the paper), or the weight that is given for it.
 
     >>> result = vote(["18", None, "18.0", "20", None], "number")
     >>> result.answer, result.confidence, result.members
     ('18', 0.4, (0, 2))
     """
-    classes = _classes(answers, answer_type)
+    held = [1.0] * len(answers) if weights is None else weights
+    classes = _classes(answers, answer_type, held)
     if not classes:
         return Vote(None, 0.0, (), False, ())
-    winner = max(classes, key=lambda c: c.votes)  # the first of several
+    winner = max(classes, key=lambda c: c.weight)  # the first of several
     return Vote(
         answer=winner.answer,
-        confidence=winner.votes / len(answers),
+        confidence=winner.weight / sum(held) if winner.weight else 0.0,
         members=winner.members,
-        tied=sum(c.votes == winner.votes for c in classes) > 1,
+        tied=sum(c.weight == winner.weight for c in classes) > 1,
         classes=tuple(classes),
     )
 
 
-def _classes(answers: Sequence[str | None], answer_type: AnswerType) -> list[AnswerVotes]:
+def _classes(
+    answers: Sequence[str | None], answer_type: AnswerType, weights: Sequence[float]
+) -> list[AnswerVotes]:
     """Group equal answers, each compared with the first one of a group."""
     members: dict[str, list[int]] = {}
     leader: dict[str, str] = {}
@@ -74,7 +83,10 @@ def _classes(answers: Sequence[str | None], answer_type: AnswerType) -> list[Ans
         if name not in leader:
             leader[name] = next((m for m in members if same(m, name, answer_type)), name)
         members.setdefault(leader[name], []).append(index)
-    return [AnswerVotes(str(answers[found[0]]), tuple(found)) for found in members.values()]
+    return [
+        AnswerVotes(str(answers[found[0]]), tuple(found), sum(weights[i] for i in found))
+        for found in members.values()
+    ]
 
 
 # --8<-- [end:vote]

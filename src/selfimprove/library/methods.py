@@ -37,6 +37,7 @@ class LmsiKeys(TypedDict, total=False):
     questions: Block | None
     exemplars: Block | None
     paths: Block
+    vote: Block
     keep: Block
     formats: Block
     sft: Block

@@ -9,7 +9,7 @@ student = si.fine_tune(model, rows, out="models/student")
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from selfimprove.config import load
 from selfimprove.data.exemplars import ExemplarSet, shipped_sets
 from selfimprove.data.sources import as_source, questions_of
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.judges.ballots import VotedQuestion, vote_each
+from selfimprove.judges.ballots import VoteConfig, VotedQuestion, vote_each
 from selfimprove.library.model import Model
 from selfimprove.methods import lmsi
 from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, PathsConfig, TrainingRow
@@ -89,9 +89,17 @@ def draw_paths(
     return [row for batch in track(drawn, "paths", len(chunks)) for row in batch.rows]
 
 
-def vote(questions: Sequence[Question], paths: Sequence[ReasoningPath]) -> list[VotedQuestion]:
-    """Hold the vote of every question over its paths (Sec. 3.1)."""
-    return vote_each(questions, paths)
+def vote(
+    questions: Sequence[Question],
+    paths: Sequence[ReasoningPath],
+    weights: Callable[[list[ReasoningPath]], Sequence[float]] | None = None,
+) -> list[VotedQuestion]:
+    """Hold the vote of every question over its paths (Sec. 3.1); `weights` says what each counts.
+
+    Raises:
+        ConfigError: a weight is negative, or there is not one for each path.
+    """
+    return vote_each(questions, paths, load(VoteConfig, {"weights": weights}, "vote"))
 
 
 def agreeing(

@@ -36,7 +36,7 @@ from selfimprove.data.sources import DataConfig, training_questions
 from selfimprove.evaluation.controls import Control
 from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
 from selfimprove.judges.answers import Reading, read_draw
-from selfimprove.judges.ballots import VotedQuestion, vote_each
+from selfimprove.judges.ballots import VoteConfig, VotedQuestion, vote_each
 from selfimprove.methods import lmsi_low_resource as low_resource
 from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
 from selfimprove.models import locate
@@ -122,6 +122,8 @@ class LmsiConfig(Config):
     """Let the model write its few-shot exemplars (Sec. 5.3); None uses the shipped ones."""
     paths: PathsConfig = PathsConfig()
     """Drawing."""
+    vote: VoteConfig = VoteConfig()
+    """Counting."""
     keep: KeepConfig = KeepConfig()
     """Filtering."""
     formats: FormatsConfig = FormatsConfig()
@@ -196,7 +198,7 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
                               config.engine, config.seed,
                               shard_items=config.paths.shard_questions)  # fmt: skip
         # 2. Vote, question by question (Sec. 3.1).
-        votes = steps.rows(f"{name}-votes", vote_each, questions, paths)
+        votes = steps.rows(f"{name}-votes", vote_each, questions, paths, *_counted(config))
         # 3. Keep every path that agrees with the vote (Sec. 3.1).
         kept = steps.rows(f"{name}-kept", agreeing_paths, paths, votes, _threshold(config))
         # 4. Write them in mixed formats (Sec. 3.2) and fine-tune on them (Sec. 3.3).
@@ -216,6 +218,11 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
 
 
 # --8<-- [end:plot]
+
+
+def _counted(config: LmsiConfig) -> tuple[VoteConfig, ...]:
+    """Where every path counts alike nothing is said, as before weights: votes held then stay good."""
+    return () if config.vote.weights is None else (config.vote,)
 
 
 def _threshold(config: LmsiConfig) -> KeepConfig:
