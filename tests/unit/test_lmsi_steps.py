@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
+from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.judges.ballots import vote_each
 from selfimprove.methods import lmsi_low_resource
 from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, agreeing_paths, mixed_formats
@@ -20,7 +22,7 @@ from selfimprove.methods.lmsi_low_resource import (
     seed_questions,
 )
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.types import AnswerType, Draw, ModelRef, Prompt, Question, ReasoningPath
+from selfimprove.types import AnswerType, Draw, Labelled, ModelRef, Prompt, Question, ReasoningPath
 
 QUESTION = Question("q", "d", "How many?", "number")
 SETS = (ExemplarSet("d", (Exemplar("Two and two?", "2 + 2 = 4.", "4"),)),)
@@ -174,3 +176,23 @@ def test_own_questions_belong_to_the_dataset_whose_questions_they_follow(
     assert made
     assert all(q.text.startswith(f"Again: Which {q.dataset} {q.answer_type} ") for q in made)
     assert {(q.dataset, q.answer_type) for q in made} == set(_KINDS[:3])
+
+
+def test_votes_are_told_against_gold_as_labels() -> None:
+    questions = [replace(QUESTION, id=f"q{n}") for n in range(3)]
+    answers: tuple[list[str | None], ...] = (["8", "9", "8.0", None], ["9", "9", "8", "8", "9"])
+    drawn = [
+        replace(path, question_id=question.id)
+        for question, some in zip(questions, answers, strict=False)
+        for path in paths(some)
+    ]
+    votes = vote_each(questions[:2], drawn)
+    labelled = [Labelled(question, ("8",)) for question in questions]
+    told = label_quality(2, votes, labelled)
+    assert told is not None
+    assert (told["round"], told["questions"]) == (2, 2)
+    assert told["path"]["value"] == pytest.approx((2 / 4 + 2 / 5) / 2)
+    assert told["vote"]["value"] == 0.5
+    assert told["difference"]["value"] == pytest.approx(0.5 - 0.45)
+    assert (told["kept_paths"], told["kept_right"]) == (5, pytest.approx(2 / 5))
+    assert label_quality(1, votes, [Labelled(q, ()) for q in questions]) is None

@@ -114,8 +114,10 @@ def summary(interval: tuple[float, float] = (0.08, 0.16)) -> dict[str, Any]:
         "calibration": [{"arm": "base", "set": "test", "bins": bins}],
         "gate": [{"round": 1, "promoted": True, "difference": 0.1, "interval": [0.05, 0.15],
                   "n": 300, "set": "dev", "reason": HOSTILE}],
-        "labels": {"pseudo_label_accuracy": 0.81, "unknown": None},
-        "temperature": {"chosen": 0.8, "tried": [{"temperature": 0.8, "maj": 0.7, "greedy": 0.6}]},
+        "labels": [{"round": 1, "questions": 3, "path": {"value": 0.6, "interval": [0.4, 0.8]},
+                    "vote": {"value": 0.7, "interval": [0.5, 0.9]},
+                    "difference": {"value": 0.1, "interval": [0.0, 0.2]},
+                    "kept_paths": 9, "kept_right": None}],
     }  # fmt: skip
 
 
@@ -228,7 +230,7 @@ def test_figures_are_plain_data_with_the_headline_of_the_summary(tmp_path: Path)
     assert held["cost"]["total"]["tokens_sampled"] == 3 * 4 * 20
     assert held["funnels"][0]["given"] == 3
     assert held["recipe"]["values"]["a.b"] == HOSTILE
-    assert held["labels"] == {"pseudo_label_accuracy": 0.81}
+    assert held["labels"] == told["labels"]
 
 
 def test_samples_say_which_questions_and_which_of_their_paths_were_kept(tmp_path: Path) -> None:

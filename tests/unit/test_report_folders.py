@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_run_is_refused_with_advice(
     [
         ({"summary": "{"}, "summary.json is damaged"),
         ({"summary": '{"headline": {"metric": "x"}}'}, "headline.before: Field required"),
-        ({"summary": '{"temperature": {"chosen": NaN}}'}, "temperature.chosen: Input should be"),
+        ({"summary": '{"headline": {"metric": "m", "before": NaN}}'}, "headline.before: Input should be"),
         ({"lineage": '[{"role": 3}]'}, "lineage.json: 0."),
         (
             {"round-1-votes__step": "{}", "round-1-votes__done": "{}",

@@ -34,10 +34,12 @@ from selfimprove.evaluation.gate import (
     with_majorities,
 )
 from selfimprove.evaluation.intervals import Paired, mean, paired
+from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.evaluation.labels import read_labels
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.set_names import set_names
 from selfimprove.judges.answers import Reading
+from selfimprove.judges.ballots import VotedQuestion
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
@@ -100,6 +102,8 @@ class Scoreboard:
     seed: int
     _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
+    _votes: dict[int, Rows[VotedQuestion]] = field(default_factory=dict)
+    """Of each round."""
     _gate_set: Rows[HeldOut] | None = None
     """The questions on which the gate decides; None: there is no gate."""
     _gate_name: str = ""
@@ -193,6 +197,10 @@ class Scoreboard:
         return self.steps.sharded(step, answer_questions, questions, model, ask, self.engine,
                                   self.seed, shard_items=self.config.shard_questions)  # fmt: skip
 
+    def watch(self, round_number: int, votes: Rows[VotedQuestion]) -> None:
+        """Keep a round's votes, to tell in the end how good they were as labels."""
+        self._votes[round_number] = votes
+
     def promote(self, name: str, *, parent: ModelRef, child: ModelRef) -> ModelRef:
         """Return the child, or the parent when the child is worse on the gate's questions."""
         if self._gate_set is None:
@@ -246,9 +254,18 @@ class Scoreboard:
                     c for arm in self._arms for c in calibrations(arm.name, arm.answers.items)
                 ],
                 "gate": [self._gate(arm) for arm in self._arms if arm.name in self._verdicts],
+                "labels": self._label_qualities(),
                 "overlaps": list(overlaps),
             },
         )
+
+    def _label_qualities(self) -> list[dict[str, Any]]:
+        """Compare the votes with gold answers, now that nothing can learn from them any more."""
+        labelled = read_labels(self.data.train, need_gold=False)
+        told = (
+            label_quality(number, votes.items, labelled) for number, votes in self._votes.items()
+        )
+        return [figures for figures in told if figures is not None]
 
     def _headline(self, base: Arm) -> dict[str, Any]:
         """Greedy chain-of-thought accuracy of the newest promoted model against the base's."""

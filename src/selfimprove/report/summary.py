@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
@@ -131,19 +131,26 @@ class Decision(Stored):
     reason: str = ""
 
 
-class Tried(Stored):
-    """One sampling temperature that was tried out."""
+class Share(Stored):
+    """A share of questions, or a difference of two."""
 
-    temperature: FiniteFloat
-    maj: FiniteFloat | None = None
-    greedy: FiniteFloat | None = None
+    value: FiniteFloat
+    interval: Interval
 
 
-class Temperature(Stored):
-    """How the sampling temperature was found."""
+class Labels(Stored):
+    """How good a round's votes were as labels, where training questions have gold answers."""
 
-    chosen: FiniteFloat
-    tried: tuple[Tried, ...] = ()
+    round: int
+    questions: int
+    path: Share
+    """One path is right."""
+    vote: Share
+    """The vote of a question's paths is."""
+    difference: Share
+    """Vote less path, paired by question."""
+    kept_paths: int
+    kept_right: FiniteFloat | None = None
 
 
 class Summary(Stored):
@@ -154,8 +161,7 @@ class Summary(Stored):
     arms: tuple[Arm, ...] = ()
     calibration: tuple[Calibration, ...] = ()
     gate: tuple[Decision, ...] = ()
-    labels: dict[str, Any] | None = None
-    temperature: Temperature | None = None
+    labels: tuple[Labels, ...] = ()
 
 
 class Ancestor(Stored):

@@ -34,7 +34,6 @@ from selfimprove.report.sections import (
     rounds,
     samples,
     scores,
-    temperature,
     win_rates,
 )
 
@@ -67,7 +66,6 @@ SECTIONS = (
     Section("controls", "Controls", controls.figures),
     Section("calibration", "Calibration", calibration.figures),
     Section("labels", "Votes as labels", labels.figures),
-    Section("temperature", "Temperature", temperature.figures),
     Section("judge", "Judge", judge.figures),
     Section("rounds", "Rounds", rounds.figures),
     Section("overlaps", "Training and held-out data", overlaps.figures),

@@ -1,4 +1,4 @@
-"""How good the labels were that the model gave itself, against truth it never saw."""
+"""How good the labels were that the model gave itself, against gold answers that it never saw."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from selfimprove.report.run_folder import RunFolder
 
 
-def figures(run: RunFolder) -> dict[str, Any] | None:
-    """Return what was measured about the labels, by name; unmeasured numbers are left out."""
-    labels = run.summary.labels or {}
-    return {key: value for key, value in labels.items() if value is not None} or None
+def figures(run: RunFolder) -> list[dict[str, Any]] | None:
+    """Return a row for each round whose training questions have gold answers."""
+    return [labels.model_dump(mode="json") for labels in run.summary.labels] or None
