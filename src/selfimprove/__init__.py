@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from selfimprove.answer_kinds import answer_type
+    from selfimprove.errors import SelfImproveError
     from selfimprove.library.methods import lmsi, pit, self_rewarding
     from selfimprove.library.model import Model
     from selfimprove.library.result import Measured, Result
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
         training_rows,
         vote,
     )
-    from selfimprove.types import Question, ReasoningPath
+    from selfimprove.types import Message, Question, ReasoningPath
 
 __all__ = [
     "Measured",
+    "Message",
     "Model",
     "Question",
     "ReasoningPath",
     "Result",
+    "SelfImproveError",
     "agreeing",
     "answer_type",
     "draw_paths",
@@ -58,10 +61,12 @@ if "torch" not in _sys.modules and "OMP_WAIT_POLICY" not in _os.environ:
 
 _WHERE = {
     "Measured": "library.result",
+    "Message": "types",
     "Model": "library.model",
     "Question": "types",
     "ReasoningPath": "types",
     "Result": "library.result",
+    "SelfImproveError": "errors",
     "agreeing": "library.steps",
     "answer_type": "answer_kinds",
     "draw_paths": "library.steps",
@@ -84,3 +89,8 @@ def __getattr__(name: str) -> object:
     import importlib
 
     return getattr(importlib.import_module(f"selfimprove.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for whoever completes them."""
+    return [*__all__, "__version__"]

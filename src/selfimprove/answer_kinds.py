@@ -46,10 +46,10 @@ def answer_type(name: str) -> Callable[[Kind], Kind]:
     ...         return answer
 
     Raises:
-        ConfigError: the name is that of a type that ships, or holds a colon.
+        ConfigError: the name is that of a type that ships, or holds a colon or an @.
     """
-    if name in ANSWER_TYPES or ":" in name:
-        raise ConfigError(f"answer_type({name!r}): choose another name, without a colon")
+    if name in ANSWER_TYPES or {":", "@"} & set(name):
+        raise ConfigError(f"answer_type({name!r}): choose another name, without : and @")
 
     def given(kind: Kind) -> Kind:
         _GIVEN[name] = kind()
@@ -62,7 +62,7 @@ def kind_of(answer_type: AnswerType) -> AnswerKind | None:
     """Return who reads answers of a user's own type; None: a type that ships.
 
     Raises:
-        ConfigError: there is no such type.
+        ConfigError: there is no such type, or its code is no longer what rows were made by.
     """
     return None if answer_type in ANSWER_TYPES else _own(answer_type)
 
@@ -83,10 +83,11 @@ def _named(name: str) -> AnswerKind:
 
 
 def as_kept(answer_type: str) -> AnswerType:
-    """Return a type as rows keep it: one of a file with its digest.
+    """Return a type as rows keep it: one of a file with a digest of its code.
 
     Raises:
         ConfigError: there is no such type.
     """
-    kind_of(answer_type)
-    return pinned(answer_type) if ":" in answer_type else answer_type
+    named = pinned(answer_type) if ":" in answer_type else answer_type
+    kind_of(named)
+    return named

@@ -53,14 +53,18 @@ def engines(context: typer.Context) -> None:
 @engines_app.command("add")
 def add_engine(
     name: Annotated[Literal["vllm"], typer.Argument(help="vllm is the one that can be added.")],
+    build: Annotated[
+        Literal["auto", "cuda", "cpu"],
+        typer.Option(help="auto: for this machine's GPU, or its CPU."),
+    ] = "auto",
 ) -> None:
     """Make an environment of its own for vLLM in the cache: some gigabytes; nothing else changes."""
     from selfimprove import terminal
     from selfimprove.sampling.vllm_environment import add, this_build
 
-    build = this_build()
-    python = add(build, terminal.announce)
-    used = "`engine.kind: auto` takes it" if build == "cuda" else "engine.kind=vllm takes it"
+    made = this_build() if build == "auto" else build
+    python = add(made, terminal.announce)
+    used = "`engine.kind: auto` takes it" if made == "cuda" else "engine.kind=vllm takes it"
     print(f"{name}: {python}\nnext: {used}; selfimprove engines tells for which models")
 
 

@@ -16,7 +16,15 @@ from types import NoneType
 from typing import Any, ClassVar, Final, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from selfimprove.errors import ConfigError
@@ -57,6 +65,21 @@ class Config(BaseModel):
 
     derived: ClassVar[frozenset[str]] = frozenset()
     """Fields that are filled in from the others, and so never carried over from a default."""
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came later: no part of an identity while they are at their default, so that what was
+    made before stays good."""
+
+    @model_serializer(mode="wrap")
+    def _serialised(
+        self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        tree: dict[str, Any] = serialised(self)
+        if info.context == IDENTITY:
+            for name in self.later:
+                if getattr(self, name) == type(self).model_fields[name].default:
+                    del tree[name]
+        return tree
 
     @model_validator(mode="before")
     @classmethod

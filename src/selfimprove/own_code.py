@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BeforeValidator
 
@@ -20,23 +20,31 @@ from selfimprove.errors import ConfigError
 
 __all__ = ["OwnCode", "load_named", "pinned"]
 
+_OF: Final = "__selfimprove_digest__"
+
 
 def load_named(name: str) -> Any:  # noqa: ANN401  whatever the user's code holds there
-    """Import what a name says, with or without its digest; modules are looked for in the working folder, too.
+    """Import what a name says; modules are looked for in the working folder, too.
 
     Raises:
-        ConfigError: the name has no colon, or there is no such module or nothing of that name in it.
+        ConfigError: the name has no colon, there is no such module or nothing of that name in it, or the
+            name carries a digest and the code is another by now.
     """
-    place, colon, what = name.partition("@")[0].rpartition(":")
+    named, _, known = name.partition("@")
+    place, colon, what = named.rpartition(":")
     if not (colon and place and what):
         raise ConfigError(f"{name!r} must look like module:name or path/to/file.py:name")
     module = _module(place, name)
     try:
-        return getattr(module, what)
+        found = getattr(module, what)
     except AttributeError:
+        raise ConfigError(f"{name}: {place} holds nothing called {what!r}") from None
+    if known and known != _digest(module, found):
         raise ConfigError(
-            f"{name}: {module.__file__ or place} holds nothing called {what!r}"
-        ) from None
+            f"{named}: its code is no longer what it was when {name} was written; start a new run, or "
+            "leave out what stands behind the @"
+        )
+    return found
 
 
 def _module(place: str, name: str) -> ModuleType:
@@ -48,50 +56,75 @@ def _module(place: str, name: str) -> ModuleType:
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)
         return importlib.import_module(place)
-    except (ImportError, FileNotFoundError, SyntaxError) as error:
+    except (ImportError, OSError, SyntaxError) as error:
         raise ConfigError(f"{name} cannot be imported: {error}") from error
 
 
 def _of_file(path: Path) -> ModuleType:
-    known = f"selfimprove_own_code_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if known in sys.modules:
-        return sys.modules[known]
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(known, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[known] = module  # dataclasses and pickles look themselves up there
+    """Run a file as a module of a name of its own, for these very bytes: a changed file is another."""
+    source = path.read_bytes()
+    known = f"selfimprove_own_code_{_short(str(path).encode() + source)}"
+    if known not in sys.modules:
+        module = ModuleType(known)
+        module.__file__ = str(path)
+        module.__dict__[_OF] = _short(source)
+        sys.modules[known] = module  # dataclasses and pickles look themselves up there
+        try:
+            exec(compile(source, str(path), "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules[known]
+            raise
+    return sys.modules[known]
+
+
+def _digest(module: ModuleType, code: object) -> str:
+    """Return a digest of the code that runs: of its file as it was imported, or of its own source."""
+    if _OF not in module.__dict__:
+        file = getattr(module, "__file__", None)
+        if file is None:  # of a notebook, or typed at a prompt
+            return _short(_source(code).encode())
+        module.__dict__[_OF] = _short(Path(file).read_bytes())
+    told: str = module.__dict__[_OF]
+    return told
+
+
+def _source(code: object) -> str:
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[known]
-        raise
-    return module
+        return inspect.getsource(code)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return ""
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def pinned(given: str | Callable[..., object]) -> str:
-    """Return what names a function or class, with the digest of its file if it has one.
+    """Return what names a function or class, with a digest of its code.
 
     Raises:
-        ConfigError: as for `load_named`; or the name has a digest, and the file is another by now.
+        ConfigError: as for `load_named`; or it is given itself and has no name to be found by.
     """
-    said = given if isinstance(given, str) else f"{given.__module__}:{given.__qualname__}"
-    name, _, known = said.partition("@")
-    load_named(name)
-    file = getattr(_module(name.rpartition(":")[0], name), "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
-    if known and known != digest:
+    name = given if isinstance(given, str) else _name_of(given)
+    found = load_named(name)
+    if "@" in name:
+        return name
+    return f"{name}@{_digest(_module(name.rpartition(':')[0], name), found)}"
+
+
+def _name_of(given: Callable[..., object]) -> str:
+    what = getattr(given, "__qualname__", "")
+    if not what.isidentifier():
         raise ConfigError(
-            f"{name}: its file is no longer what it was when {said} was written; leave out what "
-            "stands behind the @ to use the new code"
+            f"{given!r} has no name to be found by again: give a function or class defined at the top of "
+            "a module or notebook"
         )
-    return f"{name}@{digest}" if digest else name
+    return f"{given.__module__}:{what}"
 
 
 def _pinned(given: object) -> object:
-    if not (isinstance(given, str) or callable(given)):
+    stored = isinstance(given, str) and "@" in given  # it is looked at when it is used
+    if stored or not (isinstance(given, str) or callable(given)):
         return given
     try:
         return pinned(given)

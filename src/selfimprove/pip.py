@@ -64,6 +64,6 @@ def _advice(said: str, python: Path) -> str:
     if _TOO_LARGE in said:
         return "raise the limit on the size of files (ulimit -f), and run again"
     return (
-        "check the network, or point pip to an index that has it (PIP_INDEX_URL, or PIP_FIND_LINKS "
-        "for a folder of wheels), and run the same command again"
+        "check the network, and that no constraint of pip forbids it, or point pip to an index that has "
+        "it (PIP_INDEX_URL, or PIP_FIND_LINKS for a folder of wheels), and run the same command again"
     )

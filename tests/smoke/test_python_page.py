@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import selfimprove as si
-from selfimprove.errors import DataError
+from selfimprove.errors import DataError, StaleStepError
 
 _PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
@@ -40,4 +40,5 @@ def test_the_page_runs_from_top_to_bottom(
     with pytest.raises(DataError, match="no one step 'nothing'"):
         result.table("nothing")
     assert (tmp_path / "models" / "student" / "config.json").is_file()
-    assert not (tmp_path / "models" / "student-training" / "checkpoints").exists()
+    with pytest.raises(StaleStepError, match="made from other inputs"):
+        si.fine_tune(space["model"], space["rows"], out="models/student", epochs=2)

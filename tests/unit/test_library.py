@@ -32,7 +32,7 @@ _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
     ("config", "keys", "stated"),
     [
         (LmsiConfig, LmsiKeys, set()),
-        (SelfRewardingConfig, SelfRewardingKeys, {"seeds", "iterations"}),
+        (SelfRewardingConfig, SelfRewardingKeys, {"seeds", "evaluation", "iterations"}),
         (PitConfig, PitKeys, {"preferences"}),
     ],
 )
@@ -76,6 +76,28 @@ def test_a_default_of_the_block_is_said_where_the_recipes_own_default_is_another
         assert "learning_rate" in spelled(config, spelling)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["@me", "*me", "a: b: c", "[x", "", "null", "yes", "1e-5", 1e-5, "two\nlines", "it's", {"a.b": 1},
+     {"source": "x"}, [[1, "2"], None], {}],
+)  # fmt: skip
+def test_values_come_back_as_they_were(value: object) -> None:
+    server = {"url": "http://here/v1", "extra_body": {"field": value}}
+    config = config_of(
+        {"method": "lmsi", "model": "tiny", "data": {"train": "tiny:train", "test": "tiny:test"},
+         "engine": {"kind": "server", "server": server}}, "test"
+    )  # fmt: skip
+    assert config_of(yaml.safe_load(spelled(config, "recipe")), "test") == config
+    words = shlex.split(spelled(config, "command").replace("\\\n", ""))
+    assert read_config(Path(words[2]), words[3:]) == config
+
+
+def test_a_file_with_a_colon_keeps_its_name() -> None:
+    data = {"format": "gsm8k", "train": {"source": "a:b.jsonl", "skip": 3}, "test": "tiny:test"}
+    config = config_of({"method": "lmsi", "model": "tiny", "data": data}, "test")
+    assert config_of(yaml.safe_load(spelled(config, "recipe")), "test") == config
+
+
 def test_a_models_engine_is_the_runs_and_blocks_may_be_configs() -> None:
     model = si.Model("tiny", device="cpu", dtype="float32")
     data = {"train": "tiny:train", "test": "tiny:test"}
@@ -106,6 +128,33 @@ def test_a_server_is_a_model() -> None:
         si.Model("tiny", served_as="llama")
 
 
+def test_what_a_server_holds_stays_with_it() -> None:
+    server = si.Model("http://127.0.0.1:8000/v1", served_as="llama", chat=True)
+    student = server.beside(Path("models/student"))
+    assert (student.engine.server, student.engine.chat) == (None, True)
+
+
+def test_prompts_that_are_none_are_refused() -> None:
+    model = si.Model("tiny")
+    with pytest.raises(ConfigError, match="draw takes a list"):
+        model.draw("Hello")
+    for wrong in (["one", "two"], [{"text": "Hello"}]):
+        with pytest.raises(ConfigError, match="is no turn"):
+            model.generate(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="role is 'bot'"):
+        model.generate([{"role": "bot", "content": "Hello"}])
+
+
+def test_questions_that_could_not_be_told_apart_are_refused() -> None:
+    twice = [si.Question("q", "d", "1?", "number")] * 2
+    with pytest.raises(DataError, match="2 questions have the id 'q'"):
+        si.vote(twice, [])
+
+
+def test_public_names_can_be_completed() -> None:
+    assert {"lmsi", "Model", "vote", "SelfImproveError"} <= set(dir(si))
+
+
 def test_what_has_not_finished_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text('{"method": "lmsi"}')
     with pytest.raises(DataError, match="has not finished"):
@@ -128,6 +177,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("path", _RECIPES, ids=lambda path: path.stem)
 def test_the_schema_takes_every_shipped_recipe(path: Path) -> None:
     assert _faults(yaml.safe_load(path.read_text())) == []
+
+
+def test_the_schema_takes_null_for_what_has_a_default() -> None:
+    recipe = yaml.safe_load(_recipe("lmsi-tiny").read_text())
+    data = {**recipe["data"], "dev": None}
+    assert _faults({**recipe, "data": data, "engine": None, "controls": None}) == []
 
 
 def test_the_schema_finds_a_wrong_key_and_a_wrong_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from selfimprove.config import IDENTITY, load
 from selfimprove.data.questions import parse
 from selfimprove.data.row import RowError
 from selfimprove.errors import ConfigError, JudgeError
+from selfimprove.judges.ballots import VoteConfig, weighted_votes
 from selfimprove.judges.equality import matches, same
 from selfimprove.judges.extract import extract, read_through
 from selfimprove.judges.judge import JudgeConfig, judge
@@ -69,14 +71,22 @@ def test_a_row_keeps_the_digest_of_its_types_file(own: Path) -> None:
     (own / "sql.py").write_text(_SQL + "\n# another reading\n")
     assert as_kept(f"{own}/sql.py:Sql") != before
     with pytest.raises(ConfigError, match="no longer what it was"):
-        pinned(before)
+        load_named(before)
+
+
+def test_code_that_changed_is_run_as_it_is_now(own: Path) -> None:
+    name = f"{own}/judges.py:one"
+    assert load_named(name)([], []) == [1.0]
+    (own / "judges.py").write_text(_JUDGE.replace("1.0", "2.0"))
+    assert load_named(name)([], []) == [2.0]
+    assert load_named(pinned(name))([], []) == [2.0]
 
 
 @pytest.mark.parametrize(
     ("named", "why"),
     [
         ("sequel", "none of number, choice"),
-        ("nowhere.py:Sql", "there is no file"),
+        ("nowhere.py:Sql", "No such file"),
         ("no_such_module:Sql", "cannot be imported"),
         ("sql.py:Other", "holds nothing called 'Other'"),
     ],
@@ -130,6 +140,7 @@ def always_two(prompts: list[str], responses: list[str]) -> list[float]:
 def test_from_python_the_function_itself_may_be_given() -> None:
     config = load(JudgeConfig, {"kind": "function", "function": always_two}, "test")
     assert load_named(str(config.function)) is always_two
+    assert str(config.function).startswith("tests.unit.test_own_code:always_two@")
     (batch,) = judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0)
     assert {v.score for v in batch.rows} == {2.0}
 
@@ -138,8 +149,25 @@ def test_a_judge_belongs_to_the_code_it_was_written_with(own: Path) -> None:
     named = {"kind": "function", "function": f"{own}/judges.py:shortest"}
     config = load(JudgeConfig, named, "test")
     assert load(JudgeConfig, config.model_dump(), "test") == config
-    with pytest.raises(ConfigError, match="no longer what it was"):
-        load(JudgeConfig, {**named, "function": f"{named['function']}@{'0' * 12}"}, "test")
+    stored = load(JudgeConfig, {**named, "function": f"{named['function']}@{'0' * 12}"}, "test")
+    with pytest.raises(
+        ConfigError, match="no longer what it was"
+    ):  # once it is used; figures can be read
+        list(judge([_responses()], ModelRef("", "", ""), stored, EngineConfig(), 0))
+
+
+def test_what_has_no_name_is_refused() -> None:
+    for nameless in (lambda _prompts, responses: responses, partial(always_two)):
+        with pytest.raises(ConfigError, match="no name to be found by again"):
+            load(JudgeConfig, {"kind": "function", "function": nameless}, "test")
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_refused(own: Path, score: float) -> None:
+    (own / "odd.py").write_text(f"def odd(p, r): return [float('{score}')] * len(r)")
+    config = load(JudgeConfig, {"kind": "function", "function": "odd.py:odd"}, "test")
+    with pytest.raises(JudgeError, match=f"gave {score} for a response of p"):
+        list(judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0))
 
 
 def test_verdicts_made_before_there_were_functions_stay_good() -> None:
@@ -177,7 +205,15 @@ def test_weights_of_ones_own_decide_a_vote() -> None:
 
 
 def test_a_weight_that_is_none_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="must give one weight, not negative, for each of 4 paths"
-    ):
-        si.vote(_ASKED, _TWO_AGAINST_ONE, weights=negative)
+    for wrong in (negative, lambda paths: [1.0], lambda paths: [float("nan")] * len(paths)):
+        with pytest.raises(ConfigError, match="one number from 0 on for each of 4 paths"):
+            si.vote(_ASKED, _TWO_AGAINST_ONE, weights=wrong)
+
+
+def test_a_recipe_names_the_function_of_its_weights(own: Path) -> None:
+    (own / "weights.py").write_text("def short(paths): return [1 / len(p.text) for p in paths]")
+    config = load(VoteConfig, {"weights": "weights.py:short"}, "test")
+    (voted,) = weighted_votes(_ASKED, _TWO_AGAINST_ONE, config)
+    assert voted.winner == "1"
+    assert voted.confidence == pytest.approx((1 / 2 + 1 / 3) / (1 / 2 + 1 / 3 + 1 / 6 + 1))
+    assert VoteConfig() == load(VoteConfig, {}, "test")

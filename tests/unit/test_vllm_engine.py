@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,8 +29,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
+        told = {"data": [{"max_model_len": 300}]} if "models" in self.path else {}
+        body = json.dumps(told).encode()
+        assert "/nowhere" not in sys.path
         self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -70,8 +76,13 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     said = [*tokenizer(_TEXT, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     monkeypatch.setenv("SAID", json.dumps(said))
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(vllm_environment, "find", lambda _build: Path(sys.executable))
+    python = tmp_path / "python"  # of the environment: it finds vLLM, and nothing of the run's own
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{tmp_path}" exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setattr(vllm_environment, "find", lambda _build: python)
     return tmp_path / "seen"
 
 
@@ -133,8 +144,28 @@ def test_log_probabilities_are_those_of_the_continuation(engine: Engine) -> None
 
 
 def test_a_prompt_that_does_not_fit_is_refused_here(engine: Engine) -> None:
-    with pytest.raises(EngineError, match="over the model's context"):
-        draw_in_order(engine, [Prompt("a", "x")], SamplingConfig(max_tokens=100_000), seed=0)
+    with pytest.raises(EngineError, match="over the model's context of 300"):  # the server's
+        draw_in_order(engine, [Prompt("a", "x")], SamplingConfig(max_tokens=300), seed=0)
+
+
+def test_several_greedy_draws_are_one_that_is_repeated(engine: Engine, seen: Path) -> None:
+    sampling = SamplingConfig(n=3, temperature=0)
+    draws = draw_in_order(engine, [Prompt("a", "x")], sampling, seed=0)
+    assert [(d.index, d.text) for d in draws] == [(i, _TEXT) for i in range(3)]
+    assert [asked["n"] for asked in _asked(seen)] == [1]
+
+
+def test_a_model_whose_folder_is_damaged_leaves_no_server_behind(
+    seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder(), tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text("{")
+    started: list[object] = []
+    monkeypatch.setattr("selfimprove.sampling.vllm_engine.ServerClient", started.append)
+    with pytest.raises(EngineError, match=r"cannot read generation_config\.json"):
+        open_engine(tmp_path / "model", EngineConfig(kind="vllm", device="cpu"))
+    assert not started
+    assert not seen.exists()
 
 
 def test_who_draws_is_told(engine: Engine) -> None:
@@ -147,10 +178,11 @@ def test_who_draws_is_told(engine: Engine) -> None:
 
 
 def test_it_is_started_with_our_precision_and_nothing_of_the_models_own(seen: Path) -> None:
-    words = command(torch.device("cpu"), Arithmetic("float32", "a test"))
+    words = command(torch.device("cpu"), Arithmetic("float32", "a test"), 20_000)
     asked = dict(pairwise(words))
     assert asked["--dtype"] == "float32"
     assert asked["--generation-config"] == "vllm"
+    assert asked["--max-num-batched-tokens"] == "20000"  # a prompt is never read in parts
     assert environment(torch.device("cpu"), 2)["OMP_NUM_THREADS"] == "2"
     assert not seen.exists()
 

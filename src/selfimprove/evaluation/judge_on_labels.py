@@ -71,7 +71,7 @@ def _config(judge: str, overrides: Sequence[str]) -> JudgeConfig:
     tree: dict[str, Any] = {"model": judge, "max_unscored": 1.0}
     if judge == _RANDOM:
         tree |= {"kind": _RANDOM, "votes": 1}
-    elif ":" in judge:
+    elif judge.rpartition(":")[0].endswith(".py"):
         tree |= {"kind": "function", "function": judge, "model": "self"}
     for override in overrides:
         apply_override(tree, override)

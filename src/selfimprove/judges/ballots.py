@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import TypeAlias
 
 from selfimprove.config import Config
 from selfimprove.errors import ConfigError
@@ -12,7 +14,15 @@ from selfimprove.judges.answers import vote
 from selfimprove.own_code import OwnCode, load_named
 from selfimprove.types import Question, ReasoningPath
 
-__all__ = ["AnswerClass", "VoteConfig", "VotedQuestion", "vote_each"]
+__all__ = [
+    "AnswerClass",
+    "VoteConfig",
+    "VotedQuestion",
+    "Weigh",
+    "held_votes",
+    "vote_each",
+    "weighted_votes",
+]
 
 
 class VoteConfig(Config):
@@ -50,31 +60,47 @@ class VotedQuestion:
     classes: tuple[AnswerClass, ...]
 
 
-def vote_each(
-    questions: Sequence[Question],
-    paths: Sequence[ReasoningPath],
-    config: VoteConfig = VoteConfig(),  # noqa: B008  frozen
+Weigh: TypeAlias = Callable[[list[ReasoningPath]], Sequence[float]]
+"""A question's paths, and what each of them counts."""
+
+
+def vote_each(questions: Sequence[Question], paths: Sequence[ReasoningPath]) -> list[VotedQuestion]:
+    """Hold the vote of every question over all its paths; each counts alike (paper)."""
+    return held_votes(questions, paths)
+
+
+def weighted_votes(
+    questions: Sequence[Question], paths: Sequence[ReasoningPath], config: VoteConfig
+) -> list[VotedQuestion]:
+    """Hold the votes as a recipe has them counted.
+
+    Raises:
+        ConfigError: a weight is no number from 0 on, or there is not one for each path.
+    """
+    return held_votes(questions, paths, load_named(config.weights) if config.weights else None)
+
+
+def held_votes(
+    questions: Sequence[Question], paths: Sequence[ReasoningPath], weigh: Weigh | None = None
 ) -> list[VotedQuestion]:
     """Hold the vote of every question over all its paths.
 
     Raises:
-        ConfigError: a weight is negative, or there is not one for each path.
+        ConfigError: a weight is no number from 0 on, or there is not one for each path.
     """
     of: dict[str, list[ReasoningPath]] = defaultdict(list)
     for path in paths:
         of[path.question_id].append(path)
     ballots = ((q, sorted(of[q.id], key=lambda p: p.index)) for q in questions)
-    return [_vote_one(q, held, _weights(held, config)) for q, held in ballots]
+    return [_vote_one(q, held, _weights(held, weigh) if weigh else None) for q, held in ballots]
 
 
-def _weights(paths: list[ReasoningPath], config: VoteConfig) -> list[float] | None:
-    if config.weights is None:
-        return None
-    weights = [float(w) for w in load_named(config.weights)(paths)]
-    if len(weights) != len(paths) or any(w < 0 for w in weights):
+def _weights(paths: list[ReasoningPath], weigh: Weigh) -> list[float]:
+    weights = [float(w) for w in weigh(paths)]
+    if len(weights) != len(paths) or not all(0 <= w < inf for w in weights):
         raise ConfigError(
-            f"{config.weights} must give one weight, not negative, for each of {len(paths)} paths; "
-            f"it gave {weights[:5]}"
+            f"the vote's weights must be one number from 0 on for each of {len(paths)} paths; the "
+            f"function gave {weights[:5]}"
         )
     return weights
 

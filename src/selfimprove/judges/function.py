@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from typing import TypeAlias
 
 from selfimprove.errors import JudgeError
@@ -34,4 +35,6 @@ def function_verdicts(chunks: Sequence[Sequence[Response]], name: str) -> Iterat
 def _verdict(response: Response, score: float | None) -> Verdict:
     silent = "the function gave none" if score is None else None
     told = None if score is None else float(score)
+    if told is not None and not isfinite(told):
+        raise JudgeError(f"the judge's function gave {told} for a response of {response.prompt_id}")
     return Verdict(response.prompt_id, response.index, 0, told, silent, "")

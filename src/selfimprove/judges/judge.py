@@ -13,15 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import (
-    Field,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from selfimprove.config import IDENTITY, Config, fingerprint
+from selfimprove.config import Config, fingerprint
 from selfimprove.errors import JudgeError
 from selfimprove.judges.function import function_verdicts
 from selfimprove.judges.gap import Improved
@@ -83,16 +77,7 @@ class JudgeConfig(Config):
     """Above this share of responses without any score the step stops with an error."""
 
     derived: ClassVar[frozenset[str]] = frozenset({"prompt_digest"})
-
-    @model_serializer(mode="wrap")
-    def _as_it_was(
-        self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
-    ) -> dict[str, Any]:
-        """Keep verdicts good that were made before there were functions."""
-        tree: dict[str, Any] = serialised(self)
-        if info.context == IDENTITY and self.function is None:
-            del tree["function"]
-        return tree
+    later: ClassVar[frozenset[str]] = frozenset({"function"})
 
     @property
     def is_asked(self) -> bool:

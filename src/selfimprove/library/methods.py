@@ -48,7 +48,7 @@ class LmsiKeys(TypedDict, total=False):
 
 
 class SelfRewardingKeys(TypedDict, total=False):
-    """Keys of a Self-Rewarding recipe, beside `model`, `seeds` and `iterations`."""
+    """Keys of a Self-Rewarding recipe, beside `model`, `seeds`, `evaluation` and `iterations`."""
 
     seed: int
     decontaminate: bool
@@ -59,7 +59,6 @@ class SelfRewardingKeys(TypedDict, total=False):
     learn: str
     sft: Block
     dpo: Block
-    evaluation: Block
     controls: Sequence[str]
     engine: Block
     export: Block
@@ -123,6 +122,7 @@ def self_rewarding(
     model: Model | str,
     *,
     seeds: Block,
+    evaluation: Block,
     iterations: int = 2,
     out: str | Path | None = None,
     quiet: bool = False,
@@ -133,15 +133,16 @@ def self_rewarding(
     Args:
         model: M0.
         seeds: what people wrote: `ift`, and `eft` or `ranked` for judging.
+        evaluation: what is measured, with its held-out `prompts`.
         iterations: rounds of DPO (paper: 2).
         out: the run's folder [runs/self_rewarding-seedN].
         quiet: print no progress.
-        recipe: further keys of the recipe; `evaluation` is one that every run states.
+        recipe: further keys of the recipe.
 
     Raises:
         SelfImproveError: with what happened, where, and what to do.
     """
-    keys = {**recipe, "seeds": seeds, "iterations": iterations}
+    keys = {**recipe, "seeds": seeds, "evaluation": evaluation, "iterations": iterations}
     return run(config("self_rewarding", model, keys), out, quiet=quiet)
 
 
@@ -174,7 +175,10 @@ def config(method: str, model: Model | str, keys: Mapping[str, Any]) -> MethodCo
     Raises:
         ConfigError: a key is unknown, or a value does not fit.
     """
-    engine = model.engine.model_dump(exclude_defaults=True) if isinstance(model, Model) else {}
+    engine: dict[str, Any] = {}
+    if isinstance(model, Model):
+        model.close()  # the run loads it by itself, and memory is for one
+        engine = model.engine.model_dump(exclude_defaults=True)
     name = model.name if isinstance(model, Model) else model
     stated = _tree({name: value for name, value in keys.items() if value is not None})
     both = {"engine": {**engine, **stated.get("engine", {})}} if engine else {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, final
+from typing import Any, Final, Self, TypeAlias, cast, final, get_args
 
 from selfimprove.config import load
 from selfimprove.errors import ConfigError
 from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
-from selfimprove.types import Draw, Message, ModelRef, Prompt
+from selfimprove.types import Draw, Message, ModelRef, Prompt, Role
 
 __all__ = ["Asked", "Model"]
 
@@ -96,6 +96,13 @@ class Model:
         """
         return self.draw([prompt], seed=seed, **sampling)[0].text
 
+    def beside(self, folder: Path) -> Model:
+        """Return the model in a folder, drawn from as this one is; never by this one's running server."""
+        told = self.engine.model_dump(exclude_defaults=True)
+        if self.engine.server is not None and self.engine.server.url:
+            told = {name: value for name, value in told.items() if name not in ("kind", "server")}
+        return Model(folder, **told)
+
     def draw(self, prompts: Iterable[Asked], *, seed: int = 0, **sampling: Any) -> list[Draw]:  # noqa: ANN401
         """Return the draws of many prompts, n=... of each, with their tokens and how each ended.
 
@@ -105,6 +112,8 @@ class Model:
             ConfigError: no such field of `SamplingConfig`, or a value that does not fit.
             EngineError: a prompt does not fit the model's context.
         """
+        if isinstance(prompts, str | Mapping):
+            raise ConfigError("draw takes a list of prompts; generate takes one")
         how = load(SamplingConfig, sampling, "sampling")
         asked = [Prompt(str(i), self._laid_out(p)) for i, p in enumerate(prompts)]
         return draw_in_order(self._engine, asked, how, seed=seed)
@@ -118,10 +127,19 @@ class Model:
         return self._engine.logprobs([(Prompt("", self._laid_out(prompt)), continuation)])[0]
 
     def _laid_out(self, prompt: Asked) -> str | tuple[Message, ...]:
+        """Lay a prompt out: turns by the chat template where there is one, whatever `chat` says of text."""
         if isinstance(prompt, str):
             return (Message("user", prompt),) if self.engine.chat else prompt
-        turns = tuple(t if isinstance(t, Message) else Message(**t) for t in prompt)  # type: ignore[arg-type]
-        return as_asked(turns, chat=self.engine.chat)
+        turns = tuple(_turn(turn) for turn in prompt)
+        return as_asked(turns, chat=self.engine.chat or self._has_template)
+
+    @cached_property
+    def _has_template(self) -> bool:
+        if self.engine.server is not None and self.engine.server.url:
+            return True  # the server's own
+        from selfimprove.sampling.loading import load_tokenizer
+
+        return bool(load_tokenizer(Path(self.ref.path)).chat_template)
 
     def close(self) -> None:
         """Give its memory back; it is loaded anew when it is used again."""
@@ -136,3 +154,18 @@ class Model:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+
+def _turn(given: Message | Mapping[str, str]) -> Message:
+    if isinstance(given, Message):
+        return given
+    if not isinstance(given, Mapping) or not {"role", "content"} <= set(given):
+        raise ConfigError(
+            f"{given!r} is no turn: give a text, or a list of turns such as "
+            '{"role": "user", "content": "Hello"}'
+        )
+    if given["role"] not in get_args(Role):
+        raise ConfigError(
+            f"a turn's role is {given['role']!r}, none of {', '.join(get_args(Role))}"
+        )
+    return Message(cast("Role", given["role"]), given["content"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 from selfimprove.errors import DataError
 from selfimprove.library.model import Model
 from selfimprove.report.run_folder import RunFolder, read_run
-from selfimprove.report.summary import Headline
+from selfimprove.report.summary import Arm, Headline
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,17 +76,17 @@ class Result:
     @property
     def before(self) -> Measured:
         """The start's headline figure."""
-        return self._side(self._headline.before)
+        return self._side(self._headline.before, next(iter(self._run.summary.arms), None))
 
     @property
     def after(self) -> Measured:
-        """That of the newest model, whether the gate let it through or not."""
-        return self._side(self._headline.after)
+        """That of the newest model that the gate let through."""
+        named = (arm for arm in self._run.summary.arms if arm.name == self._headline.arm)
+        return self._side(self._headline.after, next(named, None))
 
-    def _side(self, value: float) -> Measured:
-        """Return one side of the headline; its interval stands with the arm of which it is the score."""
-        scores = (score for arm in self._run.summary.arms for score in arm.scores)
-        same = (s.interval for s in scores if s.value == value and s.n == self._headline.n)
+    def _side(self, value: float, arm: Arm | None) -> Measured:
+        """Return one side of the headline; its interval stands with the arm of which it is a score."""
+        same = (s.interval for s in (arm.scores if arm else ()) if s.value == value)
         return Measured(value, next(same, None), self._headline.n)
 
     @property
@@ -107,7 +107,8 @@ class Result:
     @property
     def model(self) -> Model:
         """The model that the run ended with: the newest that its gate let through."""
-        return Model(self.folder, **self.config.engine.model_dump(exclude_defaults=True))
+        start = Model(self.config.model, **self.config.engine.model_dump(exclude_defaults=True))
+        return start.beside(self.folder)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the run's page and return where; by default beside its rows.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 
@@ -10,12 +10,29 @@ from selfimprove.methods.table import MethodConfig
 
 __all__ = ["recipe_schema"]
 
+_ABOUT: Final = ("default", "description", "title")
+_NULL: Final = {"type": "null"}
+
 
 def recipe_schema() -> dict[str, Any]:
     """Return the schema of a recipe of any method: every key with its type, range and doc line."""
     recipe = TypeAdapter[Any](Annotated[MethodConfig, Field(discriminator="method")])
+    schema = recipe.json_schema(mode="validation")
+    for block in schema["$defs"].values():
+        block["properties"] = {
+            name: _or_its_default(field) for name, field in block.get("properties", {}).items()
+        }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A recipe of selfimprove",
-        **recipe.json_schema(mode="validation"),
+        **schema,
     }
+
+
+def _or_its_default(field: dict[str, Any]) -> dict[str, Any]:
+    """Let null stand for a block or a list that has a default, as `Config` reads it."""
+    if not isinstance(field.get("default"), dict | list):
+        return field
+    told = {name: value for name, value in field.items() if name in _ABOUT}
+    kind = {name: value for name, value in field.items() if name not in _ABOUT}
+    return {**told, "anyOf": [kind, _NULL]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pprint import pformat
 from typing import Any, Final, Literal, TypeAlias
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import yaml
 
 from selfimprove.config import Config
+from selfimprove.data.sources import Source, as_source
 from selfimprove.methods.launch import config_of
 from selfimprove.methods.table import MethodConfig
 
@@ -27,11 +29,9 @@ _ARGUMENTS: Final = {
 
 def spelled(config: MethodConfig, spelling: Spelling) -> str:
     """Return what would make this config again; what is as it would be anyway is left out."""
-    tree = _brief(_stated(config, None))
-    if (
-        config_of(tree, "spelled") != config
-    ):  # e.g. a judge's engine that differs from the run's by a default
-        tree = _brief(config.model_dump(mode="json"))
+    tree = _stated(config, None)
+    if config_of(tree, "spelled") != config:
+        tree = _all(config)  # e.g. a judge's engine that differs from the run's by a default
     if spelling == "recipe":
         return yaml.safe_dump(
             tree, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None
@@ -41,36 +41,36 @@ def spelled(config: MethodConfig, spelling: Spelling) -> str:
 
 def _stated(config: Config, default: object) -> dict[str, Any]:
     """Return what a config says that its default, or its fields' own defaults, do not."""
-    dumped, tree = config.model_dump(mode="json"), {}
+    tree = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         known = default if isinstance(default, type(config)) else None
         base = getattr(known, name) if known else field.get_default(call_default_factory=False)
         if field.is_required() or value != base:
-            tree[name] = _stated(value, base) if isinstance(value, Config) else dumped[name]
+            tree[name] = _plain(value, base)
     return tree
 
 
-def _brief(value: Any) -> Any:  # noqa: ANN401  a tree of plain values
-    """Write sources as `format:file[from:to]`, and a list of one as that one."""
-    if isinstance(value, Mapping):
-        if "source" in value and value.keys() <= {"source", "format", "skip", "limit"}:
-            return _source(value)
-        return {name: _brief(sub) for name, sub in value.items()}
-    if isinstance(value, list):
-        return [_brief(sub) for sub in value]
+def _all(config: Config) -> dict[str, Any]:
+    fields = ((name, getattr(config, name)) for name in type(config).model_fields)
+    return {n: _all(v) if isinstance(v, Config) else _plain(v, None) for n, v in fields}
+
+
+def _plain(value: Any, default: object) -> Any:  # noqa: ANN401  a field of a config
+    """Return a field as YAML has it: sources as `format:file[from:to]` where that says all."""
+    if isinstance(value, Source):
+        return _source(value)
+    if isinstance(value, Config):
+        return _stated(value, default)
+    if isinstance(value, tuple):
+        return [_plain(one, None) for one in value]
     return value
 
 
-def _source(told: Mapping[str, Any]) -> str:
-    skip, limit = told.get("skip") or 0, told.get("limit")
-    rows = (
-        ""
-        if not skip and limit is None
-        else f"[{skip or ''}:{'' if limit is None else skip + limit}]"
-    )
-    named = f"{told['format']}:" if told.get("format") else ""
-    return f"{named}{told['source']}{rows}"
+def _source(told: Source) -> str | dict[str, Any]:
+    rows = f"[{told.skip or ''}:{told.end or ''}]" if told.skip or told.end is not None else ""
+    text = f"{told.format}:{told.source}{rows}" if told.format else f"{told.source}{rows}"
+    return text if as_source(text, "") == told else told.model_dump(exclude_defaults=True)
 
 
 def _command(tree: Mapping[str, Any]) -> str:
@@ -79,19 +79,27 @@ def _command(tree: Mapping[str, Any]) -> str:
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield key.sub and value; an empty block is a value."""
+    """Yield key.sub and value; a block that is empty, or whose keys are no plain names, is a value."""
     for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and all(key.isidentifier() for key in value):
             yield from _leaves(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
 
 
 def _yaml(value: Any) -> str:  # noqa: ANN401  a plain value
-    """Return a value as YAML reads it on one line: JSON, but for words that need no quotes."""
-    text = json.dumps(value, ensure_ascii=False)
-    bare = text.strip('"')
-    return bare if isinstance(value, str) and yaml.safe_load(bare or "''") == value else text
+    """Return a value as YAML reads it on one line: a word as it stands, else JSON, else YAML's own way."""
+    flow = yaml.safe_dump(value, default_flow_style=True, width=sys.maxsize, allow_unicode=True)
+    ways = (str(value), json.dumps(value, ensure_ascii=False), flow.removesuffix("\n...\n").strip())
+    return next(text for text in ways if text and _reads(text) == (type(value), value))
+
+
+def _reads(text: str) -> tuple[type, Any] | None:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return type(found), found
 
 
 def _call(tree: Mapping[str, Any]) -> str:
@@ -104,7 +112,8 @@ def _call(tree: Mapping[str, Any]) -> str:
     for block, key in own.values():
         rest = {name: value for name, value in keys.get(block, {}).items() if name != key}
         keys = {name: rest if name == block else value for name, value in keys.items()}
-    left = {name: value for name, value in keys.items() if value != {}}
+    emptied = {block for block, _ in own.values()}
+    left = {n: value for n, value in keys.items() if value != {} or n not in emptied}
     arguments = [repr(tree["model"]), *(_argument(n, v) for n, v in {**taken, **left}.items())]
     said = "".join(f"    {argument},\n" for argument in arguments)
     return f"import selfimprove as si\n\nsi.{method}(\n{said})"

@@ -9,18 +9,20 @@ student = si.fine_tune(model, rows, out="models/student")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from selfimprove.config import load
 from selfimprove.data.exemplars import ExemplarSet, shipped_sets
-from selfimprove.data.sources import as_source, questions_of
+from selfimprove.data.sources import as_source, training_questions
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.judges.ballots import VoteConfig, VotedQuestion, vote_each
+from selfimprove.judges.ballots import VotedQuestion, Weigh, held_votes
 from selfimprove.library.model import Model
 from selfimprove.methods import lmsi
 from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, PathsConfig, TrainingRow
+from selfimprove.methods.one_model import becoming, put_on_top
 from selfimprove.report.summary import Score
 from selfimprove.rows import arrow_table
 from selfimprove.training.sft import SftConfig
@@ -40,23 +42,25 @@ __all__ = [
     "vote",
 ]
 
-_TOGETHER = 64
-"""Questions whose draws are under way at once."""
-
 Row = TypeVar("Row")
 
 
-def read_questions(source: str, limit: int | None = None) -> list[Question]:
+def read_questions(*sources: str, limit: int | None = None) -> list[Question]:
     """Read questions without their answers: `format:file`, with [50:150] behind it for those rows.
+
+    Args:
+        sources: whose ids are told apart where several count alike.
+        limit: first so many questions of each.
 
     Raises:
         ConfigError: no format is named.
-        DataError: the file cannot be read, or a row of it is broken.
+        DataError: a file cannot be read, or a row of it is broken.
     """
-    told = as_source(source, "").at_most(limit)
-    if not told.format:
-        raise ConfigError(f"{source}: name its format, e.g. gsm8k:train.jsonl")
-    return list(questions_of(told))
+    told = [as_source(source, "").at_most(limit) for source in sources]
+    for source in told:
+        if not source.format:
+            raise ConfigError(f"{source.source}: name its format, e.g. gsm8k:train.jsonl")
+    return training_questions(told)
 
 
 def draw_paths(
@@ -78,13 +82,16 @@ def draw_paths(
 
     Raises:
         ConfigError: no such field, or a value that does not fit.
+        DataError: two questions have one id.
         EngineError: a prompt does not fit the model's context.
     """
     from selfimprove.progress import track
 
     config = load(PathsConfig, paths, "draw_paths")
-    sets = _shown(questions) if exemplars is None else tuple(exemplars)
-    chunks = [questions[i : i + _TOGETHER] for i in range(0, len(questions), _TOGETHER)]
+    _refuse_repeated(questions)
+    model.close()  # the step loads it by itself, and memory is for one
+    sets, most = _shown(questions, exemplars), config.shard_questions
+    chunks = [questions[i : i + most] for i in range(0, len(questions), most)]
     drawn = lmsi.draw_paths(chunks, model.ref, sets, config, model.engine, seed)
     return [row for batch in track(drawn, "paths", len(chunks)) for row in batch.rows]
 
@@ -92,14 +99,16 @@ def draw_paths(
 def vote(
     questions: Sequence[Question],
     paths: Sequence[ReasoningPath],
-    weights: Callable[[list[ReasoningPath]], Sequence[float]] | None = None,
+    weights: Weigh | None = None,
 ) -> list[VotedQuestion]:
     """Hold the vote of every question over its paths (Sec. 3.1); `weights` says what each counts.
 
     Raises:
-        ConfigError: a weight is negative, or there is not one for each path.
+        ConfigError: a weight is no number from 0 on, or there is not one for each path.
+        DataError: two questions have one id.
     """
-    return vote_each(questions, paths, load(VoteConfig, {"weights": weights}, "vote"))
+    _refuse_repeated(questions)
+    return held_votes(questions, paths, weights)
 
 
 def agreeing(
@@ -129,8 +138,8 @@ def training_rows(
         ConfigError: no such field, or a value that does not fit.
     """
     config = load(FormatsConfig, formats, "training_rows")
-    sets = _shown(questions) if exemplars is None else tuple(exemplars)
-    return list(lmsi.mixed_formats(questions, paths, sets, config, seed).rows)
+    shown = _shown(questions, exemplars)
+    return list(lmsi.mixed_formats(questions, paths, shown, config, seed).rows)
 
 
 def fine_tune(
@@ -146,28 +155,26 @@ def fine_tune(
     Args:
         model: to begin with; it stays as it is.
         rows: with the loss on their completions.
-        out: the folder of the new model; `OUT-training` beside it keeps the log.
+        out: the folder that becomes the new model; the same call again returns it.
         seed: of the order of the rows.
         sft: fields of `SftConfig`, e.g. learning_rate=1e-4 or epochs=2.
 
     Raises:
         ConfigError: no such field, or a value that does not fit.
-        DataError: there are no rows, or `out` is there already.
+        DataError: there are no rows.
+        StaleStepError: `out` holds a model of other rows, another base or another config.
         TrainingError: nothing fits the model, or the loss is no number.
     """
-    import shutil
-
     if not rows:
         raise DataError("fine_tune: there are no rows to learn from")
-    config, folder = load(SftConfig, sft, "fine_tune"), Path(out)
-    if folder.exists():
-        raise DataError(f"{folder} is there already: delete it, or choose another place")
-    work = folder.with_name(f"{folder.name}-training")
-    lmsi.fine_tune(model.ref, rows, config, model.engine.layout, seed, out=work / "model",
-                   checkpoints=work / "checkpoints")  # fmt: skip
-    (work / "model").rename(folder)
-    shutil.rmtree(work / "checkpoints")
-    return Model(folder, **model.engine.model_dump(exclude_defaults=True))
+    config, folder, layout = load(SftConfig, sft, "fine_tune"), Path(out), model.engine.layout
+    model.close()
+    with becoming(folder, lambda _line: None) as steps:
+        trained = steps.train(
+            "training", lmsi.fine_tune, model.ref, list(rows), config, layout, seed
+        )
+        put_on_top(Path(trained.path), folder)
+    return model.beside(folder)
 
 
 def evaluate(
@@ -192,6 +199,7 @@ def evaluate(
     """
     from selfimprove.evaluation.single import evaluate_model
 
+    model.close()
     told = {**how, "engine": model.engine.model_dump(exclude_defaults=True)}
     found = evaluate_model(model.ref.path, data, told, limit=limit, seed=seed)
     return [Score.model_validate(score) for score in found["scores"]]
@@ -209,5 +217,18 @@ def table(rows: Iterable[Row]) -> pa.Table:
     return arrow_table(found, type(found[0]))
 
 
-def _shown(questions: Sequence[Question]) -> tuple[ExemplarSet, ...]:
-    return shipped_sets({question.dataset for question in questions})
+def _shown(
+    questions: Sequence[Question], given: Sequence[ExemplarSet] | None
+) -> tuple[ExemplarSet, ...]:
+    return shipped_sets({q.dataset for q in questions}) if given is None else tuple(given)
+
+
+def _refuse_repeated(questions: Sequence[Question]) -> None:
+    known, count = max(
+        Counter(q.id for q in questions).items(), key=lambda c: c[1], default=("", 0)
+    )
+    if count > 1:
+        raise DataError(
+            f"{count} questions have the id {known!r}, and their paths could not be told apart: read "
+            "them by one call of read_questions, or give them ids of their own"
+        )

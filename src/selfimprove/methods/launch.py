@@ -44,7 +44,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
     """
-    if str(path) in METHODS and not path.exists():
+    if str(path) in METHODS and not path.is_file():
         return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
     return config_of(read_recipe(path, overrides), str(path))
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,7 @@ from selfimprove.data.sources import DataConfig, training_questions
 from selfimprove.evaluation.controls import Control
 from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
 from selfimprove.judges.answers import Reading, read_draw
-from selfimprove.judges.ballots import VoteConfig, VotedQuestion, vote_each
+from selfimprove.judges.ballots import VoteConfig, VotedQuestion, vote_each, weighted_votes
 from selfimprove.methods import lmsi_low_resource as low_resource
 from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
 from selfimprove.models import locate
@@ -139,6 +139,8 @@ class LmsiConfig(Config):
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"vote"})
+
     @property
     def models(self) -> list[str]:
         """The models that a run reads; the first is the one that improves."""
@@ -198,7 +200,7 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
                               config.engine, config.seed,
                               shard_items=config.paths.shard_questions)  # fmt: skip
         # 2. Vote, question by question (Sec. 3.1).
-        votes = steps.rows(f"{name}-votes", vote_each, questions, paths, *_counted(config))
+        votes = _vote(config, steps, name, questions, paths)
         # 3. Keep every path that agrees with the vote (Sec. 3.1).
         kept = steps.rows(f"{name}-kept", agreeing_paths, paths, votes, _threshold(config))
         # 4. Write them in mixed formats (Sec. 3.2) and fine-tune on them (Sec. 3.3).
@@ -221,9 +223,17 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
 # --8<-- [end:plot]
 
 
-def _counted(config: LmsiConfig) -> tuple[VoteConfig, ...]:
-    """Where every path counts alike nothing is said, as before weights: votes held then stay good."""
-    return () if config.vote.weights is None else (config.vote,)
+def _vote(
+    config: LmsiConfig,
+    steps: Run,
+    name: str,
+    questions: Rows[Question],
+    paths: Rows[ReasoningPath],
+) -> Rows[VotedQuestion]:
+    """Hold the vote; where every path counts alike, as it was held before there were weights."""
+    if config.vote.weights is None:
+        return steps.rows(f"{name}-votes", vote_each, questions, paths)
+    return steps.rows(f"{name}-votes", weighted_votes, questions, paths, config.vote)
 
 
 def _threshold(config: LmsiConfig) -> KeepConfig:

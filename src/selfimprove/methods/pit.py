@@ -111,7 +111,7 @@ class PitConfig(ChatsAndJudges):
     measured. gap_difference: the whole curriculum by differences of R_P."""
     baselines: pit_baselines.BaselinesConfig = pit_baselines.BaselinesConfig()
     """Other ways to a better response, from the same M_P."""
-    evaluation: ImprovementsConfig
+    evaluation: ImprovementsConfig = ImprovementsConfig()
     """Measuring."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run, reward models too."""

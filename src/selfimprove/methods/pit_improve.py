@@ -150,7 +150,7 @@ class Improver:
         trained = config.gap == "trained"
         with ExitStack() as stack:
             policy, pit = (
-                stack.enter_context(closing(open_engine(path, config.engine)))
+                stack.enter_context(closing(open_engine(path, config.engine.one_of_several)))
                 for path in (left_the_run(root, f"policy-{config.start}"), finished_model(root))
             )
             reward = left_the_run(root, "gap-reward-model" if trained else "reward-model")

@@ -165,7 +165,8 @@ def held_out_loss(
         EngineError: the model cannot be loaded, or a row does not fit into its context.
     """
     chat = layout.chat
-    config = EngineConfig(chat=chat, chat_template_kwargs=layout.chat_template_kwargs)
+    how = layout.chat_template_kwargs
+    config = EngineConfig(kind="torch", chat=chat, chat_template_kwargs=how)
     with closing(open_engine(Path(model.path), config)) as engine:
         for start in range(0, len(rows), _AT_ONCE):
             batch = list(rows)[start : start + _AT_ONCE]

@@ -148,7 +148,7 @@ class EngineConfig(Config):
     """That compute on a CPU, in training as well; None: one a core. No step is made anew for it."""
 
     @model_serializer(mode="wrap")
-    def _without_speed(
+    def _serialised(
         self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> dict[str, Any]:
         """Leave out of a step's identity what says how fast it is made, not what."""
@@ -162,6 +162,11 @@ class EngineConfig(Config):
             # Left out, it is what it was when it had to be a number: steps made then are still good.
             tree["max_batch_tokens"] = self.max_batch_tokens or BATCH_TOKENS
         return tree
+
+    @property
+    def one_of_several(self) -> EngineConfig:
+        """The same where several models are held at once: vLLM takes a GPU's memory for one."""
+        return self.model_copy(update={"kind": "torch"}) if self.server is None else self
 
     @property
     def layout(self) -> PromptLayout:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from selfimprove.errors import EngineError
+from selfimprove.files import read_json
 from selfimprove.sampling.engine import Engine, EngineConfig
 
 __all__ = ["WORTH_A_START", "Picked", "open_engine", "pick_engine", "pick_for"]
@@ -72,9 +73,22 @@ def open_engine(model: Path, config: EngineConfig) -> Engine:
 
     if config.kind == "vllm":
         return VllmEngine(model, config)
-    if config.kind == "auto" and pick_for(model, config).kind == "vllm":
+    if config.kind == "auto" and pick_for(model, config).kind == "vllm" and not _is_refused(model):
         try:
             return VllmEngine(model, config)
         except EngineError as error:
+            _REFUSED.add(_architecture(model))
             _log.warning("vLLM did not start, the built-in engine draws instead: %s", error)
     return TorchEngine(model, config)
+
+
+# What vLLM did not start on, in this process: another try would cost its minutes again.
+_REFUSED: Final[set[str]] = set()
+
+
+def _is_refused(model: Path) -> bool:
+    return _architecture(model) in _REFUSED
+
+
+def _architecture(model: Path) -> str:
+    return str(read_json(model / "config.json").get("architectures"))

@@ -37,7 +37,7 @@ class ServerClient:
     """Reaches one server, which runs or is started for it."""
 
     def __init__(
-        self, model: Path, config: ServerConfig, environment: Mapping[str, str] | None = None
+        self, model: Path, config: ServerConfig, environment: Mapping[str, str | None] | None = None
     ) -> None:
         """Reach the server, or start it with these environment variables beside the run's own.
 
@@ -52,6 +52,9 @@ class ServerClient:
         """The name that requests carry."""
         self._closing = threading.Event()
         self._session = requests.Session()
+        self._session.trust_env = (
+            self._process is None
+        )  # no proxy stands between a run and its server
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=config.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -100,6 +103,14 @@ class ServerClient:
             f"{self.url}/{page} refuses the request (status {response.status_code}): "
             f"{response.text[:300]}"
         )
+
+    def context_length(self) -> int | None:
+        """Return how many tokens the server lets its model attend to; None: it does not say."""
+        try:
+            told = self._session.get(f"{self.url}/models", timeout=self._config.timeout).json()
+            return int(told["data"][0]["max_model_len"])
+        except (requests.RequestException, ValueError, LookupError, TypeError):
+            return None
 
     def ask(self, page: str, body: Mapping[str, Any], own_seed: int) -> dict[str, Any]:
         """Send a request, again and again with growing pauses where that can help.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
@@ -37,9 +38,9 @@ class ServerProcess:
     """One running server in a process group of its own."""
 
     def __init__(
-        self, model: Path, config: ServerConfig, environment: Mapping[str, str] | None = None
+        self, model: Path, config: ServerConfig, environment: Mapping[str, str | None] | None = None
     ) -> None:
-        """Start the command, its environment that of the run and what is given, and wait until it answers.
+        """Start the command and wait until it answers; `environment` is laid over that of the run.
 
         Raises:
             EngineError: the program is missing, it ends before it answers, or time runs out.
@@ -57,10 +58,11 @@ class ServerProcess:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=os.environ | (environment or {}),
+            env={k: v for k, v in (os.environ | (environment or {})).items() if v is not None},
             start_new_session=True,
             preexec_fn=ends_with_parent,
         )
+        self._left = weakref.finalize(self, _end, self._process)
         try:
             self._wait(config.startup_timeout, words[0])
         except BaseException:
@@ -100,10 +102,12 @@ class ServerProcess:
     def _answers(self) -> bool:
         """Ask for its health; servers without such a page list their models."""
         root = self.url.removesuffix("/v1")
-        for page in (f"{root}/health", f"{self.url}/models"):
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(page, timeout=5).status_code == requests.codes.ok:
-                    return True
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy stands between a run and its server
+            for page in (f"{root}/health", f"{self.url}/models"):
+                with contextlib.suppress(requests.RequestException):
+                    if session.get(page, timeout=5).status_code == requests.codes.ok:
+                        return True
         return False
 
     def _tail(self) -> str:
@@ -112,15 +116,28 @@ class ServerProcess:
 
     def stop(self) -> None:
         """End the whole group: first ask, then kill. Does nothing when it has ended."""
-        for order, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, order)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-                break
-        with contextlib.suppress(ProcessLookupError):  # workers that outlived their parent
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._left()
         self._log.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its group, and wait until their memory is really free."""
+    for order in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, order)
+        deadline = time.monotonic() + _GRACE
+        while _lives(process) and time.monotonic() < deadline:
+            time.sleep(_POLL / 5)
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether anything is left of a group; workers may outlive their parent."""
+    process.poll()  # the parent is ours to bury
+    try:
+        os.killpg(process.pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _free_port() -> int:

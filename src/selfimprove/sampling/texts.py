@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from selfimprove.reasoning import GENERATION_PROMPT, opens_reasoning
+from selfimprove.reasoning import GENERATION_PROMPT, is_reasoning_mark, opens_reasoning
 from selfimprove.sampling.own_words import is_mark
 
 __all__ = ["Texts"]
@@ -85,6 +85,13 @@ class Texts:
         if end not in self._thinking:
             self._thinking[end] = opens_reasoning(self._tokenizer.decode(list(end)))
         return self._thinking[end]
+
+    @cached_property
+    def may_think(self) -> bool:
+        """Whether the vocabulary has marks of a reasoning block."""
+        return any(
+            is_reasoning_mark(t.content) for t in self._tokenizer.added_tokens_decoder.values()
+        )
 
     @cached_property
     def _marks(self) -> dict[int, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, final
 
 from selfimprove.errors import EngineError
@@ -65,11 +65,12 @@ class TokenDraws:
     ) -> list[Draw]:
         own_seed = seed_of(seed, "server", prompt.key)
         thinking = self.texts.is_thinking(prompt.ids)
+        different = sampling.n if sampling.temperature else 1  # vLLM refuses several greedy ones
         body = {**self.client.body(sampling, own_seed), **_NOTHING_ELSE, "model": model,
-                "prompt": list(prompt.ids), "n": sampling.n, "top_k": sampling.top_k or -1,
+                "prompt": list(prompt.ids), "n": different, "top_k": sampling.top_k or -1,
                 "return_token_ids": True, "logprobs": 0,
-                "stop_token_ids": sorted(self.ends)}  # fmt: skip
-        if thinking:
+                "stop_token_ids": sorted(self.ends), "ignore_eos": True}  # fmt: skip
+        if thinking or self.texts.may_think:
             body.pop("stop", None)  # in the reasoning a stop string ends nothing
         try:
             answer = self.client.ask("completions", body, own_seed)
@@ -77,10 +78,15 @@ class TokenDraws:
             raise EngineError(f"a request to {self.client.url} failed for good: {error}") from error
         said = [self._said(choice) for choice in answer["choices"]]
         texts = self.texts.continuations([(prompt.ids, self._without_end(s.tokens)) for s in said])
-        return [
+        draws = [
             _draw(prompt, one, text, sampling.stop, thinking=thinking)
             for one, text in zip(said, texts, strict=True)
         ]
+        return (
+            draws
+            if sampling.temperature
+            else [replace(draws[0], index=i) for i in range(sampling.n)]
+        )
 
     def _said(self, choice: Mapping[str, Any]) -> _Said:
         tokens = choice.get("token_ids")

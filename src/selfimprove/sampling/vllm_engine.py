@@ -8,6 +8,7 @@ the built-in engine. Its draws are never repeated to the token: what else is und
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,7 @@ from selfimprove.sampling.loading import (
 from selfimprove.sampling.prompts import Encoded, check_fit, check_keys, encode
 from selfimprove.sampling.server_client import GaveUpError, ServerClient
 from selfimprove.sampling.texts import Texts
+from selfimprove.sampling.threads import cores
 from selfimprove.sampling.token_draws import TokenDraws
 from selfimprove.types import Draw, Prompt
 from selfimprove.weights import weights_digest
@@ -39,8 +41,14 @@ from selfimprove.weights import weights_digest
 __all__ = ["VllmEngine", "command", "environment"]
 
 _AT_ONCE: Final = {"cuda": 1024, "cpu": 256}
+_STARTUP: Final = 1800.0
+"""Seconds in which it must answer: a first start compiles."""
+_PATIENCE: Final = 86_400.0
+"""Seconds for all draws of a prompt, those that wait included; a server that died is noticed at once."""
 _SCORED_AT_ONCE: Final = 16
 """Texts whose log-probabilities are asked for at once: vLLM holds logits of all their tokens."""
+_READ_AT_ONCE: Final = 16_384
+"""Tokens of prompts that a step reads on a CPU at most, but for a longer one."""
 _GIB: Final = 2**30
 
 
@@ -60,21 +68,25 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(folder)
         self._chat_template_kwargs = config.chat_template_kwargs
         read = _config_of(folder)
-        self._limit = context_length(read)
         use = arithmetic_of(config.dtype, device, hidden_size(read))
-        server = ServerConfig(command=command(device, use), startup_timeout=1800)
-        self._client = ServerClient(folder, server, environment(device, config.threads))
-        self._draws = TokenDraws(
-            self._client,
-            Texts(self._tokenizer, read.get_text_config().vocab_size),
-            frozenset(stop_tokens(_generation_config_of(folder), self._tokenizer)),
-            _AT_ONCE[device.type],
-        )
+        ends = frozenset(stop_tokens(_generation_config_of(folder, read), self._tokenizer))
         self._identity = {
             "engine": "vllm", "vllm": vllm_environment.VERSION, "device": device.type,
             "dtype": use.dtype, "dtype_because": use.why, "weights": weights_digest(folder),
             "repeatable": "no",
         }  # fmt: skip
+        at_once, length = _AT_ONCE[device.type], context_length(read)
+        server = ServerConfig(
+            command=command(device, use, length),
+            concurrency=at_once,
+            timeout=_PATIENCE,
+            startup_timeout=_STARTUP,
+        )
+        # Last: what fails before it leaves no server behind.
+        self._client = ServerClient(folder, server, environment(device, config.threads))
+        texts = Texts(self._tokenizer, read.get_text_config().vocab_size)
+        self._draws = TokenDraws(self._client, texts, ends, at_once)
+        self._limit = _least(length, self._client.context_length())
 
     @property
     def identity(self) -> dict[str, str]:
@@ -128,12 +140,13 @@ class VllmEngine:
         self._client.close()
 
 
-def command(device: torch.device, use: Arithmetic) -> tuple[str, ...]:
+def command(device: torch.device, use: Arithmetic, length: int | None) -> tuple[str, ...]:
     """Return how the server is started for results that mean what the built-in engine's mean.
 
     Args:
         device: where it computes.
         use: its precision.
+        length: tokens that the model can attend to; None: its config does not say.
 
     Raises:
         EngineError: there is no environment of vLLM for this device.
@@ -142,40 +155,62 @@ def command(device: torch.device, use: Arithmetic) -> tuple[str, ...]:
     python = vllm_environment.find(build)
     if python is None:
         raise EngineError(
-            f"vLLM has no environment here for a {build} device: `selfimprove engines add vllm` makes it"
+            f"vLLM has no environment here for a {build} device: `selfimprove engines add vllm --build "
+            f"{build}` makes it"
         )
     return (
         str(python), "-m", "vllm.entrypoints.cli.main", "serve", "{model}", "--port", "{port}",
-        "--host", "127.0.0.1", "--dtype", use.dtype, "--max-model-len", "auto",
-        "--generation-config", "vllm", "--enable-prefix-caching",
-        "--max-num-seqs", str(_AT_ONCE[device.type]), *_memory(device),
+        "--host", "127.0.0.1", "--dtype", use.dtype, "--generation-config", "vllm",
+        "--enable-prefix-caching", "--max-num-seqs", str(_AT_ONCE[device.type]),
+        *_memory(device, length),
     )  # fmt: skip
 
 
-def _memory(device: torch.device) -> tuple[str, ...]:
+def _memory(device: torch.device, length: int | None) -> tuple[str, ...]:
     if device.type == "cpu":
-        # Its CPU build dies of a seeded request whose prompt it reads in parts.
-        return ("--max-num-batched-tokens", "16384")
+        # Its CPU build dies of a seeded request whose prompt it reads in parts, so it reads them whole.
+        read = max(_READ_AT_ONCE, length or 0)
+        return ("--no-enable-chunked-prefill", "--max-num-batched-tokens", str(read))
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     # vLLM takes a share of all memory, and refuses to start where less is free.
-    return ("--gpu-memory-utilization", f"{0.95 * free / total:.2f}")
+    return ("--gpu-memory-utilization", f"{0.95 * free / total:.2f}", "--max-model-len", "auto")
 
 
-def environment(device: torch.device, threads: int | None) -> dict[str, str]:
-    """Return the environment variables of the server beside the run's own."""
-    own = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+def environment(device: torch.device, threads: int | None) -> dict[str, str | None]:
+    """Return the environment variables of the server beside the run's own; None: it is not to have them."""
+    own: dict[str, str | None] = {
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+        # Other packages than its own, and a key that nobody sends.
+        "PYTHONPATH": None, "PYTHONHOME": None, "VLLM_API_KEY": None,
+    }  # fmt: skip
     if device.type == "cuda":
         return own | ({"CUDA_VISIBLE_DEVICES": _visible(device.index)} if device.index else {})
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
-    own["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, int(memory / 6)))
-    return own | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads or cores())}
+    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        own["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, int(_free_memory() / 4 / _GIB)))
+    return own
+
+
+def _free_memory() -> int:
+    """Return the bytes that a process may take: free ones, within its container's limit."""
+    told = Path("/proc/meminfo")
+    if not told.is_file():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    free = next(line for line in told.read_text().splitlines() if line.startswith("MemAvailable"))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(int(free.split()[1]) * 1024, int(text) if text.isdecimal() else sys.maxsize)
 
 
 def _visible(index: int) -> str:
     """Return the name of a GPU for a process of its own, of those that this process sees."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return seen.split(",")[index] if seen else str(index)
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def _config_of(folder: Path) -> Any:  # noqa: ANN401
@@ -185,8 +220,11 @@ def _config_of(folder: Path) -> Any:  # noqa: ANN401
         raise EngineError(f"cannot read the config of {folder}: {error}") from error
 
 
-def _generation_config_of(folder: Path) -> Any:  # noqa: ANN401
+def _generation_config_of(folder: Path, config: Any) -> Any:  # noqa: ANN401
     """Return the folder's generation config; without one, what its model's config says."""
-    if (folder / "generation_config.json").is_file():
+    if not (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_model_config(config)
+    try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return GenerationConfig.from_model_config(_config_of(folder))
+    except UNREADABLE as error:
+        raise EngineError(f"cannot read generation_config.json of {folder}: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ def place_of(build: Build) -> Path:
 def find(build: Build) -> Path | None:
     """Return the Python of the environment; None: it has not been made."""
     place = place_of(build)
-    return place / "bin" / "python" if (place / _DONE).is_file() else None
+    python = place / "bin" / "python"
+    # The Python that it was made with may be gone since.
+    return python if (place / _DONE).is_file() and python.exists() else None
 
 
 def add(build: Build, announce: Callable[[str], None]) -> Path:
@@ -96,7 +99,13 @@ def add(build: Build, announce: Callable[[str], None]) -> Path:
 def _install(place: Path, wheels: _Wheels, announce: Callable[[str], None]) -> None:
     what = f"{wheels.package}=={VERSION}"
     announce(f"making {place}")
-    venv.create(place, with_pip=True, symlinks=True)
+    try:
+        venv.create(place, with_pip=True, symlinks=True)
+    except subprocess.CalledProcessError as error:
+        raise EngineError(
+            f"{sys.executable} cannot make environments with pip ({error}): install its ensurepip "
+            "(Debian: python3-venv), or run this by another Python"
+        ) from error
     python, scratch = place / "bin" / "python", place / "tmp"
     scratch.mkdir()
     announce(f"installing {what}: some gigabytes, some minutes")
@@ -110,18 +119,19 @@ def _install(place: Path, wheels: _Wheels, announce: Callable[[str], None]) -> N
 
 
 def _try(python: Path) -> None:
-    """Import vLLM once.
+    """Let vLLM say its version, for which it imports what a server needs.
 
     Raises:
-        EngineError: it cannot be imported.
+        EngineError: it cannot.
     """
-    quiet = os.environ | {"VLLM_NO_USAGE_STATS": "1"}
+    quiet = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     tried = subprocess.run(
-        [str(python), "-c", "import vllm"], capture_output=True, text=True, check=False, env=quiet
-    )
+        [str(python), "-m", "vllm.entrypoints.cli.main", "--version"],
+        capture_output=True, text=True, check=False, env=quiet | {"VLLM_NO_USAGE_STATS": "1"},
+    )  # fmt: skip
     if tried.returncode != 0:
         raise EngineError(
-            f"vLLM {VERSION} was installed and does not import; nothing was kept:\n"
+            f"vLLM {VERSION} was installed and does not start; nothing was kept:\n"
             f"{last_words(tried.stderr)}\nuse the built-in engine, or a vLLM of your own by "
             "engine.server.command (docs/engines.md)"
         )
