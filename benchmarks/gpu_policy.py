@@ -16,7 +16,8 @@ from gpu_training import lengths, places
 from real_size import rows_of
 
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_gradient import train_policy
 from selfimprove.types import Prompt
 
 __all__ = ["policy_gradient"]

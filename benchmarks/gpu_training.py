@@ -20,8 +20,10 @@ from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.data.preferences import Preference
 from selfimprove.training.dpo import DpoConfig, train_dpo
 from selfimprove.training.gap_reward import train_gap_reward
-from selfimprove.training.reward import RewardConfig, train_reward
-from selfimprove.training.sft import SftConfig, train_sft
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Example, Message, Pair
 
 __all__ = [

@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from selfimprove.training.sft import in_order
+from selfimprove.training.order import in_order
 from selfimprove.types import Example
 
 __all__ = ["sft"]

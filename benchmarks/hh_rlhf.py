@@ -30,8 +30,10 @@ from selfimprove.judges.gap import four_of, gap_scores
 from selfimprove.sampling.conversation import transcript
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.gap_reward import train_gap_reward
-from selfimprove.training.reward import RewardConfig, train_reward
-from selfimprove.training.sft import SftConfig, train_sft
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Example, ModelRef
 from selfimprove.weights import weights_digest
 

@@ -31,7 +31,8 @@ from machine import keep, say  # first: it imports selfimprove before torch
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig
 
-from selfimprove.judges.judge import JudgeConfig, judge
+from selfimprove.judges.judge import judge
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.sampling.engine import EngineConfig

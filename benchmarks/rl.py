@@ -44,9 +44,11 @@ from selfimprove.data.sources import Source
 from selfimprove.judges.gap import GapScorer, Improved
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.gap_reward import train_gap_reward
-from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
-from selfimprove.training.reward import RewardConfig
-from selfimprove.training.sft import SftConfig, train_sft
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_gradient import train_policy
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Example, Message, Prompt
 
 _RATE, _BETA, _BATCH, _DRAWS, _TOKENS = 3e-4, 0.1, 24, 4, 64

@@ -46,7 +46,8 @@ from trl.trainer.sft_config import SFTConfig as TrlConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from selfimprove.seeds import rng
-from selfimprove.training.sft import SftConfig, train_sft
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Example
 
 _WORDS = 1021

@@ -83,7 +83,7 @@ def _needs(model: str) -> dict[str, str]:
     from selfimprove.sampling.arithmetic import arithmetic_of
     from selfimprove.sampling.engine import EngineConfig
     from selfimprove.sampling.loading import pick_device
-    from selfimprove.training.sft import LoraConfig, SftConfig
+    from selfimprove.training.sft_config import LoraConfig, SftConfig
 
     shape = shape_of(config_here(model) or Path(locate(model).path))
     needs = {

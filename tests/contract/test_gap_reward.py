@@ -31,8 +31,9 @@ from selfimprove.sampling.token_tree import grown, laid_out, leaf_scores, may_br
 from selfimprove.tiny.oracle import score
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.gap_reward import train_gap_reward
-from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
-from selfimprove.training.sft import LoraConfig
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig, TrainedReward
+from selfimprove.training.sft_config import LoraConfig
 from selfimprove.types import Message
 from selfimprove.weights import weights_digest
 

@@ -30,14 +30,8 @@ from selfimprove.data.sources import Source
 from selfimprove.errors import EngineError
 from selfimprove.judges import rubric
 from selfimprove.judges.gap import Improved, RewardScorer
-from selfimprove.judges.judge import (
-    JudgeConfig,
-    compare,
-    judge,
-    judge_conversations,
-    judging_model,
-    mean_scores,
-)
+from selfimprove.judges.judge import compare, judge, judge_conversations, judging_model, mean_scores
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.models import locate
@@ -52,7 +46,8 @@ from selfimprove.sampling.scalar_model import tokenised
 from selfimprove.tiny import shipped
 from selfimprove.tiny.instructions import instructions
 from selfimprove.training.gap_reward import train_gap_reward
-from selfimprove.training.reward import RewardConfig, train_reward
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig
 from selfimprove.types import Match, Message, ModelRef, Response, Verdict
 
 ENGINE = EngineConfig(chat=True, device="cpu")

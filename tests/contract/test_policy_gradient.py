@@ -14,12 +14,9 @@ from selfimprove.errors import TrainingError
 from selfimprove.sampling.engine import EngineConfig, ServerConfig
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
-from selfimprove.training.policy_gradient import (
-    PolicyGradientConfig,
-    TrainedPolicy,
-    train_policy,
-)
-from selfimprove.training.sft import LoraConfig
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_gradient import TrainedPolicy, train_policy
+from selfimprove.training.sft_config import LoraConfig
 from selfimprove.types import Message, Prompt
 from selfimprove.weights import weights_digest
 

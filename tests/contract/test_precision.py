@@ -27,8 +27,10 @@ from selfimprove.training._rounded_trainer import RoundedTrainer
 from selfimprove.training.dpo import DpoConfig, milestones_of, train_dpo
 from selfimprove.training.export import ExportConfig, Exporter, left_the_run, stored_dtype
 from selfimprove.training.model_folder import load, load_frozen
-from selfimprove.training.reward import RewardConfig, train_reward
-from selfimprove.training.sft import LoraConfig, SftConfig, train_sft
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import LoraConfig, SftConfig
 from selfimprove.types import Example, Message, ModelRef, Pair
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model
+from selfimprove.judges.judge import judge, judging_model
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.server_engine import ServerEngine

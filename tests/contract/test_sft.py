@@ -25,7 +25,8 @@ from selfimprove.seeds import rng
 from selfimprove.training import supervised, support
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Collator, Limits, groups_of
-from selfimprove.training.sft import LoraConfig, SftConfig, Trained, train_sft
+from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.sft_config import LoraConfig, SftConfig
 from selfimprove.training.tokens import TokenisedExample, tokenise
 from selfimprove.types import Example, Message
 from selfimprove.weights import weights_digest

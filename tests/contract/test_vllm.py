@@ -30,8 +30,9 @@ from selfimprove.sampling.open import open_engine
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
 from selfimprove.training import model_folder
-from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
-from selfimprove.training.sft import LoraConfig, SftConfig
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_gradient import train_policy
+from selfimprove.training.sft_config import LoraConfig, SftConfig
 from selfimprove.types import Message, Prompt
 
 _PYTHON = vllm_environment.find("cpu")

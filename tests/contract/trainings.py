@@ -22,10 +22,12 @@ from selfimprove.sampling.engine import EngineConfig
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.dpo import DpoConfig, train_dpo
 from selfimprove.training.gap_reward import train_gap_reward
-from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_gradient import train_policy
 from selfimprove.training.processes import leave
-from selfimprove.training.reward import RewardConfig
-from selfimprove.training.sft import SftConfig, train_sft
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Example, Pair, Prompt
 
 _TOLD = tuple(read_preferences([Source(source="train", format="tiny", limit=32)], 0).rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from selfimprove.data.hh_rlhf import turns
-from selfimprove.data.preference_rows import rows
+from selfimprove.data.preference_files import rows
 from selfimprove.data.preferences import of_fold, read_preferences, three_folds
 from selfimprove.data.read import check
 from selfimprove.data.row import RowError, UnusableRow

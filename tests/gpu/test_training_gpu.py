@@ -28,10 +28,13 @@ from selfimprove.training.dpo import DpoConfig, train_dpo
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.norms import RootMeanSquare
 from selfimprove.training.packed_rows import table_of
-from selfimprove.training.policy_gradient import PolicyGradientConfig, train_policy
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_gradient import train_policy
 from selfimprove.training.recorded import Passes
-from selfimprove.training.reward import RewardConfig, train_reward
-from selfimprove.training.sft import LoraConfig, SftConfig, train_sft
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft import train_sft
+from selfimprove.training.sft_config import LoraConfig, SftConfig
 from selfimprove.training.supervised import piece_limits
 from selfimprove.training.tokens import tokenise
 from selfimprove.types import Example, Message, Pair, Prompt

@@ -8,7 +8,7 @@ import pytest
 
 from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.training.arguments import common
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 
 
 @pytest.mark.parametrize(("steps", "warm"), [(1, 0), (2, 1), (100, 3), (101, 4)])

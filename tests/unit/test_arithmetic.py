@@ -16,7 +16,7 @@ from selfimprove.errors import EngineError
 from selfimprove.sampling.arithmetic import WIDE, Arithmetic, arithmetic_of, cpu_bfloat16, width_of
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.model_folder import arithmetic
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 
 _CPU, _GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -14,15 +14,8 @@ from tests.attacks import attacks
 from selfimprove.config import load
 from selfimprove.errors import ConfigError, EngineError, JudgeError
 from selfimprove.judges import pairwise, rubric
-from selfimprove.judges.judge import (
-    RANDOM,
-    JudgeConfig,
-    compare,
-    judge,
-    judging_model,
-    mean_scores,
-    outcome,
-)
+from selfimprove.judges.judge import compare, judge, judging_model, mean_scores, outcome
+from selfimprove.judges.judge_config import RANDOM, JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.pairwise import Orders, read_orders
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig

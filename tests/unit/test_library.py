@@ -20,10 +20,10 @@ from selfimprove.library.schema import recipe_schema
 from selfimprove.library.spelling import spelled
 from selfimprove.methods.launch import config_of, read_config
 from selfimprove.methods.lmsi import LmsiConfig
-from selfimprove.methods.pit import PitConfig
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.self_rewarding import SelfRewardingConfig
 from selfimprove.methods.table import MethodConfig
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 
 _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

@@ -16,8 +16,8 @@ from selfimprove.sampling import arithmetic
 from selfimprove.sampling.engine import EngineConfig, ServerConfig
 from selfimprove.tiny.shipped import folder as shipped
 from selfimprove.training.dpo import DpoConfig
-from selfimprove.training.policy_gradient import PolicyGradientConfig
-from selfimprove.training.sft import LoraConfig, SftConfig
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.sft_config import LoraConfig, SftConfig
 
 _RECIPES = Path(__file__).parents[2] / "recipes"
 _LLAMA_8B: dict[str, Any] = {

@@ -16,7 +16,8 @@ from selfimprove.errors import ConfigError, JudgeError
 from selfimprove.judges.ballots import VoteConfig, weighted_votes
 from selfimprove.judges.equality import matches, same
 from selfimprove.judges.extract import extract, read_through
-from selfimprove.judges.judge import JudgeConfig, judge
+from selfimprove.judges.judge import judge
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.vote import vote
 from selfimprove.own_code import load_named, pinned
 from selfimprove.sampling.engine import EngineConfig

@@ -11,8 +11,8 @@ import pytest
 from selfimprove.config import load
 from selfimprove.errors import EngineError
 from selfimprove.judges.gap import Improved, Scored, Scores
-from selfimprove.methods.pit import PitConfig
 from selfimprove.methods.pit_baselines import candidates
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.pit_improve import Improver, Item
 from selfimprove.methods.pit_inference import (
     Conversation,

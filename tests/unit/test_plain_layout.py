@@ -10,13 +10,14 @@ import pytest
 
 from selfimprove.data.preferences import Preference
 from selfimprove.judges import pairwise, rubric
-from selfimprove.judges.judge import JudgeConfig, compare, judge
+from selfimprove.judges.judge import compare, judge
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.methods import pit, self_rewarding
 from selfimprove.methods.self_rewarding_pairs import ScoredPair
 from selfimprove.sampling import responses
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.training.dpo import DpoConfig
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import (
     Demonstration,
     Draw,

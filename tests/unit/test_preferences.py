@@ -16,7 +16,7 @@ from selfimprove.data.improvement_prompts import (
     rendered,
     unrendered,
 )
-from selfimprove.data.preference_rows import rows
+from selfimprove.data.preference_files import rows
 from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences, three_folds
 from selfimprove.data.row import RowError
 from selfimprove.data.sources import Source

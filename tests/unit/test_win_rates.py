@@ -22,7 +22,7 @@ from selfimprove.evaluation.response_board import Arm
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.evaluation.win_rates import mirrored
 from selfimprove.judges import pairwise, rubric
-from selfimprove.judges.judge import JudgeConfig
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.report.figures import figures
 from selfimprove.report.page import write
 from selfimprove.rows import Batch

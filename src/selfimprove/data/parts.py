@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from selfimprove.data import dialogues, preference_rows
+from selfimprove.data import dialogues, preference_files
 from selfimprove.data.formats import rows_of
 from selfimprove.data.overlap import same_text
 from selfimprove.data.row import RowError, UnusableRow
@@ -24,7 +24,7 @@ from selfimprove.seeds import rng
 
 __all__ = ["FORMATS", "Part", "shares_of_words", "split_file"]
 
-FORMATS: Final = (*dialogues.FORMATS, *preference_rows.FORMATS)
+FORMATS: Final = (*dialogues.FORMATS, *preference_files.FORMATS)
 """Formats whose rows begin with a prompt."""
 
 Row: TypeAlias = Mapping[str, Any]
@@ -137,7 +137,7 @@ def _rows(source: str, format: str) -> list[tuple[str, Row]]:
 def _reader(format: str) -> Callable[[Row], str]:
     if format in dialogues.FORMATS:
         return lambda fields: dialogues.prompt_and_response(fields)[0]
-    if format in preference_rows.FORMATS:
-        parse = preference_rows.parser(format)
+    if format in preference_files.FORMATS:
+        parse = preference_files.parser(format)
         return lambda fields: next(t.content for t in parse(fields)[0] if t.role == "user")
     raise DataError(f"--as {format}: there are {', '.join(FORMATS)}")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from selfimprove.data.preference_rows import Told, rows
+from selfimprove.data.preference_files import rows
+from selfimprove.data.preference_rows import Told
 from selfimprove.data.read import TINY
 from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source, distinct

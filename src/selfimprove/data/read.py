@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from selfimprove.data import dialogues, preference_rows
+from selfimprove.data import dialogues, preference_files
 from selfimprove.data.formats import FORMATS, Format
 from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.row import RowError, UnusableRow
@@ -105,7 +105,7 @@ def check(source: str | Path, format: str) -> Check:
     """
     if format in dialogues.FORMATS:
         return _check_dialogues(str(source), format)
-    if format in preference_rows.FORMATS:
+    if format in preference_files.FORMATS:
         return _check_preferences(str(source), format)
     good: list[Labelled] = []
     bad: list[BadRow] = []
@@ -143,7 +143,7 @@ def _check_preferences(source: str, format: str) -> Check:
     bad: list[BadRow] = []
     left_out: list[BadRow] = []
     good = 0
-    for place, row in preference_rows.rows(source, format):
+    for place, row in preference_files.rows(source, format):
         if isinstance(row, UnusableRow):
             left_out.append(BadRow(place, str(row)))
         elif isinstance(row, RowError):
@@ -195,7 +195,7 @@ def _no_questions(name: str) -> str:
     known = ", ".join([*FORMATS, TINY])
     if not name:
         return f"no format is named: give FORMAT:FILE, such as gsm8k:test.jsonl; there are {known}"
-    if name in (*dialogues.FORMATS, *preference_rows.FORMATS):
+    if name in (*dialogues.FORMATS, *preference_files.FORMATS):
         held = "conversations" if name in dialogues.FORMATS else "preferences"
         return f"{name} holds {held}, and questions are needed here; they come as {known}"
     return f"no format is called {name!r}; there are {known}"

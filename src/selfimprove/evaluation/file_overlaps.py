@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfimprove.data import dialogues, preference_rows
+from selfimprove.data import dialogues, preference_files
 from selfimprove.data.overlap import HeldOutTexts, find_overlaps
 from selfimprove.data.preferences import read_preferences
 from selfimprove.data.sources import Source, as_source, questions_of
@@ -53,6 +53,6 @@ def check_against(file: str, kind: str, against: Sequence[str]) -> list[FileOver
 def _texts(source: Source) -> list[tuple[str, str]]:
     if source.format in dialogues.FORMATS:
         return [(p.id, p.text) for p in read_prompts((source,))]
-    if source.format in preference_rows.FORMATS:
+    if source.format in preference_files.FORMATS:
         return [(p.id, in_words(p.prompt)) for p in read_preferences((source,), 0).rows]
     return [(q.id, q.text) for q in questions_of(source)]

@@ -12,7 +12,8 @@ from selfimprove.data.llmbar import DecidedMatch, read_decided_matches
 from selfimprove.errors import ConfigError
 from selfimprove.evaluation.clusters import told
 from selfimprove.evaluation.judge_quality import prefers_first, prefers_longer
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.judges.judge import judge, judging_model, mean_scores
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.own_engine import beside_engine
 from selfimprove.judges.pairwise import Orders, read_orders
 from selfimprove.progress import track

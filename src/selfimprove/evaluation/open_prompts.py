@@ -13,7 +13,7 @@ from selfimprove.data.read import TINY
 from selfimprove.data.sources import Sources
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import DataError
-from selfimprove.judges.judge import JudgeConfig
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.store import Run

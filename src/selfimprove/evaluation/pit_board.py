@@ -34,7 +34,6 @@ from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
 from selfimprove.judges.gap import Improved, four_of, gap_scores, reward_scores
 from selfimprove.judges.judge import (
-    JudgeConfig,
     highest_score,
     judge,
     judge_conversations,
@@ -42,6 +41,7 @@ from selfimprove.judges.judge import (
     lowest_score,
     mean_scores,
 )
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, Temperature

@@ -15,7 +15,8 @@ from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head
 from selfimprove.evaluation.meetings import by_points
 from selfimprove.evaluation.open_prompts import ResponsesConfig, validation_prompts
 from selfimprove.evaluation.win_rates import Comparing, from_even
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.judges.judge import judge, judging_model, mean_scores
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond

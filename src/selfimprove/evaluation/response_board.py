@@ -32,14 +32,8 @@ from selfimprove.evaluation.true_scores import (
     responses_of,
 )
 from selfimprove.evaluation.win_rates import Comparing, score_of_wins
-from selfimprove.judges.judge import (
-    JudgeConfig,
-    highest_score,
-    judge,
-    judging_model,
-    lowest_score,
-    mean_scores,
-)
+from selfimprove.judges.judge import highest_score, judge, judging_model, lowest_score, mean_scores
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond

@@ -15,7 +15,8 @@ from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
 from selfimprove.evaluation.response_board import Arm, Means, ResponseBoard
 from selfimprove.evaluation.win_rates import headline_of_wins
-from selfimprove.judges.judge import JudgeConfig, mean_scores
+from selfimprove.judges.judge import mean_scores
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.types import Demonstration, Response, UserPrompt, Verdict
 

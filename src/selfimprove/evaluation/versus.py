@@ -20,7 +20,8 @@ from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.evaluation.head_to_head import head_to_head
 from selfimprove.files import make_folder, writing_to
-from selfimprove.judges.judge import JudgeConfig, compare, judging_model
+from selfimprove.judges.judge import compare, judging_model
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate
 from selfimprove.progress import track

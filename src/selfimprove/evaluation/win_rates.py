@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from selfimprove.evaluation.head_to_head import HeadToHead, matches
-from selfimprove.judges.judge import JudgeConfig, compare, judging_model
+from selfimprove.judges.judge import compare, judging_model
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run

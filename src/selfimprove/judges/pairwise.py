@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.own_answer import next_judged
 from selfimprove.judges.rubric import voting
@@ -20,9 +21,6 @@ from selfimprove.sampling.own_words import own_words, response
 from selfimprove.sampling.responses import asked
 from selfimprove.types import Draw, Match, ModelRef, Outcome, Prompt, Response, Verdict
 from selfimprove.unfinished import decided
-
-if TYPE_CHECKING:
-    from selfimprove.judges.judge import JudgeConfig
 
 __all__ = ["Orders", "decide", "read_choice", "read_orders", "tournament"]
 

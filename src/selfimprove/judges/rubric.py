@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.rows import Batch
@@ -15,9 +15,6 @@ from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.responses import asked
 from selfimprove.types import Draw, ModelRef, Prompt, Response, Verdict
-
-if TYPE_CHECKING:
-    from selfimprove.judges.judge import JudgeConfig
 
 __all__ = ["rubric_verdicts", "voting"]
 

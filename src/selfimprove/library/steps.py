@@ -25,7 +25,7 @@ from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, PathsConfig, Tra
 from selfimprove.methods.one_model import becoming, put_on_top
 from selfimprove.report.summary import Score
 from selfimprove.rows import arrow_table
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Question, ReasoningPath
 
 if TYPE_CHECKING:

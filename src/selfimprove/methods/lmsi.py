@@ -46,7 +46,8 @@ from selfimprove.sampling.open import open_engine
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.training.export import ExportConfig, Exporter
-from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import BATCH_TOKENS, MAX_ROWS, READ_TOKENS, EngineConfig
 from selfimprove.training.dpo import DpoConfig
-from selfimprove.training.policy_gradient import PolicyGradientConfig
-from selfimprove.training.reward import RewardConfig
-from selfimprove.training.sft import SftConfig, piece_tokens
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft_config import SftConfig, piece_tokens
 
 if TYPE_CHECKING:
     import torch

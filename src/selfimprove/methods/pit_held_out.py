@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from selfimprove.data.preferences import InFold, Preference, outside_fold
 from selfimprove.evaluation.overlaps import Decontamination, held_out_conversations, named
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.pit_systems import HeldOut
 from selfimprove.rows import Rows
 from selfimprove.store import Run
-
-if TYPE_CHECKING:
-    from selfimprove.methods.pit import PitConfig
 
 __all__ = ["Learned", "learned_preferences"]
 

@@ -18,7 +18,7 @@ from selfimprove.data.tables import records
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
 from selfimprove.judges.gap import GapScorer, Improved
-from selfimprove.methods.pit import PitConfig
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.pit_inference import ImproveConfig, wins
 from selfimprove.models import finished_model
 from selfimprove.sampling.conversation import as_asked, in_words

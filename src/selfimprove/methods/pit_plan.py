@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from math import ceil
 
 from selfimprove.data.preferences import FOLDS, Preference, read_preferences
-from selfimprove.methods.pit import PitConfig
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
-from selfimprove.training.policy_gradient import PolicyGradientConfig
+from selfimprove.training.policy_config import PolicyGradientConfig
 
 __all__ = ["lines", "uses"]
 

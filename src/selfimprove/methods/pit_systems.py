@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from selfimprove.data.preferences import InFold, Preference
 from selfimprove.errors import DataError
@@ -14,6 +14,7 @@ from selfimprove.evaluation.pit_board import PitBoard, held_out_preferences
 from selfimprove.evaluation.response_board import Kind
 from selfimprove.methods import pit_tasks
 from selfimprove.methods.pit_baselines import best_of_n, candidates, rubric, self_refine
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.pit_inference import (
     Conversation,
     ImproveConfig,
@@ -31,9 +32,6 @@ from selfimprove.seeds import seed_of
 from selfimprove.store import Run
 from selfimprove.training.export import Export
 from selfimprove.types import ModelRef, Request, Response
-
-if TYPE_CHECKING:
-    from selfimprove.methods.pit import PitConfig
 
 __all__ = ["HeldOut", "Models", "held_out", "measure"]
 

@@ -19,7 +19,7 @@ from selfimprove.methods.memory import (
 )
 from selfimprove.models import config_here
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 
 __all__ = ["CHARACTERS_A_TOKEN", "Line", "Needs", "PlannedStep", "Use", "needs", "planned"]
 

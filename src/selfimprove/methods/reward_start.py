@@ -27,7 +27,8 @@ from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.models import locate
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
-from selfimprove.training.reward import RewardConfig, TrainedReward, train_reward
+from selfimprove.training.reward import train_reward
+from selfimprove.training.reward_config import RewardConfig, TrainedReward
 from selfimprove.types import ModelRef, Response
 
 __all__ = ["RewardStartConfig", "learn_reward", "pair_accuracy", "reward_start"]

@@ -37,7 +37,8 @@ from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
-from selfimprove.judges.judge import RANDOM, JudgeConfig, judge, judging_model
+from selfimprove.judges.judge import judge, judging_model
+from selfimprove.judges.judge_config import RANDOM, JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods import self_rewarding_prompts as own_prompts
@@ -61,7 +62,8 @@ from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
 from selfimprove.training.export import ExportConfig, Exporter
-from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import (
     Demonstration,

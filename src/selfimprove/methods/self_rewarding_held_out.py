@@ -24,7 +24,7 @@ from selfimprove.evaluation.overlaps import (
     ranked_apart,
     repeats,
 )
-from selfimprove.judges.judge import JudgeConfig
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judged_prompts import judged_prompts
 from selfimprove.rows import Rows
 from selfimprove.store import Run

@@ -8,7 +8,7 @@ from selfimprove.data.demonstrations import read_demonstrations, read_ranked, re
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.evaluation.open_prompts import not_reported
 from selfimprove.evaluation.true_scores import read_rated
-from selfimprove.judges.judge import JudgeConfig
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
 from selfimprove.methods.self_rewarding import SelfRewardingConfig

@@ -26,7 +26,8 @@ from selfimprove.data.seed_split import LEAST, deal_shared, ift_alone, ranked_al
 from selfimprove.data.sources import Source
 from selfimprove.errors import ConfigError
 from selfimprove.files import make_folder, write_replacing
-from selfimprove.judges.judge import JudgeConfig, judge, judging_model, mean_scores
+from selfimprove.judges.judge import judge, judging_model, mean_scores
+from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate

@@ -14,13 +14,14 @@ from selfimprove.methods import (
     self_rewarding,
     self_rewarding_plan,
 )
+from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.plan import Line, Use
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
 __all__ = ["METHODS", "Method", "MethodConfig"]
 
-MethodConfig: TypeAlias = lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig | pit.PitConfig
+MethodConfig: TypeAlias = lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig | PitConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,6 @@ METHODS: Final = {
         self_rewarding_plan.lines,
         self_rewarding_plan.uses,
     ),
-    "pit": Method(pit.PitConfig, pit.run, pit_plan.lines, pit_plan.uses),
+    "pit": Method(PitConfig, pit.run, pit_plan.lines, pit_plan.uses),
 }
 """By the name that a recipe says as `method`."""

@@ -31,7 +31,8 @@ from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import as_content
 from selfimprove.seeds import rng
-from selfimprove.training.sft import SftConfig, Trained, train_sft
+from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Prompt
 

@@ -20,7 +20,7 @@ from selfimprove.seeds import seed_of
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
 from selfimprove.training._tries import Tried, Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
-from selfimprove.training.policy_gradient import PolicyGradientConfig, Reward
+from selfimprove.training.policy_config import PolicyGradientConfig, Reward
 from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
 from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample

@@ -27,10 +27,11 @@ from selfimprove.training._head_trainer import Collator, Comparisons, HeadTraine
 from selfimprove.training.arguments import common
 from selfimprove.training.checkpoints import newest_readable
 from selfimprove.training.model_folder import adapted, arithmetic, merged, save
+from selfimprove.training.order import in_order
 from selfimprove.training.processes import on_one_gpu, processes
 from selfimprove.training.quiet import quietly
-from selfimprove.training.reward import RewardConfig, TrainedReward
-from selfimprove.training.sft import in_order, piece_tokens
+from selfimprove.training.reward_config import RewardConfig, TrainedReward
+from selfimprove.training.sft_config import piece_tokens
 from selfimprove.training.support import longest_packed
 from selfimprove.training.watch import Bar, LogFile
 

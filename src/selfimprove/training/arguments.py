@@ -10,7 +10,7 @@ import torch
 
 from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.training.processes import share_of
-from selfimprove.training.sft import SftConfig
+from selfimprove.training.sft_config import SftConfig
 
 __all__ = ["common"]
 

@@ -20,7 +20,8 @@ from pydantic import Field
 
 from selfimprove.config import fingerprint
 from selfimprove.errors import TrainingError
-from selfimprove.training.sft import Plan, SftConfig, in_order
+from selfimprove.training.order import Plan, in_order
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown, tokenise_groups
 from selfimprove.types import Example, Pair
 

@@ -20,7 +20,7 @@ from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, 
 from selfimprove.data.preferences import Preference
 from selfimprove.sampling.conversation import Spoken, as_asked
 from selfimprove.sampling.shortening import inside
-from selfimprove.training.reward import RewardConfig, TrainedReward
+from selfimprove.training.reward_config import RewardConfig, TrainedReward
 
 __all__ = ["train_gap_reward"]
 

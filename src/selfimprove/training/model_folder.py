@@ -18,7 +18,7 @@ from selfimprove.errors import TrainingError
 from selfimprove.sampling.arithmetic import Arithmetic, arithmetic_of, width_of
 from selfimprove.sampling.loading import load_tokenizer, pick_device, read_causal, stop_tokens
 from selfimprove.training.quiet import quietly
-from selfimprove.training.sft import LoraConfig, SftConfig
+from selfimprove.training.sft_config import LoraConfig, SftConfig
 
 __all__ = ["adapted", "arithmetic", "load", "load_frozen", "merged", "save", "write",
            "write_once"]  # fmt: skip

@@ -14,9 +14,10 @@ from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.loading import pick_device
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.arguments import common
+from selfimprove.training.order import Plan
 from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes
-from selfimprove.training.sft import Plan, SftConfig, piece_tokens
+from selfimprove.training.sft_config import SftConfig, piece_tokens
 from selfimprove.training.support import longest_packed, may_share_prefixes
 from selfimprove.training.watch import Bar, LogFile
 

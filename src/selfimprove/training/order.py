@@ -1,0 +1,36 @@
+"""Which rows are trained on, in which order, in how many steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from selfimprove.seeds import rng
+from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.tokens import TokenisedExample
+
+__all__ = ["Plan", "in_order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which rows are trained on, in which order, in how many steps."""
+
+    rows: tuple[TokenisedExample, ...]
+    order: tuple[int, ...]
+    steps: int
+
+
+def in_order(count: int, config: SftConfig, seed: int, stream: str) -> tuple[tuple[int, ...], int]:
+    """Return the rows of a whole training, every epoch in a new order, and its optimiser steps."""
+    wanted = (
+        config.max_steps * config.batch_size
+        if config.max_steps
+        else max(round(config.epochs * count), 1)
+    )
+    order: list[int] = []
+    for epoch in range(math.ceil(wanted / count)):
+        rows = list(range(count))
+        rng(seed, stream, epoch).shuffle(rows)
+        order += rows
+    return tuple(order[:wanted]), math.ceil(wanted / config.batch_size)
