@@ -15,7 +15,7 @@ from tests.smoke.random_model import random_qwen2
 
 from selfimprove.errors import ConfigError
 from selfimprove.methods.launch import launch, plan_recipe, read_config
-from selfimprove.methods.self_rewarding import SelfRewardingConfig
+from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
 from selfimprove.report.page import write
 
 Find = Callable[[str], Path]

@@ -19,9 +19,9 @@ from selfimprove.library.methods import LmsiKeys, PitKeys, SelfRewardingKeys
 from selfimprove.library.schema import recipe_schema
 from selfimprove.library.spelling import spelled
 from selfimprove.methods.launch import config_of, read_config
-from selfimprove.methods.lmsi import LmsiConfig
+from selfimprove.methods.lmsi_config import LmsiConfig
 from selfimprove.methods.pit_config import PitConfig
-from selfimprove.methods.self_rewarding import SelfRewardingConfig
+from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
 from selfimprove.methods.table import MethodConfig
 from selfimprove.training.sft_config import SftConfig
 

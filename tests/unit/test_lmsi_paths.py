@@ -9,7 +9,8 @@ import pytest
 
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.methods import lmsi, lmsi_low_resource
-from selfimprove.methods.lmsi import FormatsConfig, PathsConfig, draw_paths, mixed_formats
+from selfimprove.methods.lmsi import draw_paths, mixed_formats
+from selfimprove.methods.lmsi_config import FormatsConfig, PathsConfig
 from selfimprove.methods.lmsi_low_resource import ExemplarsConfig, own_exemplars
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.types import Draw, ModelRef, Prompt, Question

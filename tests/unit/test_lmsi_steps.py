@@ -13,7 +13,8 @@ from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.judges.ballots import vote_each
 from selfimprove.methods import lmsi_low_resource
-from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, agreeing_paths, mixed_formats
+from selfimprove.methods.lmsi import agreeing_paths, mixed_formats
+from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig
 from selfimprove.methods.lmsi_low_resource import (
     QuestionsConfig,
     Written,

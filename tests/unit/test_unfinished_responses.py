@@ -25,7 +25,8 @@ from selfimprove.judges.ballots import vote_each
 from selfimprove.judges.gap import Scored
 from selfimprove.judges.judge import compare, judge, lowest_score, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
-from selfimprove.methods.lmsi import KeepConfig, agreeing_paths
+from selfimprove.methods.lmsi import agreeing_paths
+from selfimprove.methods.lmsi_config import KeepConfig
 from selfimprove.methods.lmsi_low_resource import Written, new_questions
 from selfimprove.methods.pit_baselines import best_of_each
 from selfimprove.methods.pit_inference import finished_steps, wins

@@ -21,7 +21,8 @@ from selfimprove.errors import ConfigError, DataError
 from selfimprove.judges.ballots import VotedQuestion, Weigh, held_votes
 from selfimprove.library.model import Model
 from selfimprove.methods import lmsi
-from selfimprove.methods.lmsi import FormatsConfig, KeepConfig, PathsConfig, TrainingRow
+from selfimprove.methods.lmsi import TrainingRow
+from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig, PathsConfig
 from selfimprove.methods.one_model import becoming, put_on_top
 from selfimprove.report.summary import Score
 from selfimprove.rows import arrow_table

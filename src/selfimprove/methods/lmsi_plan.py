@@ -8,7 +8,7 @@ from selfimprove.data.sources import count_questions, training_questions
 from selfimprove.evaluation.accuracy import AskConfig
 from selfimprove.evaluation.gate import held_back, needs_votes, to_learn_from
 from selfimprove.evaluation.scoreboard import read_held_out
-from selfimprove.methods.lmsi import LmsiConfig
+from selfimprove.methods.lmsi_config import LmsiConfig
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
 
 __all__ = ["lines", "uses"]

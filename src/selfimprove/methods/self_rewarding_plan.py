@@ -11,7 +11,7 @@ from selfimprove.evaluation.true_scores import read_rated
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.methods.plan import CHARACTERS_A_TOKEN, Line, Use
-from selfimprove.methods.self_rewarding import SelfRewardingConfig
+from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
 from selfimprove.types import Ranked
 
 __all__ = ["lines", "uses"]

@@ -14,14 +14,16 @@ from selfimprove.methods import (
     self_rewarding,
     self_rewarding_plan,
 )
+from selfimprove.methods.lmsi_config import LmsiConfig
 from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.plan import Line, Use
+from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
 __all__ = ["METHODS", "Method", "MethodConfig"]
 
-MethodConfig: TypeAlias = lmsi.LmsiConfig | self_rewarding.SelfRewardingConfig | PitConfig
+MethodConfig: TypeAlias = LmsiConfig | SelfRewardingConfig | PitConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,9 @@ class Method:
 
 
 METHODS: Final = {
-    "lmsi": Method(lmsi.LmsiConfig, lmsi.run, lmsi_plan.lines, lmsi_plan.uses),
+    "lmsi": Method(LmsiConfig, lmsi.run, lmsi_plan.lines, lmsi_plan.uses),
     "self_rewarding": Method(
-        self_rewarding.SelfRewardingConfig,
+        SelfRewardingConfig,
         self_rewarding.run,
         self_rewarding_plan.lines,
         self_rewarding_plan.uses,
