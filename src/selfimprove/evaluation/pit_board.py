@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ from selfimprove.evaluation.head_to_head import HeadToHead
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.meetings import Meetings
+from selfimprove.evaluation.reference_use import ReferenceUseConfig
 from selfimprove.evaluation.response_board import Kind, Means, difference
 from selfimprove.evaluation.true_scores import ORACLE_HIGHEST, ORACLE_LOWEST, oracle_scores
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
@@ -76,8 +77,12 @@ class ImprovementsConfig(Config):
     judge: JudgeConfig | None = None
     """A judge that is no model of this run; a pairwise one compares each system with the one it came
     from."""
+    reference_use: ReferenceUseConfig | None = ReferenceUseConfig()
+    """Whether M_PIT and R_PIT read the reference; null does not measure it."""
     shard_prompts: int = Field(default=128, ge=1)
     """Prompts a shard; a kill loses at most one shard."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"reference_use"})
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -17,7 +17,7 @@ from selfimprove.data.user_prompts import tiny_split
 from selfimprove.evaluation.set_names import set_names
 from selfimprove.seeds import rng
 from selfimprove.tiny.instructions import instructions
-from selfimprove.tiny.oracle import score
+from selfimprove.tiny.oracle import score, verdicts
 from selfimprove.tiny.seeds_of_world import draft
 from selfimprove.types import Response, Verdict
 from selfimprove.unfinished import worth
@@ -29,6 +29,7 @@ __all__ = [
     "oracle_scores",
     "read_rated",
     "responses_of",
+    "right_parts",
 ]
 
 ORACLE_LOWEST: Final = 0.0
@@ -62,6 +63,11 @@ def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
         else Verdict(r.prompt_id, r.index, 0, _of_oracle(r), None, "")
         for r in responses
     ]
+
+
+def right_parts(prompt: str, text: str) -> frozenset[str]:
+    """Return the criteria of the tiny world that a response meets."""
+    return frozenset(name for name, met in verdicts(prompt, text).items() if met)
 
 
 def _of_oracle(response: Response) -> float:

@@ -102,6 +102,15 @@ def _measured(config: PitConfig, prompts: int) -> Iterator[Line]:
         0,
     )
     yield "pit-y1-drawn", f"improve them, {steps} steps in all", steps * draws, 0
+    if use := config.evaluation.reference_use:
+        looked, longest = min(use.prompts, prompts), config.max_response_tokens
+        yield (
+            "reference-use-responses",
+            f"{use.responses} responses of M_P to {looked} prompts: is the reference read?",
+            looked * use.responses * longest,
+            0,
+        )
+        yield "reference-use-own-drawn", "improve three references each", 3 * looked * longest, 0
     yield from _judged(config, prompts, systems=4 + steps)
     if n := config.baselines.best_of_n:
         yield f"best-of-{n}-responses", "draw and choose by R_P", n * draws, 0

@@ -25,6 +25,7 @@ from selfimprove.methods.pit_inference import (
     stopped,
     wins,
 )
+from selfimprove.methods.pit_reference import By, reference_use
 from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.responses import answer
@@ -136,6 +137,10 @@ def measure(
     board.told["curriculum"] = _curriculum(config)
     board.told["chains"] = _chains(start, chain, config.improve.min_gap)
     board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
+    if config.evaluation.reference_use:
+        gap = models.gap if config.gap == "trained" else models.reward
+        by = By(start.model, models.pit, gap, models.reward)
+        board.told["reads_reference"] = reference_use(config, steps, held_out.prompts, by)
     board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
 
 
