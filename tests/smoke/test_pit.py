@@ -70,6 +70,21 @@ def test_a_run_measures_chains_controls_baselines_and_ablations(summary: dict[st
 
 
 @pytest.mark.slow
+def test_a_run_measures_whether_the_reference_is_read(
+    finished: Path, summary: dict[str, Any]
+) -> None:
+    told = summary["reads_reference"]
+    assert (told["prompts"], told["parts"], len(told["examples"])) == (4, "right parts", 4)
+    assert sum(share["value"] for share in told["gaps"].values()) == pytest.approx(1)
+    assert told["gaps"]["interaction"]["n"] == told["information"]["n"] == 4
+    grid = _rows(finished / "reference-use-grid")
+    assert len(grid) == 4 * 3 * 3
+    # The same random numbers, whichever reference is shown: what is equal is equal for that reason alone.
+    asked = {w: _rows(finished / f"reference-use-{w}-asked") for w in ("own", "other", "placebo")}
+    assert asked["own"] != asked["other"] != asked["placebo"]
+
+
+@pytest.mark.slow
 def test_nothing_that_is_measured_on_was_learnt_from(finished: Path) -> None:
     learnt = {json.dumps(r["prompt"]) for r in _rows(finished / "preferences")}
     held_out = {json.dumps(r["turns"]) for r in _rows(finished / "held-out-prompts")}
