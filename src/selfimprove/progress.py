@@ -1,4 +1,4 @@
-"""Progress bars with the time that is left; silent when nobody watches."""
+"""Progress bars with the time that is left, on a terminal or in a notebook; silent when nobody watches."""
 
 from __future__ import annotations
 
@@ -6,33 +6,24 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["track"]
+from tqdm import tqdm
+
+__all__ = ["bar", "track"]
 
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items behind a bar on standard error; plain iteration when it is no terminal."""
-    if not sys.stderr.isatty() or total == 0:
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
+def bar(what: str, total: int, done: int = 0) -> tqdm[None]:
+    """Return a bar that its owner moves and closes; `total` and `done` in its steps."""
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(
+        desc=what, total=total, initial=done, leave=False, dynamic_ncols=True, disable=not watched
     )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=what)
+
+def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Yield the items behind a bar."""
+    with bar(what, total) as shown:
+        for item in items:
+            yield item
+            shown.update()

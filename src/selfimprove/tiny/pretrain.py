@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from selfimprove.errors import TrainingError
 from selfimprove.files import make_folder, writing_to
+from selfimprove.progress import track
 from selfimprove.seeds import seed_of
 from selfimprove.tiny.card import Made, write_card
 from selfimprove.tiny.corpus import documents
 from selfimprove.tiny.tokenizer import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -110,7 +111,8 @@ def _train(
     )
     compiled = device == "cpu" and shutil.which("g++") is not None
     loss_of = _loss_function(model, compiled=compiled)
-    for step in _progress(_restore(checkpoint, made, model, optimizer), made.steps):
+    first = _restore(checkpoint, made, model, optimizer)
+    for step in track(range(first, made.steps), "pretraining", made.steps - first):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * _schedule(step, made.steps)
         loss_of(_rows(tokenizer, made.seed, step).to(device)).backward()
@@ -230,13 +232,6 @@ def _loss_function(model: LlamaForCausalLM, *, compiled: bool) -> Callable[[Pack
     if compiled:
         _loss = torch.compile(_loss)
     return loss_of
-
-
-def _progress(first: int, steps: int) -> Iterator[int]:
-    from rich.progress import track
-
-    done = range(first, steps)
-    return iter(track(done, "pretraining", disable=not sys.stderr.isatty()))
 
 
 def _checkpoint(

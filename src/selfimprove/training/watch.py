@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any, final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from selfimprove.errors import TrainingError
+from selfimprove.progress import bar
 
 __all__ = ["Bar", "LogFile"]
 
@@ -57,27 +56,20 @@ class LogFile(TrainerCallback):
 
 @final
 class Bar(TrainerCallback):
-    """A progress bar on standard error; nothing when that is no terminal."""
+    """A progress bar with the newest loss; nothing when nobody watches."""
 
     def __init__(self) -> None:
-        self._progress: Progress | None = None
+        self._shown: tqdm[None] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
         """Show the bar."""
-        if not (sys.stderr.isatty() and state.is_world_process_zero):
-            return
-        self._progress = Progress(
-            TextColumn("fine-tune {task.fields[loss]}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
-        )  # fmt: skip
-        self._progress.start()
-        self._progress.add_task("", total=state.max_steps, completed=state.global_step, loss="")
+        if state.is_world_process_zero:
+            self._shown = bar("fine-tune", state.max_steps, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
         """Move it."""
-        if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=state.global_step)
+        if self._shown is not None:
+            self._shown.update()
 
     def on_log(
         self,
@@ -88,11 +80,10 @@ class Bar(TrainerCallback):
         **rest: Any,  # noqa: ANN401
     ) -> None:
         """Name the newest loss."""
-        if self._progress is not None and logs and "loss" in logs:
-            shown = f"loss {logs['loss']:.3f}"
-            self._progress.update(self._progress.task_ids[0], loss=shown)
+        if self._shown is not None and logs and "loss" in logs:
+            self._shown.set_postfix(loss=f"{logs['loss']:.3f}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
         """Take it away."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._shown is not None:
+            self._shown.close()
