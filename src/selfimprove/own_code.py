@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BeforeValidator
@@ -78,21 +77,26 @@ def _of_file(path: Path) -> ModuleType:
 
 
 def _digest(module: ModuleType, code: object) -> str:
-    """Return a digest of the code that runs: of its file as it was imported, or of its own source."""
+    """Return a digest of the file that holds code, as it was first seen; of a notebook, of the code itself."""
     if _OF not in module.__dict__:
         file = getattr(module, "__file__", None)
-        if file is None:  # of a notebook, or typed at a prompt
-            return _short(_source(code).encode())
+        if file is None or not Path(file).is_file():
+            return _short(repr(_instructions(code)).encode())
         module.__dict__[_OF] = _short(Path(file).read_bytes())
     told: str = module.__dict__[_OF]
     return told
 
 
-def _source(code: object) -> str:
-    try:
-        return inspect.getsource(code)  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return ""
+def _instructions(code: object) -> object:
+    """Return what a function does, or all functions of a class; where it was typed is no part of it."""
+    if isinstance(code, type):
+        return [(name, _instructions(part)) for name, part in sorted(vars(code).items())
+                if isinstance(part, FunctionType)]  # fmt: skip
+    if isinstance(code, FunctionType):
+        return _instructions(code.__code__)
+    if isinstance(code, CodeType):
+        return code.co_code, code.co_names, [_instructions(one) for one in code.co_consts]
+    return code
 
 
 def _short(content: bytes) -> str:

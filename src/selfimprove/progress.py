@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,8 +22,12 @@ def bar(what: str, total: int, done: int = 0) -> tqdm[None]:
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items behind a bar."""
+    """Yield the items behind a bar; whoever stops early ends what makes them, too."""
     with bar(what, total) as shown:
-        for item in items:
-            yield item
-            shown.update()
+        try:
+            for item in items:
+                yield item
+                shown.update()
+        finally:
+            if isinstance(items, Generator):
+                items.close()

@@ -189,11 +189,14 @@ def test_votes_are_told_against_gold_as_labels() -> None:
     ]
     votes = vote_each(questions[:2], drawn)
     labelled = [Labelled(question, ("8",)) for question in questions]
-    told = label_quality(2, votes, labelled)
+    kept = agreeing_paths(drawn, votes, KeepConfig(max_per_question=1)).rows
+    told = label_quality(2, votes, kept, labelled)
     assert told is not None
     assert (told["round"], told["questions"]) == (2, 2)
     assert told["path"]["value"] == pytest.approx((2 / 4 + 2 / 5) / 2)
     assert told["vote"]["value"] == 0.5
     assert told["difference"]["value"] == pytest.approx(0.5 - 0.45)
-    assert (told["kept_paths"], told["kept_right"]) == (5, pytest.approx(2 / 5))
-    assert label_quality(1, votes, [Labelled(q, ()) for q in questions]) is None
+    assert (told["kept_paths"], told["kept_right"]) == (2, 0.5)
+    assert label_quality(1, votes, kept, [Labelled(q, ()) for q in questions]) is None
+    another = [Labelled(replace(q, text="How few?"), ("8",)) for q in questions]
+    assert label_quality(1, votes, kept, another) is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -155,6 +157,17 @@ def test_a_judge_belongs_to_the_code_it_was_written_with(own: Path) -> None:
         ConfigError, match="no longer what it was"
     ):  # once it is used; figures can be read
         list(judge([_responses()], ModelRef("", "", ""), stored, EngineConfig(), 0))
+
+
+def test_code_without_a_file_is_known_by_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ModuleType("typed")  # as `__main__` is, of a notebook or of what comes by a pipe
+    typed.__file__ = "<stdin>"
+    monkeypatch.setitem(sys.modules, "typed", typed)
+    names = []
+    for body in ("return [1.0]", "return [2.0]", "\n    return [1.0]"):
+        exec(f"def f(p, r): {body}", typed.__dict__)
+        names.append(pinned("typed:f"))
+    assert names[0] == names[2] != names[1]
 
 
 def test_what_has_no_name_is_refused() -> None:

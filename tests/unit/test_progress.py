@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -29,3 +30,18 @@ def test_a_notebook_sees_what_is_done_and_what_is_left(
     assert "letters" in said
     assert "4/10" in said
     assert "loss=0.123" in said
+
+
+def test_what_makes_the_items_ends_with_who_takes_them() -> None:
+    ended: list[bool] = []
+
+    def letters() -> Iterator[str]:
+        try:
+            yield from "abc"
+        finally:
+            ended.append(True)
+
+    taken = track(letters(), "letters", 3)
+    assert next(taken) == "a"
+    taken.close()  # type: ignore[attr-defined]
+    assert ended == [True]

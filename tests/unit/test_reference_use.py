@@ -103,6 +103,8 @@ def test_a_copier_keeps_everything_and_only_what_it_was_shown() -> None:
 def test_one_that_ignores_the_reference_shows_nothing() -> None:
     answers = [_text(rng(n, "answers")) for n in range(20)]
     told = _shown(lambda n, _reference: answers[n])
+    alike = use([Shown(_text(rng(n, "a")), "b", answers[n], answers[n]) for n in range(20)])
+    assert alike["swap"]["interval"] == alike["keep_gap"]["interval"] == [0, 0]  # no shares
     assert told["same_response"] == 1
     assert told["swap"] == told["copy_excess"] == told["keep_gap"] == 0
 

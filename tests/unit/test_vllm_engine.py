@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling import vllm_environment
@@ -177,12 +178,21 @@ def test_who_draws_is_told(engine: Engine) -> None:
     )
 
 
-def test_it_is_started_with_our_precision_and_nothing_of_the_models_own(seen: Path) -> None:
-    words = command(torch.device("cpu"), Arithmetic("float32", "a test"), 20_000)
+def test_it_is_started_with_our_precision_and_nothing_of_the_models_own(
+    seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    config = AutoConfig.from_pretrained(folder())
+    config.max_position_embeddings = 100_000
+    config.num_hidden_layers = 2048
+    words = command(torch.device("cpu"), Arithmetic("float32", "a test"), config)
     asked = dict(pairwise(words))
     assert asked["--dtype"] == "float32"
     assert asked["--generation-config"] == "vllm"
-    assert asked["--max-num-batched-tokens"] == "20000"  # a prompt is never read in parts
+    # No prompt is read in parts, and one of the longest fits into the cache.
+    assert asked["--max-num-batched-tokens"] == "16384"
+    a_token = 2 * 2048 * config.num_key_value_heads * config.head_dim * 4
+    assert asked["--max-model-len"] == str(2**30 // a_token)
     assert environment(torch.device("cpu"), 2)["OMP_NUM_THREADS"] == "2"
     assert not seen.exists()
 

@@ -110,7 +110,7 @@ def test_the_built_in_engine_draws_where_vllm_of_auto_does_not_start(
     said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(opening, "pick_engine", lambda *_: opening.Picked("vllm", "a test"))
-    monkeypatch.setattr(opening, "_REFUSED", set())
+    monkeypatch.setattr(opening, "_REFUSED", {})
     for _ in range(2):
         engine = opening.open_engine(folder(), EngineConfig(device="cpu"))
         assert engine.identity["engine"] == "torch"

@@ -9,7 +9,7 @@ from selfimprove.data.read import read_labelled
 from selfimprove.data.sources import Source, distinct
 from selfimprove.types import Labelled
 
-__all__ = ["read_labels"]
+__all__ = ["known_labels", "read_labels"]
 
 
 def read_labels(sources: Sequence[Source], *, need_gold: bool = True) -> list[Labelled]:
@@ -30,3 +30,12 @@ def read_labels(sources: Sequence[Source], *, need_gold: bool = True) -> list[La
         replace(x, question=replace(x.question, id=name))
         for x, name in zip(read, names, strict=True)
     ]
+
+
+def known_labels(sources: Sequence[Source]) -> list[Labelled]:
+    """Read the training questions that have answers.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return [labelled for labelled in read_labels(sources, need_gold=False) if labelled.gold]

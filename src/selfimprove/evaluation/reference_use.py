@@ -12,8 +12,8 @@ candidates; and a model that knows the best response from x alone need not look.
 - copy excess: the same with the share of an output's runs of four words that are in the reference.
 - keep: of the parts of a that are right (or, where nobody knows, of its sentences) and not in b, the
   share that is in the output of a, less the share that is in the output of b; and the other way round.
-- information: log p(y | x, a) less the log of the mean of p(y | x, b) over the other references b of the
-  prompt, in nats a response: what y tells of which reference was given. 0 for a model that ignores it.
+- information: log p(y | x, a) less the log of the mean of p(y | x, b) over the prompt's references b that
+  are another text, in nats a response: what y tells of which one was given. 0 for a model that ignores it.
 - placebo: the reward of the output, less that of an output made with another prompt's reference.
 
 Intervals are of 95 %, over resampled prompts.
@@ -119,7 +119,7 @@ def information(own: Sequence[float], others: Sequence[Sequence[float]]) -> dict
         others: log p(y | x, b) of the same text, for each of the other references b.
     """
     gained = [[one - _log_mean(rest)] for one, rest in zip(own, others, strict=True) if rest]
-    return told(gained)
+    return told(gained, difference=True)
 
 
 def _log_mean(logs: Sequence[float]) -> float:
@@ -137,11 +137,11 @@ def use(shown: Sequence[Shown]) -> dict[str, Any]:
         "prompts": len(shown),
         "different": len(apart),
         "same_response": told([[float(one.of_a == one.of_b)] for one in apart]),
-        "swap": told([[_own_less_other(one, _similarity)] for one in apart]),
-        "copy_excess": told([[_own_less_other(one, _copied)] for one in apart]),
+        "swap": told([[_own_less_other(one, _similarity)] for one in apart], difference=True),
+        "copy_excess": told([[_own_less_other(one, _copied)] for one in apart], difference=True),
         "kept": told([[p[0] for p in _parts(one)] for one in apart]),
         "kept_without": told([[p[1] for p in _parts(one)] for one in apart]),
-        "keep_gap": told([[p[0] - p[1] for p in _parts(one)] for one in apart]),
+        "keep_gap": told([[p[0] - p[1] for p in _parts(one)] for one in apart], difference=True),
         "parts": "sentences" if any(one.right is None for one in shown) else "right parts",
     }
 

@@ -35,7 +35,7 @@ from selfimprove.evaluation.gate import (
 )
 from selfimprove.evaluation.intervals import Paired, mean, paired
 from selfimprove.evaluation.label_quality import label_quality
-from selfimprove.evaluation.labels import read_labels
+from selfimprove.evaluation.labels import known_labels, read_labels
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.set_names import set_names
 from selfimprove.judges.answers import Reading
@@ -102,8 +102,8 @@ class Scoreboard:
     seed: int
     _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
-    _votes: dict[int, Rows[VotedQuestion]] = field(default_factory=dict)
-    """Of each round."""
+    _votes: dict[int, tuple[Rows[VotedQuestion], Rows[ReasoningPath]]] = field(default_factory=dict)
+    """Of each round, with the paths that it kept."""
     _gate_set: Rows[HeldOut] | None = None
     """The questions on which the gate decides; None: there is no gate."""
     _gate_name: str = ""
@@ -119,6 +119,7 @@ class Scoreboard:
             raise DataError("data.test holds no question: the run's result is measured on it")
         if "gold" in controls:
             self._labels()
+        self._known_labels()
 
     def hold_back(self, questions: Rows[Question], sampler: ModelRef) -> Rows[Question]:
         """Set the gate's questions apart, and return the training questions that remain.
@@ -175,6 +176,10 @@ class Scoreboard:
     def _labels(self) -> Rows[Labelled]:
         return self.steps.rows("gold-labels", read_labels, self.data.train)
 
+    def _known_labels(self) -> Rows[Labelled]:
+        """Gold answers of training questions, where there are any: for measuring alone."""
+        return self.steps.rows("known-labels", known_labels, self.data.train)
+
     def measure(
         self,
         name: str,
@@ -197,9 +202,11 @@ class Scoreboard:
         return self.steps.sharded(step, answer_questions, questions, model, ask, self.engine,
                                   self.seed, shard_items=self.config.shard_questions)  # fmt: skip
 
-    def watch(self, round_number: int, votes: Rows[VotedQuestion]) -> None:
-        """Keep a round's votes, to tell in the end how good they were as labels."""
-        self._votes[round_number] = votes
+    def watch(
+        self, round_number: int, votes: Rows[VotedQuestion], kept: Rows[ReasoningPath]
+    ) -> None:
+        """Remember a round's votes, to tell in the end how good they were as labels."""
+        self._votes[round_number] = (votes, kept)
 
     def promote(self, name: str, *, parent: ModelRef, child: ModelRef) -> ModelRef:
         """Return the child, or the parent when the child is worse on the gate's questions."""
@@ -261,9 +268,10 @@ class Scoreboard:
 
     def _label_qualities(self) -> list[dict[str, Any]]:
         """Compare the votes with gold answers, now that nothing can learn from them any more."""
-        labelled = read_labels(self.data.train, need_gold=False)
+        labelled = self._known_labels()
         told = (
-            label_quality(number, votes.items, labelled) for number, votes in self._votes.items()
+            label_quality(number, votes.items, kept.items, labelled.items)
+            for number, (votes, kept) in self._votes.items()
         )
         return [figures for figures in told if figures is not None]
 

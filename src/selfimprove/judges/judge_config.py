@@ -27,7 +27,7 @@ class JudgeConfig(Config):
     logit; function: code of your own; random: a control."""
     function: OwnCode | None = None
     """Of kind `function`: module:name or path/to/file.py:name. It gets a list of prompts and one of
-    responses, and returns a score for each, or None. Its file's digest is added by itself."""
+    responses, and returns a score for each, or None. A digest of its code is added by itself."""
     model: str = _SELF
     """self: the model of the iteration; or tiny, a folder, a hub id. With an engine of kind `server`
     the name by which the server knows it."""

@@ -92,7 +92,7 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
         # 4. Write them in mixed formats (Sec. 3.2) and fine-tune on them (Sec. 3.3).
         start = base if config.restart else newest
         examples, student = _learn(config, steps, name, start, (questions, kept, sets))
-        board.watch(number, votes)
+        board.watch(number, votes, kept)
         board.measure(name, student, parent=start, data=examples, round_number=number)
         newest = board.promote(name, parent=newest, child=student)
         sampler = sampler if newest == base else newest

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfimprove.data.improvement_prompts import improvement_template, rendered
+from selfimprove.errors import EngineError
 from selfimprove.evaluation.clusters import told
 from selfimprove.evaluation.reference_use import (
     ReferenceUseConfig,
@@ -63,7 +64,17 @@ class Expected:
 def reference_use(
     config: PitConfig, steps: Run, prompts: Rows[Conversation], by: By
 ) -> dict[str, Any]:
-    """Return every measure as JSON data, and some prompts side by side."""
+    """Return every measure as JSON data, and some prompts side by side.
+
+    Where texts that are put together for it do not fit the model's context, why it was not measured.
+    """
+    try:
+        return _measured(config, steps, prompts, by)
+    except EngineError as error:  # the run's own chains fit, and its report must not be lost
+        return {"unmeasured": str(error)}
+
+
+def _measured(config: PitConfig, steps: Run, prompts: Rows[Conversation], by: By) -> dict[str, Any]:
     how = config.evaluation.reference_use or ReferenceUseConfig()
     looked = steps.rows("reference-use-prompts", first_ones, prompts, how.prompts)
     asked = steps.rows("reference-use-asked", asked_plainly, looked)
@@ -147,6 +158,8 @@ def _shown(
     of, rows = _by_prompt(held.items), []
     for own, other in zip(written["own"], written["other"], strict=True):
         a, b = of[own.prompt_id][:2]
+        if any(r.finish == "error" for r in (a, b, own, other)):
+            continue  # a server gave no text
         texts = (a.text, b.text, own.text, other.text)
         right = None
         if config.evaluation.scorer == "oracle":
@@ -183,6 +196,8 @@ def grid(prompts: Sequence[Conversation], held: Sequence[Response]) -> list[Impr
     turns = {c.id: c.turns for c in prompts}
     rows = []
     for key, some in _by_prompt(held).items():
+        if any(r.finish == "error" for r in some):
+            continue
         pairs = ((candidate, reference) for candidate in some for reference in some)
         rows += [
             Improved(key, index, turns[key], y.text, ref.text, finished=y.is_finished,
@@ -200,14 +215,18 @@ def _information(
     held: Rows[Response],
     written: Rows[Response],
 ) -> dict[str, Any] | None:
-    if config.engine.server is not None:
-        return None  # such a server gives no log-probabilities of given texts
-    told = steps.sharded("reference-use-expected", expected, written, prompts, held, pit,
+    if config.engine.server is not None or any(row.reasoning for row in written):
+        return (
+            None  # such a server tells none of given texts, and no text follows its block at once
+        )
+    rows = steps.sharded("reference-use-expected", expected, written, prompts, held, pit,
                          config.template, config.engine, shard_items=len(written))  # fmt: skip
-    of: dict[str, list[float]] = {}
-    for row in told:
-        of.setdefault(row.prompt_id, []).append(row.nats)
-    return information([nats[0] for nats in of.values()], [nats[1:] for nats in of.values()])
+    texts = {key: [r.text for r in some] for key, some in _by_prompt(held.items).items()}
+    nats: dict[str, dict[str, float]] = {}  # of each different reference
+    for row in rows:
+        nats.setdefault(row.prompt_id, {})[texts[row.prompt_id][row.index]] = row.nats
+    own = {key: of.pop(texts[key][0]) for key, of in nats.items()}
+    return information(list(own.values()), [list(nats[key].values()) for key in own])
 
 
 def expected(
@@ -249,6 +268,8 @@ def _placebo(
     written: dict[str, Rows[Response]],
 ) -> dict[str, Any] | None:
     """Return by how much R_P likes outputs better that were shown their prompt's own reference."""
+    if len(prompts) < 2:
+        return None  # there is no other prompt
     scores: list[list[float | None]] = []
     for which in ("own", "placebo"):
         asked = steps.rows(f"reference-use-{which}-scored", candidates, prompts, written[which])
@@ -256,7 +277,8 @@ def _placebo(
                                config.engine, shard_items=len(asked))  # fmt: skip
         scores.append([row.score for row in scored])
     pairs = zip(*scores, strict=True)
-    return told([[a - b] for a, b in pairs if a is not None and b is not None])
+    gained = [[a - b] for a, b in pairs if a is not None and b is not None]
+    return told(gained, difference=True)
 
 
 def _examples(held: Rows[Response], written: dict[str, Rows[Response]]) -> list[dict[str, Any]]:

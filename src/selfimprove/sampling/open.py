@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -54,7 +55,7 @@ def pick_for(model: Path, config: EngineConfig) -> Picked:
     Raises:
         EngineError: the device is not there.
     """
-    return pick_engine(config.device, sum(f.stat().st_size for f in model.glob("*.safetensors")))
+    return pick_engine(config.device, _weights_bytes(model))
 
 
 def open_engine(model: Path, config: EngineConfig) -> Engine:
@@ -68,27 +69,39 @@ def open_engine(model: Path, config: EngineConfig) -> Engine:
         from selfimprove.sampling.server_engine import ServerEngine
 
         return ServerEngine(model, config.server, config.chat_template_kwargs)
+    from selfimprove.sampling.loading import check_folder
     from selfimprove.sampling.torch_engine import TorchEngine
     from selfimprove.sampling.vllm_engine import VllmEngine
 
+    check_folder(model)
     if config.kind == "vllm":
         return VllmEngine(model, config)
     if config.kind == "auto" and pick_for(model, config).kind == "vllm" and not _is_refused(model):
         try:
             return VllmEngine(model, config)
         except EngineError as error:
-            _REFUSED.add(_architecture(model))
+            _refuse(model)
             _log.warning("vLLM did not start, the built-in engine draws instead: %s", error)
     return TorchEngine(model, config)
 
 
-# What vLLM did not start on, in this process: another try would cost its minutes again.
-_REFUSED: Final[set[str]] = set()
+# Architectures that vLLM did not start on, in this process, and the bytes of the smallest model: another
+# try would cost its minutes again, but a smaller one may fit.
+_REFUSED: Final[dict[str, int]] = {}
+
+
+def _refuse(model: Path) -> None:
+    kind, size = _architecture(model), _weights_bytes(model)
+    _REFUSED[kind] = min(size, _REFUSED.get(kind, size))
 
 
 def _is_refused(model: Path) -> bool:
-    return _architecture(model) in _REFUSED
+    return _weights_bytes(model) >= _REFUSED.get(_architecture(model), sys.maxsize)
 
 
 def _architecture(model: Path) -> str:
     return str(read_json(model / "config.json").get("architectures"))
+
+
+def _weights_bytes(model: Path) -> int:
+    return sum(file.stat().st_size for file in model.glob("*.safetensors"))

@@ -132,7 +132,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _lives(process: subprocess.Popen[bytes]) -> bool:
     """Tell whether anything is left of a group; workers may outlive their parent."""
-    process.poll()  # the parent is ours to bury
+    process.poll()  # the parent is ours to bury, and in a container without init its workers are, too
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-process.pid, os.WNOHANG)[0]:
+            pass
     try:
         os.killpg(process.pid, 0)
     except (ProcessLookupError, PermissionError):

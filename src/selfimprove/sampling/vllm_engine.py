@@ -8,7 +8,6 @@ the built-in engine. Its draws are never repeated to the token: what else is und
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from selfimprove.sampling.loading import (
     UNREADABLE,
     check_folder,
     context_length,
+    head_size,
     load_tokenizer,
     pick_device,
     stop_tokens,
@@ -48,7 +48,7 @@ _PATIENCE: Final = 86_400.0
 _SCORED_AT_ONCE: Final = 16
 """Texts whose log-probabilities are asked for at once: vLLM holds logits of all their tokens."""
 _READ_AT_ONCE: Final = 16_384
-"""Tokens of prompts that a step reads on a CPU at most, but for a longer one."""
+"""Tokens of prompts that a step reads on a CPU at most, and of the longest text there."""
 _GIB: Final = 2**30
 
 
@@ -75,9 +75,9 @@ class VllmEngine:
             "dtype": use.dtype, "dtype_because": use.why, "weights": weights_digest(folder),
             "repeatable": "no",
         }  # fmt: skip
-        at_once, length = _AT_ONCE[device.type], context_length(read)
+        at_once = _AT_ONCE[device.type]
         server = ServerConfig(
-            command=command(device, use, length),
+            command=command(device, use, read),
             concurrency=at_once,
             timeout=_PATIENCE,
             startup_timeout=_STARTUP,
@@ -86,7 +86,7 @@ class VllmEngine:
         self._client = ServerClient(folder, server, environment(device, config.threads))
         texts = Texts(self._tokenizer, read.get_text_config().vocab_size)
         self._draws = TokenDraws(self._client, texts, ends, at_once)
-        self._limit = _least(length, self._client.context_length())
+        self._limit = _least(context_length(read), self._client.context_length())
 
     @property
     def identity(self) -> dict[str, str]:
@@ -140,13 +140,13 @@ class VllmEngine:
         self._client.close()
 
 
-def command(device: torch.device, use: Arithmetic, length: int | None) -> tuple[str, ...]:
+def command(device: torch.device, use: Arithmetic, config: Any) -> tuple[str, ...]:  # noqa: ANN401
     """Return how the server is started for results that mean what the built-in engine's mean.
 
     Args:
         device: where it computes.
         use: its precision.
-        length: tokens that the model can attend to; None: its config does not say.
+        config: of the model.
 
     Raises:
         EngineError: there is no environment of vLLM for this device.
@@ -162,15 +162,16 @@ def command(device: torch.device, use: Arithmetic, length: int | None) -> tuple[
         str(python), "-m", "vllm.entrypoints.cli.main", "serve", "{model}", "--port", "{port}",
         "--host", "127.0.0.1", "--dtype", use.dtype, "--generation-config", "vllm",
         "--enable-prefix-caching", "--max-num-seqs", str(_AT_ONCE[device.type]),
-        *_memory(device, length),
+        *_memory(device, use, config),
     )  # fmt: skip
 
 
-def _memory(device: torch.device, length: int | None) -> tuple[str, ...]:
+def _memory(device: torch.device, use: Arithmetic, config: Any) -> tuple[str, ...]:  # noqa: ANN401
     if device.type == "cpu":
         # Its CPU build dies of a seeded request whose prompt it reads in parts, so it reads them whole.
-        read = max(_READ_AT_ONCE, length or 0)
-        return ("--no-enable-chunked-prefill", "--max-num-batched-tokens", str(read))
+        length = _length_on_cpu(config, use)
+        return ("--no-enable-chunked-prefill", "--max-model-len", str(length),
+                "--max-num-batched-tokens", str(_READ_AT_ONCE))  # fmt: skip
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     # vLLM takes a share of all memory, and refuses to start where less is free.
@@ -187,20 +188,36 @@ def environment(device: torch.device, threads: int | None) -> dict[str, str | No
     if device.type == "cuda":
         return own | ({"CUDA_VISIBLE_DEVICES": _visible(device.index)} if device.index else {})
     own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads or cores())}
-    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-        own["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, int(_free_memory() / 4 / _GIB)))
-    return own
+    return own | {"VLLM_CPU_KVCACHE_SPACE": str(_cache_on_cpu() // _GIB)}
 
 
 def _free_memory() -> int:
-    """Return the bytes that a process may take: free ones, within its container's limit."""
+    """Return the bytes that a process may still take: free ones, within its container's limit."""
     told = Path("/proc/meminfo")
     if not told.is_file():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    free = next(line for line in told.read_text().splitlines() if line.startswith("MemAvailable"))
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(int(free.split()[1]) * 1024, int(text) if text.isdecimal() else sys.maxsize)
+    line = next(line for line in told.read_text().splitlines() if line.startswith("MemAvailable"))
+    free, group = int(line.split()[1]) * 1024, Path("/sys/fs/cgroup")
+    try:
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no limit
+        return free
+    return max(0, min(free, left))
+
+
+def _cache_on_cpu() -> int:
+    """Return the bytes for keys and values on a CPU: what was asked for, else a quarter of what is free."""
+    asked = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "")
+    return int(asked) * _GIB if asked.isdecimal() else max(_GIB, _free_memory() // 4)
+
+
+def _length_on_cpu(config: Any, use: Arithmetic) -> int:  # noqa: ANN401
+    """Return the tokens of the longest text on a CPU: what the model reads and the cache holds, to a limit."""
+    text = config.get_text_config()
+    layers, heads = getattr(text, "num_hidden_layers", 0), getattr(text, "num_key_value_heads", 0)
+    a_token = 2 * layers * heads * head_size(text) * use.torch_dtype.itemsize
+    room = _cache_on_cpu() // a_token if a_token else _READ_AT_ONCE
+    return min(_READ_AT_ONCE, context_length(config) or _READ_AT_ONCE, room)
 
 
 def _visible(index: int) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from pydantic import Field
 
 from selfimprove.training.sft_config import SftConfig
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["PolicyGradientConfig", "Reward"]
 

@@ -11,8 +11,8 @@ from selfimprove.report.sections.improvement import changed
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return the measures, and prompts side by side with what was kept, new and gone of each reference."""
     told = (run.raw_summary or {}).get("reads_reference")
-    if not told:
-        return None
+    if not told or "unmeasured" in told:
+        return told or None
     return {
         **{name: value for name, value in told.items() if name != "examples"},
         "examples": [
