@@ -13,9 +13,10 @@ from selfimprove.errors import EngineError
 from selfimprove.evaluation.controls import kept_by_gold, unfiltered
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
 from selfimprove.evaluation.head_to_head import matches
+from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.evaluation.meetings import outcomes_of
 from selfimprove.evaluation.open_prompts import ResponsesConfig
-from selfimprove.evaluation.pit_board import ImprovementsConfig, PitBoard, System
+from selfimprove.evaluation.pit_board import PitBoard, System
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.true_scores import oracle_scores
 from selfimprove.evaluation.versus import compare_systems

@@ -74,7 +74,7 @@ def _answer_type(named: str | None, answers: list[str], choices: list[str]) -> A
         try:
             return as_kept(named)
         except ConfigError as error:
-            raise RowError(f"'answer_type': {error}") from error
+            raise RowError(f"'answer_type' is {named!r}: {error}") from error
     if choices:
         return "choice"
     return "number" if answers and all(map(_is_number, answers)) else "span"

@@ -9,28 +9,28 @@ about systems that are compared in full: each with the one it came from, and wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from statistics import fmean
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from selfimprove.config import Config
 from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences
-from selfimprove.data.read import TINY
-from selfimprove.data.sources import Sources
 from selfimprove.evaluation.counted import Scores, lowest_of, means, unfinished
 from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
 from selfimprove.evaluation.head_to_head import HeadToHead
+from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.meetings import Meetings
-from selfimprove.evaluation.reference_use import ReferenceUseConfig
 from selfimprove.evaluation.response_board import Kind, Means, difference
-from selfimprove.evaluation.true_scores import ORACLE_HIGHEST, ORACLE_LOWEST, oracle_scores
+from selfimprove.evaluation.true_scores import (
+    ORACLE_HIGHEST,
+    ORACLE_LOWEST,
+    oracle_scores,
+    right_parts,
+)
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
 from selfimprove.judges.gap import Improved, four_of, gap_scores, reward_scores
@@ -45,68 +45,12 @@ from selfimprove.judges.judge import (
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, Temperature
+from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
 from selfimprove.types import ModelRef, Response, Verdict
 
-__all__ = ["ImprovementsConfig", "PitBoard", "System", "held_out_preferences"]
-
-
-class ImprovementsConfig(Config):
-    """How the systems of a PIT run are measured."""
-
-    preferences: Sources = ()
-    """Held-out preferences: their prompts are asked, and they measure the reward models. None: a
-    share of the run's own is set apart."""
-    held_out: float = Field(default=0.1, gt=0, lt=1)
-    """That share."""
-    prompts: int | None = Field(default=None, ge=1)
-    """Held-out prompts that are asked; None: all."""
-    draws: int = Field(default=4, ge=1)
-    """Responses a prompt and system."""
-    temperature: float = Field(default=0.7, ge=0)
-    """Of the responses that are improved, and of other systems."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Likewise."""
-    temperatures: tuple[Temperature, ...] = ()
-    """Temperatures of one step of improvement that are compared (the paper's Figure 3)."""
-    scorer: Literal["oracle", "judge", "reward"] = "reward"
-    """Who has the first word. oracle: the tiny world's own; judge: the judge below; reward: R_P of
-    the run, which the policy was trained by."""
-    judge: JudgeConfig | None = None
-    """A judge that is no model of this run; a pairwise one compares each system with the one it came
-    from."""
-    reference_use: ReferenceUseConfig | None = ReferenceUseConfig()
-    """Whether M_PIT and R_PIT read the reference; null does not measure it."""
-    shard_prompts: int = Field(default=128, ge=1)
-    """Prompts a shard; a kill loses at most one shard."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"reference_use"})
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.judge is not None and self.judge.is_self:
-            raise ValueError(
-                "evaluation.judge.model must name a model that takes no part in the run"
-            )
-        if self.scorer == "judge" and self.judge is None:
-            raise ValueError("evaluation.scorer: judge needs evaluation.judge")
-        if self.scorer == "oracle" and not (
-            self.preferences and all(s.format == TINY for s in self.preferences)
-        ):
-            raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")
-        return self
-
-    @property
-    def compares(self) -> bool:
-        """Whether the judge compares systems with each other, and gives none of them points."""
-        return self.judge is not None and self.judge.kind == "pairwise"
-
-    def sampling(self, max_tokens: int) -> SamplingConfig:
-        """How responses are drawn that are no step of improvement."""
-        return SamplingConfig(n=self.draws, temperature=self.temperature, top_p=self.top_p,
-                              max_tokens=max_tokens)  # fmt: skip
+__all__ = ["PitBoard", "System", "held_out_preferences"]
 
 
 def held_out_preferences(
@@ -273,6 +217,11 @@ class PitBoard:
         """The held-out prompts, in words."""
         named = [f"{s.format} {s.source.rsplit('/', 1)[-1]}" for s in self.config.preferences]
         return ", ".join(named) or "held-out part of the preferences"
+
+    @property
+    def right_parts(self) -> Callable[[str, str], frozenset[str]] | None:
+        """What of a response is right, where that is known; None: nobody knows."""
+        return right_parts if self.config.scorer == "oracle" else None
 
     def summarise(self, model: str, *, start: str, last: str) -> None:
         """Write summary.json and lineage.json, from which the report is made."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from selfimprove.data.improvement_prompts import improvement_template
 from selfimprove.data.sources import Sources
-from selfimprove.evaluation.pit_board import ImprovementsConfig
+from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods import pit_baselines
 from selfimprove.methods.pit_inference import ImproveConfig

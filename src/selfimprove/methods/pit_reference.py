@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,7 +19,6 @@ from selfimprove.evaluation.reference_use import (
     interaction,
     use,
 )
-from selfimprove.evaluation.true_scores import right_parts
 from selfimprove.judges.gap import Improved, Scored, gap_scores, reward_scores
 from selfimprove.methods.pit_baselines import candidates
 from selfimprove.methods.pit_config import PitConfig
@@ -39,7 +38,7 @@ _EXAMPLES = 6
 
 
 class By(NamedTuple):
-    """The models that are looked at."""
+    """The models that are looked at, and who knows what is right."""
 
     start: ModelRef
     """M_P, whose responses are improved."""
@@ -48,6 +47,8 @@ class By(NamedTuple):
     """R_PIT; or R_P, whose differences are the gaps."""
     reward: ModelRef
     """R_P."""
+    right: Callable[[str, str], frozenset[str]] | None
+    """What of a response to a prompt is right; None: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def _measured(config: PitConfig, steps: Run, prompts: Rows[Conversation], by: By
         for which in ("own", "other", "placebo")
     }
     return {
-        **use(_shown(config, held, written)),
+        **use(_shown(held, written, by.right)),
         "gaps": _interaction(config, steps, by.gap, looked, held),
         "information": _information(config, steps, by.pit, looked, held, written["own"]),
         "placebo": _placebo(config, steps, by.reward, looked, written),
@@ -153,7 +154,9 @@ def _by_prompt(rows: Sequence[Response]) -> dict[str, list[Response]]:
 
 
 def _shown(
-    config: PitConfig, held: Rows[Response], written: dict[str, Rows[Response]]
+    held: Rows[Response],
+    written: dict[str, Rows[Response]],
+    right_of: Callable[[str, str], frozenset[str]] | None,
 ) -> list[Shown]:
     of, rows = _by_prompt(held.items), []
     for own, other in zip(written["own"], written["other"], strict=True):
@@ -162,8 +165,8 @@ def _shown(
             continue  # a server gave no text
         texts = (a.text, b.text, own.text, other.text)
         right = None
-        if config.evaluation.scorer == "oracle":
-            in_a, in_b, in_own, in_other = (right_parts(own.prompt, text) for text in texts)
+        if right_of is not None:
+            in_a, in_b, in_own, in_other = (right_of(own.prompt, text) for text in texts)
             right = in_a, in_b, in_own, in_other
         rows.append(Shown(*texts, right))
     return rows

@@ -139,7 +139,7 @@ def measure(
     board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
     if config.evaluation.reference_use:
         gap = models.gap if config.gap == "trained" else models.reward
-        by = By(start.model, models.pit, gap, models.reward)
+        by = By(start.model, models.pit, gap, models.reward, board.right_parts)
         board.told["reads_reference"] = reference_use(config, steps, held_out.prompts, by)
     board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
 
