@@ -46,7 +46,7 @@ pytestmark = [
 ]
 
 _SERVER = ServerConfig(
-    command=(str(_PYTHON), "-m", "vllm.entrypoints.cli.main", "serve", "{model}", "--port", "{port}", "--dtype", "float32",
+    command=(str(_PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", "--port", "{port}", "--dtype", "float32",
              "--max-model-len", "256", "--enable-lora", "--max-lora-rank", "16"),
     adapters=True,
     startup_timeout=300,

@@ -68,11 +68,11 @@ _TEXT = "It is late.\nThe owl"
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A vLLM that says `_TEXT` and ends, and the file where it notes what it was asked."""
-    place = tmp_path / "vllm" / "entrypoints" / "cli"
+    place = tmp_path / "vllm" / "entrypoints" / "openai"
     place.mkdir(parents=True)
     for above in (place, place.parent, place.parent.parent):
         (above / "__init__.py").touch()
-    (place / "main.py").write_text(_PROGRAM)
+    (place / "api_server.py").write_text(_PROGRAM)
     tokenizer = load_tokenizer(folder())
     said = [*tokenizer(_TEXT, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     monkeypatch.setenv("SAID", json.dumps(said))

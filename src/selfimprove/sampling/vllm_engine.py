@@ -159,7 +159,8 @@ def command(device: torch.device, use: Arithmetic, config: Any) -> tuple[str, ..
             f"{build}` makes it"
         )
     return (
-        str(python), "-m", "vllm.entrypoints.cli.main", "serve", "{model}", "--port", "{port}",
+        # Not by its command line: that of the build for CPUs looks for a package of another name.
+        str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", "--port", "{port}",
         "--host", "127.0.0.1", "--dtype", use.dtype, "--generation-config", "vllm",
         "--enable-prefix-caching", "--max-num-seqs", str(_AT_ONCE[device.type]),
         *_memory(device, use, config),
