@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from selfimprove.answer_kinds import answer_type
-    from selfimprove.errors import SelfImproveError
-    from selfimprove.library.methods import lmsi, pit, self_rewarding
-    from selfimprove.library.model import Model
-    from selfimprove.library.result import Measured, Result
-    from selfimprove.library.steps import (
+    from selfimprove.api.methods import lmsi, pit, self_rewarding
+    from selfimprove.api.model import Model
+    from selfimprove.api.result import Measured, Result
+    from selfimprove.api.steps import (
         agreeing,
         draw_paths,
         evaluate,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         training_rows,
         vote,
     )
+    from selfimprove.errors import SelfImproveError
     from selfimprove.types import Message, Question, ReasoningPath
 
 __all__ = [
@@ -60,25 +60,25 @@ if "torch" not in _sys.modules and "OMP_WAIT_POLICY" not in _os.environ:
     _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _WHERE = {
-    "Measured": "library.result",
+    "Measured": "api.result",
     "Message": "types",
-    "Model": "library.model",
+    "Model": "api.model",
     "Question": "types",
     "ReasoningPath": "types",
-    "Result": "library.result",
+    "Result": "api.result",
     "SelfImproveError": "errors",
-    "agreeing": "library.steps",
+    "agreeing": "api.steps",
     "answer_type": "answer_kinds",
-    "draw_paths": "library.steps",
-    "evaluate": "library.steps",
-    "fine_tune": "library.steps",
-    "lmsi": "library.methods",
-    "pit": "library.methods",
-    "read_questions": "library.steps",
-    "self_rewarding": "library.methods",
-    "table": "library.steps",
-    "training_rows": "library.steps",
-    "vote": "library.steps",
+    "draw_paths": "api.steps",
+    "evaluate": "api.steps",
+    "fine_tune": "api.steps",
+    "lmsi": "api.methods",
+    "pit": "api.methods",
+    "read_questions": "api.steps",
+    "self_rewarding": "api.methods",
+    "table": "api.steps",
+    "training_rows": "api.steps",
+    "vote": "api.steps",
 }
 
 

@@ -109,7 +109,7 @@ def show(
     ] = "recipe",
 ) -> None:
     """Print a recipe as a recipe, as a command line, or as a call in Python."""
-    from selfimprove.library.spelling import spelled
+    from selfimprove.api.spelling import spelled
     from selfimprove.methods.launch import read_config
 
     print(spelled(read_config(recipe, overrides or []), spelling))
@@ -118,7 +118,7 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of recipes, for editors that complete and check YAML."""
-    from selfimprove.library.schema import recipe_schema
+    from selfimprove.api.schema import recipe_schema
 
     print(json.dumps(recipe_schema(), ensure_ascii=False, indent=2))
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
+from selfimprove.api.model import Model
 from selfimprove.errors import DataError
-from selfimprove.library.model import Model
 from selfimprove.report.run_folder import RunFolder, read_run
 from selfimprove.report.summary import Arm, Headline
 
@@ -76,7 +76,8 @@ class Result:
     @property
     def before(self) -> Measured:
         """The start's headline figure."""
-        return self._side(self._headline.before, next(iter(self._run.summary.arms), None))
+        base = (arm for arm in self._run.summary.arms if arm.kind == "base")
+        return self._side(self._headline.before, next(base, None))
 
     @property
     def after(self) -> Measured:

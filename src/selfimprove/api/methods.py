@@ -11,9 +11,9 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
+from selfimprove.api.model import Model
+from selfimprove.api.result import Result
 from selfimprove.config import Config, described
-from selfimprove.library.model import Model
-from selfimprove.library.result import Result
 from selfimprove.methods.launch import config_of, run_config
 from selfimprove.methods.table import METHODS, MethodConfig
 

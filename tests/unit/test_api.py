@@ -13,11 +13,11 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import selfimprove as si
+from selfimprove.api import methods
+from selfimprove.api.methods import LmsiKeys, PitKeys, SelfRewardingKeys
+from selfimprove.api.schema import recipe_schema
+from selfimprove.api.spelling import spelled
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.library import methods
-from selfimprove.library.methods import LmsiKeys, PitKeys, SelfRewardingKeys
-from selfimprove.library.schema import recipe_schema
-from selfimprove.library.spelling import spelled
 from selfimprove.methods.launch import config_of, read_config
 from selfimprove.methods.lmsi_config import LmsiConfig
 from selfimprove.methods.pit_config import PitConfig

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from selfimprove.api.model import Model
 from selfimprove.config import load
 from selfimprove.data.exemplars import ExemplarSet, shipped_sets
 from selfimprove.data.sources import as_source, training_questions
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.judges.ballots import VotedQuestion, Weigh, held_votes
-from selfimprove.library.model import Model
 from selfimprove.methods import lmsi
 from selfimprove.methods.lmsi import TrainingRow
 from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig, PathsConfig
