@@ -183,7 +183,7 @@ def test_the_generation_config_of_a_model_does_not_shape_the_draws_of_a_policy(t
 
 def test_a_policy_learns_from_what_the_server_draws(tmp_path):
     config = PolicyGradientConfig(learning_rate=3e-3, batch_size=6, n=3, max_steps=20, try_every=5,
-                                  beta=0.02, lora=LoraConfig(r=16))  # fmt: skip
+                                  beta=0.02, max_kl=100, lora=LoraConfig(r=16))  # fmt: skip
     told = train_policy(
         folder(), _prompts("train", 24),
         lambda _keys, texts, _finished: [-len(t.split()) / 4 for t in texts],
