@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from selfimprove.data import oasst
-from selfimprove.data.formats import rows_of
-from selfimprove.data.hub import hub_records, is_hub_id
+from selfimprove.data.read_rows import read_rows
 from selfimprove.data.row import RowError, optional, text, value
-from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 
 __all__ = ["FORMATS", "parsed", "prompt_and_response", "prompt_of", "response_of", "rows"]
@@ -37,20 +34,7 @@ def rows(
         raise DataError(
             f"no format of prompts is called {name!r}; there are {', '.join((*FORMATS, 'tiny'))}"
         )
-    path = Path(source)
-    try:
-        on_hub = not path.exists() and is_hub_id(source)
-        found = hub_records(source, None) if on_hub else records(path, rows_of)
-    except RowError as error:
-        raise DataError(f"{source} does not look like {name}: it {error}") from error
-    for record in found:
-        if record.fields is None:
-            yield record.place, RowError(record.problem)
-            continue
-        try:
-            yield record.place, parse(record.fields)
-        except RowError as error:
-            yield record.place, error
+    yield from read_rows(source, name, parse)
 
 
 def parsed(source: str, name: str, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:

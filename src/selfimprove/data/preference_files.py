@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from selfimprove.data import hh_rlhf, summarize_feedback
-from selfimprove.data.formats import rows_of
-from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.preference_rows import Told, parse
+from selfimprove.data.read_rows import read_rows
 from selfimprove.data.replies import without_reasoning
 from selfimprove.data.row import RowError, UnusableRow
-from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 
 __all__ = ["FORMATS", "parser", "rows"]
@@ -35,19 +32,7 @@ def rows(source: str, name: str) -> Iterator[tuple[str, Told | RowError]]:
         DataError: the format is unknown, or the file as a whole cannot be read.
     """
     read = parser(name)
-    on_hub = not Path(source).exists() and is_hub_id(source)
-    try:
-        found = hub_records(source, None) if on_hub else records(Path(source), rows_of)
-    except RowError as error:
-        raise DataError(f"{source} does not look like {name}: it {error}") from error
-    for record in found:
-        if record.fields is None:
-            yield record.place, RowError(record.problem)
-            continue
-        try:
-            yield record.place, _compared(read(record.fields))
-        except RowError as error:
-            yield record.place, error
+    yield from read_rows(source, name, lambda fields: _compared(read(fields)))
 
 
 def parser(name: str) -> Callable[[Mapping[str, Any]], Told]:
