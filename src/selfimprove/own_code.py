@@ -96,6 +96,8 @@ def _instructions(code: object) -> object:
         return _instructions(code.__code__)
     if isinstance(code, CodeType):
         return code.co_code, code.co_names, [_instructions(one) for one in code.co_consts]
+    if isinstance(code, frozenset):  # of `in {...}`; its order changes from process to process
+        return sorted(map(repr, code))
     return code
 
 

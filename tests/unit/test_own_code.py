@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -231,3 +233,19 @@ def test_a_recipe_names_the_function_of_its_weights(own: Path) -> None:
     assert voted.winner == "1"
     assert voted.confidence == pytest.approx((1 / 2 + 1 / 3) / (1 / 2 + 1 / 3 + 1 / 6 + 1))
     assert VoteConfig() == load(VoteConfig, {}, "test")
+
+
+def test_the_digest_of_a_notebooks_function_is_the_same_in_every_process() -> None:
+    code = (
+        "from selfimprove.own_code import pinned\n"
+        "def f(x): return x in {'one', 'two', 'three', 'four', 'five'}\n"
+        "print(pinned(f))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(told) == 1
