@@ -31,14 +31,13 @@ from typing import TYPE_CHECKING
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.order import Plan, in_order
+from selfimprove.training.policy_config import PolicyGradientConfig, Reward
 from selfimprove.training.processes import everyones
 from selfimprove.types import Prompt
 
 if TYPE_CHECKING:
     from selfimprove.training._policy_trainer import PolicyTrainer
     from selfimprove.training._tries import Tries
-
-from selfimprove.training.policy_config import PolicyGradientConfig, Reward
 
 __all__ = ["TrainedPolicy", "train_policy"]
 

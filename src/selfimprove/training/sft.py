@@ -20,7 +20,7 @@ from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown, Tokenised, tokenise
 from selfimprove.types import Example
 
-__all__ = ["Trained", "train_sft"]  # fmt: skip
+__all__ = ["Trained", "train_sft"]
 
 _log = logging.getLogger(__name__)
 
