@@ -26,7 +26,12 @@ def inputs_of(make: Callable[..., Any], inputs: tuple[object, ...]) -> dict[str,
     names = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     if len(inputs) == len(names) + 1:  # a sharded step's shard size comes last
         names.append("shard_items")
-    return {n: _identity_of(value) for n, value in zip(names, inputs, strict=True)}
+    told: dict[str, Any] = {}
+    for name, value in zip(names, inputs, strict=True):
+        several = getattr(value, "inputs", None)  # such as a model behind an engine
+        for part, held in (several or {name: value}).items():
+            told[part] = _identity_of(held)
+    return told
 
 
 def _identity_of(value: object) -> Any:  # noqa: ANN401  plain JSON data

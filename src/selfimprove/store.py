@@ -41,12 +41,15 @@ from selfimprove.files import (
     writing_to,
 )
 from selfimprove.freed import hand_back
+from selfimprove.models import locate
 from selfimprove.progress import track
 from selfimprove.provenance import circumstances, difference, inputs_of, plain
 from selfimprove.rows import Batch, Filtered, Funnel, Rows, decode, encode, rows_digest
+from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Held, Memory, Served
 from selfimprove.types import ModelRef
 
-__all__ = ["Run", "TrainingResult", "places", "trained_model"]
+__all__ = ["Run", "Training", "TrainingResult", "in_chunks", "places", "trained_model"]
 
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -55,7 +58,7 @@ I = TypeVar("I")  # noqa: E741  items of a sharded step
 
 
 class TrainingResult(Protocol):
-    """What a training function reports; a frozen dataclass, stored field by field."""
+    """What a training reports; a frozen dataclass, stored field by field."""
 
     @property
     def tokens(self) -> int:
@@ -63,9 +66,17 @@ class TrainingResult(Protocol):
         ...
 
 
+class Training(Protocol):
+    """A training that is set up (`training.jobs`)."""
+
+    def fit(self, *, out: Path, checkpoints: Path) -> TrainingResult:
+        """Train, and write the model to `out`, going on from what `checkpoints` holds."""
+        ...
+
+
 @dataclass
 class Run:
-    """One run folder, held by one writer; every step of a method goes through it."""
+    """One run folder, held by one writer; every step of a method goes through it, and every model."""
 
     root: Path
     announce: Callable[[str], None] = field(default=lambda _line: None)
@@ -73,6 +84,12 @@ class Run:
     elsewhere: Callable[[Path], dict[str, Any]] | None = None
     """Trains the step of this folder in processes of its own and returns what `make` would report,
     field by field; None: steps are trained in this process."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Serves the run's models."""
+    seed: int = 0
+    """From which all randomness of the run follows, stream by stream (`seeds`)."""
+    held: Held = field(default_factory=Memory)
+    """The model that is in memory."""
 
     def __post_init__(self) -> None:
         """Take the folder's lock, which the system drops when this process dies.
@@ -99,8 +116,21 @@ class Run:
         self._lock.flush()
 
     def close(self) -> None:
-        """Let the lock go."""
+        """Give back the memory of models, and let the lock go."""
+        self.held.free()
         self._lock.close()
+
+    def locate(self, name: str) -> ModelRef:
+        """Find a model by name, folder, `.gguf` file or hub id.
+
+        Raises:
+            EngineError: there is no such model.
+        """
+        return locate(name)
+
+    def asks(self, model: ModelRef, engine: EngineConfig | None = None) -> Served:
+        """Return a model to be asked by a step, through the run's engine or one of its own."""
+        return Served(model, engine or self.engine, self.held)
 
     def rows(
         self, name: str, make: Callable[..., Iterable[T] | Filtered[T]], *inputs: object
@@ -147,7 +177,7 @@ class Run:
         step: _Step[T] = _Step(self, name, make, (source, *inputs, shard_items))
         if not step.is_done():
             step.claim()
-            chunks = _chunks(held, shard_items, together)
+            chunks = in_chunks(held, shard_items, together)
             missing = [i for i in range(len(chunks)) if not step.has_shard(i)]
             if missing and len(missing) < len(chunks):
                 self.announce(f"{name}: resuming, {len(chunks) - len(missing)} shards are there")
@@ -161,48 +191,56 @@ class Run:
         return step.read()
 
     def train(
-        self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
+        self, name: str, make: Callable[..., Training], base: ModelRef, *inputs: object
     ) -> ModelRef:
-        """Return the model that `make(base, *inputs, out=, checkpoints=)` writes into `out`.
+        """Return the model that the training writes which `make(base, *inputs)` sets up.
 
-        `make` resumes by itself from what it finds in `checkpoints`, which is removed at the end.
+        It goes on by itself from the checkpoints that it finds, which are removed at the end.
 
         Raises:
             StaleStepError: the step exists and was made from other inputs.
             CorruptShardError: the stored weights do not match their digest.
             DiskFullError: there is no room for checkpoints or the model.
         """
-        return self._model(name, make, base, inputs, self.elsewhere)
+        if self.elsewhere is not None:
+            return self._model(name, make, base, inputs, self.elsewhere)
+
+        def here(folder: Path) -> dict[str, Any]:
+            return asdict(make(base, *inputs).fit(**places(folder)))  # type: ignore[call-overload, no-any-return]
+
+        return self._model(name, make, base, inputs, here)
 
     def model(
         self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
     ) -> ModelRef:
-        """Return a model as `train` does; in this process, as nothing is trained.
+        """Return the model that `make(base, *inputs, out=, checkpoints=)` writes; nothing is trained.
 
         Raises:
             StaleStepError: the step exists and was made from other inputs.
             CorruptShardError: the stored weights do not match their digest.
         """
-        return self._model(name, make, base, inputs, None)
+
+        def here(folder: Path) -> dict[str, Any]:
+            return asdict(make(base, *inputs, **places(folder)))  # type: ignore[call-overload, no-any-return]
+
+        return self._model(name, make, base, inputs, here)
 
     def _model(
         self,
         name: str,
-        make: Callable[..., TrainingResult],
+        make: Callable[..., object],
         base: ModelRef,
         inputs: tuple[object, ...],
-        elsewhere: Callable[[Path], dict[str, Any]] | None,
+        write: Callable[[Path], dict[str, Any]],
     ) -> ModelRef:
         step: _Step[object] = _Step(self, name, make, (base, *inputs))
         if not step.is_done():
             step.claim()
             started = time.monotonic()
             shutil.rmtree(places(step.folder)["out"], ignore_errors=True)
+            self.held.free()
             with writing_to(step.folder), _within_memory(name):
-                if elsewhere is None:
-                    told = asdict(make(base, *inputs, **places(step.folder)))  # type: ignore[call-overload]
-                else:
-                    told = elsewhere(step.folder)
+                told = write(step.folder)
                 step.finish_model(told, time.monotonic() - started)
             hand_back(cycles=True)
         return step.read_model(base)
@@ -214,7 +252,10 @@ class Run:
         return path
 
 
-def _chunks(items: Sequence[I], size: int, together: Callable[[I], object] | None) -> list[list[I]]:
+def in_chunks(
+    items: Sequence[I], size: int, together: Callable[[I], object] | None = None
+) -> list[list[I]]:
+    """Return the items of each shard; neighbours for which `together` gives the same are in one."""
     if together is None:
         return [list(items[i : i + size]) for i in range(0, len(items), size)]
     chunks: list[list[I]] = []

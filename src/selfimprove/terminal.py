@@ -66,16 +66,17 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
 
 def show_plan(plan: Plan) -> None:
     """Print the steps of a run and the upper bounds of their cost."""
+    costly = [s for s in plan.steps if s.tokens_sampled or s.tokens_trained]
     rows = [
-        (s.name, s.does, f"{s.tokens_sampled:,}", f"{s.tokens_trained:,}",
-         "done" if s.is_done else "to do")
-        for s in plan.steps
+        (s.name, s.does, "-" if s.rows is None else f"{s.rows:,}", f"{s.tokens_sampled:,}",
+         f"{s.tokens_trained:,}", "done" if s.is_done else "to do")
+        for s in costly
     ]  # fmt: skip
-    columns = ("step", "does", "to sample", "to train on", "state")
-    if plan.no_data:
-        print(f"steps, tokens and disk: told once the data can be read ({plan.no_data})")
-    else:
-        _table(f"{plan.root}: tokens are upper bounds", columns, rows)
+    columns = ("step", "does", "rows", "to sample", "to train on", "state")
+    _table(f"{plan.root}: rows and tokens are upper bounds", columns, rows)
+    print(f"all in all {sum(s.tokens_sampled for s in costly):,} tokens to sample, "
+          f"{sum(s.tokens_trained for s in costly):,} to train on; {len(plan.steps) - len(costly)} "
+          "further steps read, filter, score and count")  # fmt: skip
     _show_needs(plan.needs)
 
 

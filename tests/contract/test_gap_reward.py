@@ -27,6 +27,7 @@ from selfimprove.models import locate
 from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.scalar_model import load_scalar_model, padding_token, tokenised
+from selfimprove.sampling.served import Served
 from selfimprove.sampling.token_tree import grown, laid_out, leaf_scores, may_branch, neighbours
 from selfimprove.tiny.oracle import score
 from selfimprove.tiny.shipped import folder
@@ -86,7 +87,7 @@ def test_the_first_loss_is_that_of_equal_scores(gap, plain):
 def test_held_out_responses_are_told_apart(gap):
     root, _ = gap
     items = four_of(_HELD_OUT)
-    (batch,) = gap_scores([items], locate(str(root / "model")), _CPU)
+    (batch,) = gap_scores([items], Served(locate(str(root / "model")), _CPU))
     gaps = four_gaps(_HELD_OUT, batch.rows)
     card = gap_quality(gaps, len(_HELD_OUT))
     assert card["unscored"] == 0
@@ -168,7 +169,7 @@ def test_a_plain_reward_gives_gaps_by_difference(plain):
     assert scorer.told(same).scores == [0.0] * 20
     assert scorer.told(worse).scores == pytest.approx((-told).tolist(), abs=1e-5)
     items = [Improved(p.id, 0, p.prompt, p.chosen) for p in rows]
-    (batch,) = reward_scores([items], locate(str(root / "model")), _CPU)
+    (batch,) = reward_scores([items], Served(locate(str(root / "model")), _CPU))
     assert [row.score for row in batch.rows] == pytest.approx(good.tolist(), abs=1e-5)
 
 
@@ -220,7 +221,7 @@ def test_what_does_not_fit_is_unscored_and_never_zero(gap):
     p = _HELD_OUT[0]
     items = [Improved("a", 0, p.prompt, p.chosen, p.rejected),
              Improved("b", 0, p.prompt, "hat " * 600, p.rejected)]  # fmt: skip
-    (batch,) = gap_scores([items], locate(str(root / "model")), _CPU)
+    (batch,) = gap_scores([items], Served(locate(str(root / "model")), _CPU))
     assert batch.rows[0].score is not None
     assert (batch.rows[1].score, batch.rows[1].unscored) == (
         None, "longer than the reward model's context",

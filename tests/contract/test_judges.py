@@ -43,6 +43,7 @@ from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.responses import asked
 from selfimprove.sampling.scalar_model import tokenised
+from selfimprove.sampling.served import Served
 from selfimprove.tiny import shipped
 from selfimprove.tiny.instructions import instructions
 from selfimprove.training.gap_reward import train_gap_reward
@@ -70,14 +71,18 @@ def candidates(*texts: str) -> list[Response]:
 def verdicts(
     given: Sequence[Response], config: JudgeConfig, model: ModelRef, seed: int = 0
 ) -> list[Verdict]:
-    return [v for b in judge([given], model, config, ENGINE, seed) for v in b.rows]
+    return [
+        v
+        for b in judge([given], Served(model, config.engine or ENGINE), config, seed)
+        for v in b.rows
+    ]
 
 
 GIVEN = candidates("To make tea, ask.", "First go to the fire. Ask then.", "Yes.")
 
 
 def test_the_tiny_model_judges_in_words_that_are_read() -> None:
-    (batch,) = judge([GIVEN], tiny(), CONFIG, ENGINE, 0)
+    (batch,) = judge([GIVEN], Served(tiny(), ENGINE), CONFIG, 0)
     found = list(batch.rows)
     assert [(v.prompt_id, v.index, v.vote) for v in found] == [
         (r.prompt_id, r.index, vote) for r in GIVEN for vote in range(3)
@@ -93,7 +98,7 @@ def test_the_tiny_model_judges_in_words_that_are_read() -> None:
 def test_a_chunk_is_judged_the_same_whatever_was_judged_before_it() -> None:
     warm = CONFIG.model_copy(update={"temperature": 1.5, "top_p": 1.0})
     chunks = [GIVEN[:5], GIVEN[5:]]
-    both = [list(b.rows) for b in judge(chunks, tiny(), warm, ENGINE, 0)]
+    both = [list(b.rows) for b in judge(chunks, Served(tiny(), ENGINE), warm, 0)]
     assert both[1] == verdicts(chunks[1], warm, tiny())  # as after a kill
     assert both[1] != verdicts(chunks[1], warm, tiny(), seed=1)
 
@@ -104,8 +109,8 @@ def test_a_response_given_twice_is_refused() -> None:
 
 
 def test_a_judge_prompt_is_read_once_for_all_its_votes() -> None:
-    (one,) = judge([GIVEN], tiny(), CONFIG.model_copy(update={"votes": 1}), ENGINE, 0)
-    (five,) = judge([GIVEN], tiny(), CONFIG.model_copy(update={"votes": 5}), ENGINE, 0)
+    (one,) = judge([GIVEN], Served(tiny(), ENGINE), CONFIG.model_copy(update={"votes": 1}), 0)
+    (five,) = judge([GIVEN], Served(tiny(), ENGINE), CONFIG.model_copy(update={"votes": 5}), 0)
     assert five.prompt_tokens == one.prompt_tokens
     assert five.tokens_sampled > one.tokens_sampled
 
@@ -221,7 +226,9 @@ def test_a_reward_model_scores_the_same_in_a_batch_as_alone(reward_model: Path) 
 def test_a_reward_model_reads_a_conversation_turn_by_turn(reward_model: Path) -> None:
     config, model = _reward(reward_model)
     turns = (Message("user", "Tea?"), Message("assistant", "Yes."), Message("user", "How?"))
-    (batch,) = judge_conversations([[Improved("p", 0, turns, "Hot.")]], model, config, ENGINE)
+    (batch,) = judge_conversations(
+        [[Improved("p", 0, turns, "Hot.")]], Served(model, ENGINE), config
+    )
     told = [{"role": t.role, "content": t.content} for t in (*turns, Message("assistant", "Hot."))]
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     ids = tokenizer.apply_chat_template(told, return_tensors="pt", return_dict=False)
@@ -243,7 +250,7 @@ def test_a_reward_model_of_ours_judges_as_it_was_trained_to_read(
     config, model = _reward(tmp_path / "model")
     asked = pairs[0].prompt[0].content
     given = [Response("p", asked, 0, pairs[0].chosen, "stop", 1)]
-    (batch,) = judge([given], model, config, ENGINE, 0)
+    (batch,) = judge([given], Served(model, ENGINE), config, 0)
     (verdict,) = batch.rows
     row = Improved("p", 0, pairs[0].prompt, pairs[0].chosen)
     (direct,) = RewardScorer(tmp_path / "model", ENGINE).told([row]).scores
@@ -263,7 +270,9 @@ def test_a_response_that_was_cut_off_is_read_without_the_mark_of_an_end(
     config, model = _reward(reward_model)
     asked = (Message("user", ASKED[0]),)
     cut, whole = (Response("p", ASKED[0], 0, "To make tea,", end, 1) for end in ("length", "stop"))
-    (batch,) = judge([[cut]], model, config.model_copy(update={"layout": layout}), ENGINE, 0)
+    (batch,) = judge(
+        [[cut]], Served(model, ENGINE), config.model_copy(update={"layout": layout}), 0
+    )
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     (ids,) = tokenised([Spoken(asked, cut.text, finished=False)], tokenizer)
     assert str(tokenizer.decode(ids)).endswith("To make tea,")
@@ -291,14 +300,14 @@ def test_a_reward_model_compares(reward_model: Path) -> None:
     config, model = _reward(reward_model)
     matches = [Match("m", "p", ASKED[0], "Yes.", "To make tea, ask."),
                Match("n", "p", ASKED[0], "To make tea, ask.", "Yes.")]  # fmt: skip
-    (batch,) = compare([matches], model, config, ENGINE, 0)
+    (batch,) = compare([matches], Served(model, ENGINE), config, 0)
     assert sorted(o.preference or 0 for o in batch.rows) == [0.0, 1.0]
 
 
 def test_a_response_too_long_for_the_reward_model_stays_unscored(reward_model: Path) -> None:
     config, model = _reward(reward_model)
     given = candidates("Yes.", "Yes. " * 17_000)[:2]
-    (batch,) = judge([given], model, config, ENGINE, 0)
+    (batch,) = judge([given], Served(model, ENGINE), config, 0)
     short, long = batch.rows
     assert short.score is not None
     assert long.score is None

@@ -14,6 +14,7 @@ from selfimprove.judges.judge import judge, judging_model
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.served import Served
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.tiny.shipped import folder
 from selfimprove.types import Message, ModelRef, Prompt, Response
@@ -70,7 +71,7 @@ def test_a_started_server_judges():
         Response("p", asked, i, text, "stop", 0) for i, text in enumerate((good, "The cow eats."))
     ]
     by = judging_model(config, ModelRef("", "", ""))
-    (batch,) = judge([responses], by, config, EngineConfig(), 0)
+    (batch,) = judge([responses], Served(by, config.engine or EngineConfig()), config, 0)
     first, second = (v.score for v in batch.rows)
     assert first is not None and second is not None
     assert first > second

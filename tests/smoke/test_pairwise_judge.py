@@ -5,49 +5,53 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
+from tests.smoke.dry_runs import check_bounds
 
-from selfimprove.judges import pairwise
-from selfimprove.methods.launch import launch, plan_recipe
+from selfimprove.methods.launch import launch
 from selfimprove.report.page import write
-from selfimprove.sampling.engine import SamplingConfig
+from selfimprove.sampling import served
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.open import open_engine
 from selfimprove.types import Draw, Prompt
 
 _HERE = Path(__file__).parent
 _PAIRWISE = "evaluation.judge={kind: pairwise, model: tiny, votes: 1, temperature: 0}"
 
 
-class _PrefersLonger:
-    """A judge whose every choice is known beforehand."""
+class _KnownJudge:
+    """An engine whose every choice between two responses is known beforehand: the longer one."""
 
-    identity: ClassVar[dict[str, str]] = {"engine": "fake"}
+    def __init__(self, model: Path, config: EngineConfig) -> None:
+        self._own = open_engine(model, config)
+        self.identity = self._own.identity
+        self.logprobs, self.close = self._own.logprobs, self._own.close
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
     ) -> Iterator[Draw]:
-        for prompt in prompts:
-            text = prompt.content if isinstance(prompt.content, str) else prompt.content[0].content
+        texts = [p.content if isinstance(p.content, str) else p.content[0].content for p in prompts]
+        if not all("Response B: " in text for text in texts):
+            yield from self._own.draw(prompts, sampling, seed=seed)
+            return
+        for prompt, text in zip(prompts, texts, strict=True):
             first, second = (
                 text.split(f"Response {name}: ")[1].split("\n==")[0] for name in ("A", "B")
             )
             choice = "A" if len(first) > len(second) else "B"
             yield Draw(prompt.key, 0, f"Better: {choice}", "stop", 1, 1)
 
-    def close(self) -> None:
-        """Nothing to give back."""
-
 
 @pytest.fixture(autouse=True)
 def _known_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairwise, "open_engine", lambda _folder, _config: _PrefersLonger())
+    monkeypatch.setattr(served, "open_engine", _KnownJudge)
 
 
 def _finished(recipe: str, overrides: list[str], root: Path) -> dict[str, Any]:
     launch(_HERE / recipe, overrides, root, lambda _line: None)
-    planned = {s.name for s in plan_recipe(_HERE / recipe, overrides, root).steps}
-    assert planned <= {p.name for p in root.iterdir() if (p / "done.json").exists()}
+    check_bounds(_HERE / recipe, overrides, root)
     assert 'id="run-1-win_rates"' in write([root], root / "report.html").read_text()
     told: dict[str, Any] = json.loads((root / "summary.json").read_text())
     return told

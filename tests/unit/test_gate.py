@@ -19,7 +19,7 @@ from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
 from selfimprove.report.figures import figures
 from selfimprove.report.page import write
 from selfimprove.rows import Batch, Rows
-from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.store import Run
 from selfimprove.terminal import show_outcome
 from selfimprove.types import ModelRef, Question
@@ -42,9 +42,8 @@ def file_of(folder: Path, name: str, numbers: range, gold: range | None = None) 
 
 def asked(
     chunks: Sequence[Sequence[HeldOut]],
-    model: ModelRef,
+    served: Served,
     ask: AskConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Answered]]:
     """Answer n to 'What is n?'; `worse` says 0, `naming` names n and states nothing."""
@@ -52,10 +51,10 @@ def asked(
         rows = []
         for item in chunk:
             question, number = item.labelled.question, item.labelled.question.text[8:-1]
-            said = "0" if model.name == "worse" else number
+            said = "0" if served.model.name == "worse" else number
             for mode in ask.modes:
                 for index in range(ask.votes if mode == "self_consistency" else 1):
-                    stated, right = model.name != "naming", said in item.labelled.gold
+                    stated, right = served.model.name != "naming", said in item.labelled.gold
                     rows.append(Answered(question.id, item.set, item.domain, mode, index, said,
                                          said if stated else None, "number", item.labelled.gold,
                                          stated and right, 1, said, right))  # fmt: skip
@@ -72,7 +71,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             data = {"test": file_of(tmp_path, "test", range(1000, 1005)), **data}
             ask = EvaluationConfig(votes=2, modes=("cot",))
             sets = load(DataConfig, data, "data")
-            return Scoreboard(run, sets, ask, EngineConfig(), lambda _name, model: model, 0)
+            return Scoreboard(run, sets, ask, lambda _name, model: model)
 
         yield made
 

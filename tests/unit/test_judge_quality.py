@@ -15,7 +15,7 @@ from selfimprove.evaluation import judge_quality
 from selfimprove.evaluation.clusters import clustered
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.judge_on_labels import evaluate_judge
-from selfimprove.judges import pairwise, rubric
+from selfimprove.sampling import served
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.types import Draw, Prompt, Response, Verdict
 
@@ -232,8 +232,7 @@ class _Judge:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     def patch(biased: bool) -> None:
-        for module in (rubric, pairwise):
-            monkeypatch.setattr(module, "open_engine", lambda _folder, _config: _Judge(biased))
+        monkeypatch.setattr(served, "open_engine", lambda _folder, _config: _Judge(biased))
 
     return patch
 

@@ -13,12 +13,13 @@ from tests.attacks import attacks
 
 from selfimprove.config import load
 from selfimprove.errors import ConfigError, EngineError, JudgeError
-from selfimprove.judges import pairwise, rubric
 from selfimprove.judges.judge import compare, judge, judging_model, mean_scores, outcome
 from selfimprove.judges.judge_config import RANDOM, JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.pairwise import Orders, read_orders
+from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.served import Served
 from selfimprove.tiny import shipped
 from selfimprove.tiny.oracle import review_request
 from selfimprove.types import Draw, Match, ModelRef, Prompt, Response, Verdict
@@ -54,8 +55,7 @@ class FakeEngine:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
     def use(says: Says, finish: str = "stop") -> FakeEngine:
         engine = FakeEngine(says, finish)
-        for module in (rubric, pairwise):
-            monkeypatch.setattr(module, "open_engine", lambda _folder, _config: engine)
+        monkeypatch.setattr(served, "open_engine", lambda _folder, _config: engine)
         return engine
 
     return use
@@ -66,7 +66,11 @@ def responses(*texts: str, prompt_id: str = "p") -> list[Response]:
 
 
 def verdicts(given: Sequence[Response], config: JudgeConfig, seed: int = 0) -> list[Verdict]:
-    return [v for b in judge([given], MODEL, config, ENGINE, seed) for v in b.rows]
+    return [
+        v
+        for b in judge([given], Served(MODEL, config.engine or ENGINE), config, seed)
+        for v in b.rows
+    ]
 
 
 # Prompts.
@@ -241,7 +245,7 @@ def test_two_hundred_attacks_change_no_parsed_score(fake: Any, name: str, said: 
 def test_nothing_in_a_response_changes_what_is_read_from_the_judge(before: str, after: str) -> None:
     engine = FakeEngine(lambda _text, _vote: "Score: 2")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rubric, "open_engine", lambda _folder, _config: engine)
+        patch.setattr(served, "open_engine", lambda _folder, _config: engine)
         config = JudgeConfig(votes=1)
         given = responses(f"{before}Score: 5{after}", "An answer.")
         assert [v.score for v in verdicts(given, config)] == [2.0, 2.0]
@@ -295,7 +299,7 @@ def test_no_choice_in_one_order_is_no_result(fake: Any) -> None:
     fake(lambda text, _vote: "Better: A" if "Response A: x" in text else "Hm.")
     found = verdicts(responses("x", "y"), PAIRWISE)
     assert [v.score for v in found] == [None, None]
-    (batch,) = compare([_matches()], MODEL, PAIRWISE, ENGINE, 0)
+    (batch,) = compare([_matches()], Served(MODEL, ENGINE), PAIRWISE, 0)
     assert batch.rows[0].preference is None
     assert batch.rows[0].unscored == "no choice in one of the orders"
 
@@ -314,7 +318,7 @@ def _matches() -> list[Match]:
 def test_every_judge_compares(fake: Any, config: JudgeConfig) -> None:
     tell = _prefers("good")
     fake(tell if config is PAIRWISE else lambda text, _vote: f"Score: {3 + text.count('good')}")
-    (batch,) = compare([_matches()], MODEL, config, ENGINE, 0)
+    (batch,) = compare([_matches()], Served(MODEL, ENGINE), config, 0)
     assert [(o.id, o.preference, o.first_length, o.second_length) for o in batch.rows] == [
         ("m0", 0.5, 1, 2), ("m1", 1.0, 4, 3)
     ]  # fmt: skip
@@ -324,7 +328,7 @@ def test_comparing_stops_where_nothing_is_decided(fake: Any) -> None:
     fake(lambda _text, _vote: "Hm.")
     many = [Match(f"m{i}", "p", "Why?", "x", "y") for i in range(8)]
     with pytest.raises(JudgeError, match="8 of 8"):
-        list(compare([many], MODEL, PAIRWISE, ENGINE, 0))
+        list(compare([many], Served(MODEL, ENGINE), PAIRWISE, 0))
 
 
 def test_an_unscored_response_makes_no_loser() -> None:
@@ -341,7 +345,9 @@ def test_random_scores_depend_on_the_response_and_the_seed_alone() -> None:
     given = responses(*"abcd")
     whole = verdicts(given, RANDOM)
     assert [v.score for v in whole] != [v.score for v in verdicts(given, RANDOM, seed=1)]
-    in_parts = [v for b in judge([given[2:], given[:2]], MODEL, RANDOM, ENGINE, 0) for v in b.rows]
+    in_parts = [
+        v for b in judge([given[2:], given[:2]], Served(MODEL, ENGINE), RANDOM, 0) for v in b.rows
+    ]
     assert sorted(in_parts, key=lambda v: v.index) == whole
     assert all(0 <= (v.score or 0) < 1 for v in whole)
     many = verdicts(responses(*["x"] * 2000), RANDOM)

@@ -8,11 +8,12 @@ from typing import ClassVar
 import pytest
 
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
-from selfimprove.methods import lmsi, lmsi_low_resource
 from selfimprove.methods.lmsi import draw_paths, mixed_formats
 from selfimprove.methods.lmsi_config import FormatsConfig, PathsConfig
-from selfimprove.methods.lmsi_low_resource import ExemplarsConfig, own_exemplars
+from selfimprove.methods.lmsi_low_resource import ExemplarsConfig, own_exemplars, solve
+from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.served import Served
 from selfimprove.types import Draw, ModelRef, Prompt, Question
 
 QUESTION = Question("q", "d", "How many?", "number")
@@ -42,9 +43,13 @@ class Scripted:
 INVENTED = "\n\nTom has 3 cats. How many legs?\nThe answer is 12."
 
 
+def _model() -> Served:
+    return Served(ModelRef("m", "m", "0"), EngineConfig())
+
+
 def _paths_of(monkeypatch: pytest.MonkeyPatch, config: PathsConfig, *texts: str):
-    monkeypatch.setattr(lmsi, "open_engine", lambda *_: Scripted(*texts))
-    (batch,) = draw_paths([[QUESTION]], ModelRef("m", "m", "0"), SETS, config, EngineConfig(), 0)
+    monkeypatch.setattr(served, "open_engine", lambda *_: Scripted(*texts))
+    (batch,) = draw_paths([[QUESTION]], _model(), SETS, config, 0)
     return batch.rows
 
 
@@ -70,7 +75,8 @@ def test_a_path_that_states_no_answer_votes_with_the_last_number_it_names(monkey
 
 def test_exemplars_of_the_models_own_end_before_what_it_invents(monkeypatch) -> None:
     text = f" 4 + 4 = 8. The answer is 8.{INVENTED}"
-    monkeypatch.setattr(lmsi_low_resource, "open_engine", lambda *_: Scripted(text))
+    monkeypatch.setattr(served, "open_engine", lambda *_: Scripted(text))
     config = ExemplarsConfig(sets=1, shots=1)
-    (made,) = own_exemplars([QUESTION], ModelRef("m", "m", "0"), config, EngineConfig(), 0)
+    (solved,) = solve([[QUESTION]], _model(), config, 0)
+    (made,) = own_exemplars([QUESTION], solved.rows, config, 0)
     assert made.exemplars == (Exemplar("How many?", "4 + 4 = 8.", "8"),)

@@ -12,7 +12,6 @@ import pytest
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.judges.ballots import vote_each
-from selfimprove.methods import lmsi_low_resource
 from selfimprove.methods.lmsi import agreeing_paths, mixed_formats
 from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig
 from selfimprove.methods.lmsi_low_resource import (
@@ -22,7 +21,9 @@ from selfimprove.methods.lmsi_low_resource import (
     new_questions,
     seed_questions,
 )
+from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.types import AnswerType, Draw, Labelled, ModelRef, Prompt, Question, ReasoningPath
 
 QUESTION = Question("q", "d", "How many?", "number")
@@ -169,10 +170,12 @@ class _Echo:
 def test_own_questions_belong_to_the_dataset_whose_questions_they_follow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lmsi_low_resource, "open_engine", lambda *_: _Echo())
+    monkeypatch.setattr(served, "open_engine", lambda *_: _Echo())
     seeds = seed_questions(_KNOWN, 3, 0).rows
     model = ModelRef("m", "m", "")
-    (batch,) = draw_questions([range(9)], model, seeds, QuestionsConfig(), EngineConfig(), 0)
+    (batch,) = draw_questions(
+        [range(9)], Served(model, EngineConfig()), seeds, QuestionsConfig(), 0
+    )
     made = new_questions(batch.rows, seeds).rows
     assert made
     assert all(q.text.startswith(f"Again: Which {q.dataset} {q.answer_type} ") for q in made)

@@ -25,6 +25,7 @@ from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.vote import vote
 from selfimprove.own_code import load_named, pinned
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.types import ModelRef, Question, ReasoningPath, Response
 
 _SQL = '''
@@ -53,6 +54,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sql.py").write_text(_SQL)
     (tmp_path / "judges.py").write_text(_JUDGE)
     return tmp_path
+
+
+NOBODY = Served(ModelRef("", "", ""), EngineConfig())
 
 
 def test_answers_of_an_own_type_are_read_voted_on_and_compared(own: Path) -> None:
@@ -126,7 +130,7 @@ def _responses() -> list[Response]:
 
 def test_a_function_of_ones_own_judges(own: Path) -> None:
     config = load(JudgeConfig, {"kind": "function", "function": "judges.py:shortest"}, "test")
-    (batch,) = judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0)
+    (batch,) = judge([_responses()], NOBODY, config, 0)
     assert [v.score for v in batch.rows] == [-13, -5, None]
     assert batch.rows[2].unscored == "the function gave none"
     assert own.is_dir()
@@ -135,7 +139,7 @@ def test_a_function_of_ones_own_judges(own: Path) -> None:
 def test_a_function_that_gives_too_few_scores_is_refused(own: Path) -> None:
     config = load(JudgeConfig, {"kind": "function", "function": f"{own}/judges.py:one"}, "test")
     with pytest.raises(JudgeError, match="gave 1 scores for 3 responses"):
-        list(judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0))
+        list(judge([_responses()], NOBODY, config, 0))
 
 
 def always_two(prompts: list[str], responses: list[str]) -> list[float]:
@@ -146,7 +150,7 @@ def test_from_python_the_function_itself_may_be_given() -> None:
     config = load(JudgeConfig, {"kind": "function", "function": always_two}, "test")
     assert load_named(str(config.function)) is always_two
     assert str(config.function).startswith("tests.unit.test_own_code:always_two@")
-    (batch,) = judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0)
+    (batch,) = judge([_responses()], NOBODY, config, 0)
     assert {v.score for v in batch.rows} == {2.0}
 
 
@@ -158,7 +162,7 @@ def test_a_judge_belongs_to_the_code_it_was_written_with(own: Path) -> None:
     with pytest.raises(
         ConfigError, match="no longer what it was"
     ):  # once it is used; figures can be read
-        list(judge([_responses()], ModelRef("", "", ""), stored, EngineConfig(), 0))
+        list(judge([_responses()], NOBODY, stored, 0))
 
 
 def test_code_without_a_file_is_known_by_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +187,7 @@ def test_a_score_that_is_no_number_is_refused(own: Path, score: float) -> None:
     (own / "odd.py").write_text(f"def odd(p, r): return [float('{score}')] * len(r)")
     config = load(JudgeConfig, {"kind": "function", "function": "odd.py:odd"}, "test")
     with pytest.raises(JudgeError, match=f"gave {score} for a response of p"):
-        list(judge([_responses()], ModelRef("", "", ""), config, EngineConfig(), 0))
+        list(judge([_responses()], NOBODY, config, 0))
 
 
 def test_verdicts_made_before_there_were_functions_stay_good() -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from selfimprove.data.preferences import Preference
-from selfimprove.judges import pairwise, rubric
 from selfimprove.judges.judge import compare, judge
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.methods import pit, self_rewarding
 from selfimprove.methods.self_rewarding_pairs import ScoredPair
-from selfimprove.sampling import responses
+from selfimprove.sampling import responses, served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.served import Served
 from selfimprove.training.dpo import DpoConfig
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import (
@@ -53,45 +52,34 @@ class _Engine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> _Engine:
     found = _Engine()
-    for module in (responses, rubric, pairwise):
-        monkeypatch.setattr(module, "open_engine", lambda _folder, _config: found)
+    monkeypatch.setattr(served, "open_engine", lambda _folder, _config: found)
     return found
 
 
 def test_candidates_and_answers_are_asked_for_behind_a_separator(engine: _Engine) -> None:
     sampling = SamplingConfig()
-    list(responses.respond([[UserPrompt("p", "s", "Why?")]], _MODEL, sampling, _PLAIN, 0))
+    list(responses.respond([[UserPrompt("p", "s", "Why?")]], Served(_MODEL, _PLAIN), sampling, 0))
     request = Request("p", "Why?", 0, (Message("user", "Why?"),))
-    list(responses.answer([[request]], _MODEL, sampling, _PLAIN, 0))
+    list(responses.answer([[request]], Served(_MODEL, _PLAIN), sampling, 0))
     assert engine.shown == [_LAID_OUT, _LAID_OUT]
 
 
 def test_judges_are_asked_in_the_layout_they_are_trained_in(engine: _Engine) -> None:
     one = JudgeConfig(votes=1)
-    list(judge([[Response("p", "Why?", 0, "So.", "stop", 1)]], _MODEL, one, _PLAIN, 0))
+    list(judge([[Response("p", "Why?", 0, "So.", "stop", 1)]], Served(_MODEL, _PLAIN), one, 0))
     two = JudgeConfig(kind="pairwise", votes=1)
-    list(compare([[Match("m", "p", "Why?", "So.", "Because.")]], _MODEL, two, _PLAIN, 0))
+    list(compare([[Match("m", "p", "Why?", "So.", "Because.")]], Served(_MODEL, _PLAIN), two, 0))
     assert len(engine.shown) == 3
     for shown in engine.shown:
         assert shown.startswith("Human:\n")
         assert shown.endswith("\n\nAssistant:\n")
 
 
-def test_supervised_and_preference_training_see_what_sampling_sees(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    told: list[Any] = []
-    for module, name in (
-        (self_rewarding, "train_sft"),
-        (self_rewarding, "train_dpo"),
-        (pit, "train_sft"),
-    ):
-        monkeypatch.setattr(module, name, lambda _folder, rows, *_, **__: told.extend(rows))
+def test_supervised_and_preference_training_see_what_sampling_sees() -> None:
     given = [Demonstration("d", "s", "Why?", "So.")]
-    where: dict[str, Any] = {"out": tmp_path, "checkpoints": tmp_path}
-    self_rewarding.imitate(_MODEL, given, [], SftConfig(), _PLAIN.layout, 0, **where)
-    pairs = [ScoredPair("p", "Why?", "So.", "No.", 1.0, 0.0, 1, 1)]
-    self_rewarding.prefer(_MODEL, pairs, DpoConfig(), _PLAIN.layout, 0, **where)
+    (one,) = self_rewarding.imitate(_MODEL, given, [], SftConfig(), _PLAIN.layout, 0).examples
+    told = [ScoredPair("p", "Why?", "So.", "No.", 1.0, 0.0, 1, 1)]
+    (pair,) = self_rewarding.prefer(_MODEL, told, DpoConfig(), _PLAIN.layout, 0).pairs
     preferences = [Preference("p", "s", (Message("user", "Why?"),), "So.", "No.")]
-    pit.imitate(_MODEL, preferences, SftConfig(), _PLAIN.layout, 0, **where)
-    assert [row.prompt for row in told] == [_LAID_OUT] * 3
+    (other,) = pit.imitate(_MODEL, preferences, SftConfig(), _PLAIN.layout, 0).examples
+    assert [one.prompt, pair.prompt, other.prompt] == [_LAID_OUT] * 3

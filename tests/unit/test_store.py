@@ -191,14 +191,23 @@ def test_a_dead_writer_holds_no_lock(tmp_path: Path) -> None:
     Run(root).close()
 
 
-def train(base: ModelRef, rows: Sequence[Row], *, out: Path, checkpoints: Path) -> Trained:
-    assert not out.exists()
-    out.mkdir(parents=True)
-    (out / "config.json").write_text("{}")
-    (out / "model.safetensors").write_bytes(b"weights of " + base.name.encode())
-    made.append(len(rows))
-    assert checkpoints.parent == out.parent
-    return Trained(tokens=7)
+@dataclass(frozen=True, slots=True)
+class Job:
+    base: ModelRef
+    rows: Sequence[Row]
+
+    def fit(self, *, out: Path, checkpoints: Path) -> Trained:
+        assert not out.exists()
+        out.mkdir(parents=True)
+        (out / "config.json").write_text("{}")
+        (out / "model.safetensors").write_bytes(b"weights of " + self.base.name.encode())
+        made.append(len(self.rows))
+        assert checkpoints.parent == out.parent
+        return Trained(tokens=7)
+
+
+def train(base: ModelRef, rows: Sequence[Row]) -> Job:
+    return Job(base, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,7 @@ def test_what_has_no_stable_form_cannot_identify_a_step(run: Run) -> None:
         run.rows("step", big, object(), 3)
 
 
-def exhaust(base: ModelRef, *, out: Path, checkpoints: Path) -> Trained:
+def exhaust(base: ModelRef) -> Job:
     raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 GB")
 
 

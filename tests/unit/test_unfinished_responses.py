@@ -20,7 +20,6 @@ from selfimprove.evaluation.pit_board import PitBoard, System
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.true_scores import oracle_scores
 from selfimprove.evaluation.versus import compare_systems
-from selfimprove.judges import pairwise
 from selfimprove.judges.answers import read_draw
 from selfimprove.judges.ballots import vote_each
 from selfimprove.judges.gap import Scored
@@ -34,7 +33,9 @@ from selfimprove.methods.pit_inference import finished_steps, wins
 from selfimprove.methods.pit_tasks import Task, from_policy, split
 from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
 from selfimprove.rows import Rows
+from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.served import Served
 from selfimprove.types import (
     Draw,
     FinishReason,
@@ -157,22 +158,22 @@ class PrefersFirst:
 
 def test_a_pairwise_judge_is_not_asked_about_what_the_rule_settles(monkeypatch):
     PrefersFirst.asked.clear()
-    monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
+    monkeypatch.setattr(served, "open_engine", lambda *_: PrefersFirst())
     ours, theirs = _responses("stop", "stop", "length"), _responses("length", "stop", "stop")
     matched = matches(ours, theirs)
     chunks = [matched, matched[:1]]  # nothing to be asked in the second one
     config = JudgeConfig(kind="pairwise", model="elsewhere", votes=1)
-    told = list(compare(chunks, ModelRef("m", "m", ""), config, EngineConfig(), 0))
+    told = list(compare(chunks, Served(ModelRef("m", "m", ""), EngineConfig()), config, 0))
     assert [[o.preference for o in batch.rows] for batch in told] == [[1.0, 0.5, 0.0], [1.0]]
     assert {key.split("/")[0] for key in PrefersFirst.asked} == {"p#1"}
 
 
 def test_among_candidates_too_a_cut_response_loses_unasked(monkeypatch):
     PrefersFirst.asked.clear()
-    monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
+    monkeypatch.setattr(served, "open_engine", lambda *_: PrefersFirst())
     config = JudgeConfig(kind="pairwise", votes=1)
     candidates = _responses("stop", "length", "stop", "length")
-    (batch,) = judge([candidates], ModelRef("m", "m", ""), config, EngineConfig(), 0)
+    (batch,) = judge([candidates], Served(ModelRef("m", "m", ""), EngineConfig()), config, 0)
     # Won, out of three: both cut ones and a tie; a tie between the cut ones.
     assert mean_scores(batch.rows) == {
         ("p", i): pytest.approx(won / 3) for i, won in enumerate((2.5, 0.5, 2.5, 0.5))
@@ -183,10 +184,10 @@ def test_among_candidates_too_a_cut_response_loses_unasked(monkeypatch):
 @pytest.mark.parametrize("kind", ["random", "pairwise"])
 def test_a_response_that_a_server_did_not_give_is_not_judged(monkeypatch, kind):
     PrefersFirst.asked.clear()
-    monkeypatch.setattr(pairwise, "open_engine", lambda *_: PrefersFirst())
+    monkeypatch.setattr(served, "open_engine", lambda *_: PrefersFirst())
     config = JudgeConfig(kind=kind, votes=1)
     candidates = _responses("stop", "error", "stop")
-    (batch,) = judge([candidates], ModelRef("m", "m", ""), config, EngineConfig(), 0)
+    (batch,) = judge([candidates], Served(ModelRef("m", "m", ""), EngineConfig()), config, 0)
     assert [(v.index, v.score is None) for v in batch.rows] == [(0, False), (1, True), (2, False)]
     assert batch.rows[1].unscored == "the server gave no response"
     assert not [key for key in PrefersFirst.asked if "1" in key.split("/")[0]]
@@ -222,7 +223,7 @@ def _board(config: dict[str, object]) -> ResponseBoard:
     from selfimprove.config import load
 
     told = load(ResponsesConfig, {"prompts": ["tiny:test"], **config}, "recipe")
-    board = ResponseBoard(cast("Any", None), told, EngineConfig(), cast("Any", None), 0)
+    board = ResponseBoard(cast("Any", None), told, cast("Any", None))
     model = ModelRef("m", "m", "")
     arms: tuple[tuple[str, FinishReason, tuple[float, float]], ...] = (
         ("m1", "stop", (1.0, 3.0)),
@@ -256,7 +257,7 @@ def test_an_arms_mean_holds_its_cut_responses_as_the_least_and_says_how_many(con
 
 def test_systems_of_pit_hold_their_cut_responses_as_the_least_reward_of_all():
     config = ImprovementsConfig(scorer="reward")
-    board = PitBoard(cast("Any", None), config, EngineConfig(), 0, ModelRef("r", "r", ""))
+    board = PitBoard(cast("Any", None), config, ModelRef("r", "r", ""))
     ended: tuple[FinishReason, FinishReason] = ("stop", "stop")
     systems: tuple[tuple[str, tuple[FinishReason, FinishReason], tuple[float, float]], ...] = (
         ("y0", ended, (-1.0, 1.0)),
@@ -295,7 +296,7 @@ def test_a_headline_of_pit_names_the_end_of_its_scorers_scale(
     (tmp_path / "ten.yaml").write_text(words)
     monkeypatch.chdir(tmp_path)
     config = ImprovementsConfig(**told)
-    board = PitBoard(cast("Any", None), config, EngineConfig(), 0, ModelRef("r", "r", ""))
+    board = PitBoard(cast("Any", None), config, ModelRef("r", "r", ""))
     rows = Rows(tuple(_responses("stop", "stop")), "", Path("y0"))
     scores = {("p", 0): 1.0, ("p", 1): 3.0}
     board.systems.append(System("y0", "base", 0, ModelRef("m", "m", ""), None, None, rows,

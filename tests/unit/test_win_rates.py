@@ -21,12 +21,13 @@ from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.response_board import Arm
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.evaluation.win_rates import mirrored
-from selfimprove.judges import pairwise, rubric
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.report.figures import figures
 from selfimprove.report.page import write
 from selfimprove.rows import Batch
+from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.served import Served
 from selfimprove.store import Run
 from selfimprove.terminal import show_outcome
 from selfimprove.types import Draw, ModelRef, Outcome, Prompt, Response, UserPrompt, Verdict
@@ -65,13 +66,12 @@ class Judge:
 
 def said(
     chunks: Sequence[Sequence[UserPrompt]],
-    model: ModelRef,
+    by: Served,
     sampling: SamplingConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Response]]:
     """Answer as the model's name says: 'm2:4' is good on the first four prompts."""
-    good = int(model.name.partition(":")[2] or 0)
+    good = int(by.model.name.partition(":")[2] or 0)
     for chunk in chunks:
         yield Batch([
             Response(p.id, p.text, i, "GOOD" if int(p.id.rsplit("-", 1)[1]) < good else "so so",
@@ -84,7 +84,7 @@ def said(
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
     found = Judge()
-    monkeypatch.setattr(pairwise, "open_engine", lambda _folder, _config: found)
+    monkeypatch.setattr(served, "open_engine", lambda _folder, _config: found)
     for module in (response_board, promotion):
         monkeypatch.setattr(module, "respond", said)
     return found
@@ -120,7 +120,7 @@ def board(run: Run, judge: Judge) -> Callable[[int], SelfRewardingBoard]:
 
     def measured(draws: int) -> SelfRewardingBoard:
         run.write("recipe.json", {"method": "self_rewarding", "model": "tiny", "seed": 0})
-        made = SelfRewardingBoard(run, config(draws), ENGINE, as_it_is, 0)
+        made = SelfRewardingBoard(run, config(draws), as_it_is)
         made.measure("sft", model("sft"), "baseline")
         made.measure("m1", model("m1"), "base")
         made.measure("m2", model("m2:4"), "method", parent=model("m1"), round_number=1)
@@ -220,7 +220,7 @@ def test_the_page_speaks_of_win_rates_and_of_no_points(
 def test_the_gate_of_a_pairwise_judge_compares_the_child_with_its_parent(run: Run) -> None:
     asked = config(validation={"format": "tiny", "source": "dev", "limit": PROMPTS})
     by = JudgeConfig(kind="pairwise", votes=1, temperature=0)
-    gate = Gate(run, asked, by, ENGINE, as_it_is, 0)
+    gate = Gate(run, asked, by, as_it_is)
     children = [("step-20", model("step:2")), ("m2", model("m2:5"))]
     decision = gate.decide(("m1", model("m1:3")), children)
     assert [t.win_rate for t in decision.tried] == pytest.approx([2.5 / 6, 4 / 6])
@@ -250,9 +250,9 @@ def test_a_judge_that_never_chooses_stops_the_run_at_the_first_comparison(
 def test_a_judge_that_gives_no_points_stops_the_run_at_the_first_arm(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rubric, "open_engine", lambda _folder, _config: Judge(biased=True))
+    monkeypatch.setattr(served, "open_engine", lambda _folder, _config: Judge(biased=True))
     points = config(judge={"kind": "rubric", "model": "tiny", "votes": 1, "temperature": 0})
-    board = SelfRewardingBoard(run, points, ENGINE, as_it_is, 0)
+    board = SelfRewardingBoard(run, points, as_it_is)
     with pytest.raises(DataError, match="none of the responses of sft was scored by the rubric"):
         board.measure("sft", model("sft"), "baseline")
 
@@ -266,18 +266,18 @@ def test_what_is_missing_for_measuring_ends_a_run_before_the_first_token(run: Ru
     for missing in ("validation", "judging"):
         asked = config(1, **{missing: "oasst:missing.jsonl"})
         with pytest.raises(DataError, match=r"missing\.jsonl"):
-            SelfRewardingBoard(run, asked, ENGINE, as_it_is, 0).prepare()
+            SelfRewardingBoard(run, asked, as_it_is).prepare()
 
 
 def test_validation_prompts_that_are_reported_choose_no_model(run: Run) -> None:
     same = config(validation={"format": "tiny", "source": "test", "limit": PROMPTS})
     with pytest.raises(DataError, match=r"each of its 6 prompts is one of evaluation\.prompts"):
-        SelfRewardingBoard(run, same, ENGINE, as_it_is, 0).prepare()
+        SelfRewardingBoard(run, same, as_it_is).prepare()
 
 
 def test_half_reported_validation_prompts_leave_the_other_half(tmp_path: Path, run: Run) -> None:
     more = config(validation={"format": "tiny", "source": "test", "limit": 2 * PROMPTS})
-    SelfRewardingBoard(run, more, ENGINE, as_it_is, 0).prepare()
+    SelfRewardingBoard(run, more, as_it_is).prepare()
     funnels = json.loads((tmp_path / "run" / "validation-prompts" / "done.json").read_text())
     assert (funnels["funnels"][0]["given"], funnels["funnels"][0]["kept"]) == (12, 6)
 
@@ -294,7 +294,7 @@ def test_a_headline_speaks_of_a_scale_only_where_there_is_one(
 ) -> None:
     config = ResponsesConfig.model_validate({"prompts": "prompts.jsonl", "judge": judge})
     run = Run(tmp_path / "run", lambda _line: None)
-    board = SelfRewardingBoard(run, config, EngineConfig(), lambda _, model: model, 0)
+    board = SelfRewardingBoard(run, config, lambda _, model: model)
     asked = run.rows("asked", _one_response)
     truth = (Verdict("p", 0, 0, 2.0, None, ""),)
     model = ModelRef("m", "m", "")

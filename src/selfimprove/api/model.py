@@ -10,7 +10,8 @@ from typing import Any, Final, Self, TypeAlias, cast, final, get_args
 from selfimprove.config import load
 from selfimprove.errors import ConfigError
 from selfimprove.sampling.conversation import as_asked
-from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.served import Memory, Served
 from selfimprove.types import Draw, Message, ModelRef, Prompt, Role
 
 __all__ = ["Asked", "Model"]
@@ -57,6 +58,7 @@ class Model:
             raise ConfigError(f"served_as={served_as!r} is for a URL, and {self.name} is none")
         self.engine = load(EngineConfig, engine, "Model")
         """How it is drawn from."""
+        self._memory = Memory()
 
     def __repr__(self) -> str:
         """Return what would make it again."""
@@ -76,11 +78,10 @@ class Model:
             return ModelRef(self.name, self.name, "")
         return locate(self.name)
 
-    @cached_property
-    def _engine(self) -> Engine:
-        from selfimprove.sampling.open import open_engine
-
-        return open_engine(Path(self.ref.path), self.engine)
+    @property
+    def served(self) -> Served:
+        """The model behind its engine, as the steps of a method ask it; loaded once for all of them."""
+        return Served(self.ref, self.engine, self._memory)
 
     def generate(self, prompt: Asked, *, seed: int = 0, **sampling: Any) -> str:  # noqa: ANN401
         """Return a continuation of a text, or a reply to turns.
@@ -116,7 +117,8 @@ class Model:
             raise ConfigError("draw takes a list of prompts; generate takes one")
         how = load(SamplingConfig, sampling, "sampling")
         asked = [Prompt(str(i), self._laid_out(p)) for i, p in enumerate(prompts)]
-        return draw_in_order(self._engine, asked, how, seed=seed)
+        with self.served.open() as engine:
+            return draw_in_order(engine, asked, how, seed=seed)
 
     def logprobs(self, prompt: Asked, continuation: str) -> list[float]:
         """Return the log-probability of each token of a continuation, in nats, at temperature 1.
@@ -124,7 +126,8 @@ class Model:
         Raises:
             EngineError: both do not fit the model's context, or a server does not tell.
         """
-        return self._engine.logprobs([(Prompt("", self._laid_out(prompt)), continuation)])[0]
+        with self.served.open() as engine:
+            return engine.logprobs([(Prompt("", self._laid_out(prompt)), continuation)])[0]
 
     def _laid_out(self, prompt: Asked) -> str | tuple[Message, ...]:
         """Lay a prompt out: turns by the chat template where there is one, whatever `chat` says of text."""
@@ -143,9 +146,7 @@ class Model:
 
     def close(self) -> None:
         """Give its memory back; it is loaded anew when it is used again."""
-        if "_engine" in self.__dict__:
-            self._engine.close()
-            del self.__dict__["_engine"]
+        self._memory.free()
 
     def __enter__(self) -> Self:
         """Return the model."""

@@ -90,10 +90,9 @@ def draw_paths(
 
     config = load(PathsConfig, paths, "draw_paths")
     _refuse_repeated(questions)
-    model.close()  # the step loads it by itself, and memory is for one
     sets, most = _shown(questions, exemplars), config.shard_questions
     chunks = [questions[i : i + most] for i in range(0, len(questions), most)]
-    drawn = lmsi.draw_paths(chunks, model.ref, sets, config, model.engine, seed)
+    drawn = lmsi.draw_paths(chunks, model.served, sets, config, seed)
     return [row for batch in track(drawn, "paths", len(chunks)) for row in batch.rows]
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -23,9 +21,9 @@ from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import Estimate, Paired, mean, paired
 from selfimprove.judges.answers import Reading, matches, read_draw, vote
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
-from selfimprove.types import AnswerType, Draw, Labelled, ModelRef, Prompt
+from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+from selfimprove.sampling.served import Served
+from selfimprove.types import AnswerType, Draw, Labelled, Prompt
 
 __all__ = [
     "Answered",
@@ -93,9 +91,8 @@ class AskConfig(Config):
 
 def answer_questions(
     chunks: Sequence[Sequence[HeldOut]],
-    model: ModelRef,
+    model: Served,
     ask: AskConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Answered]]:
     """Ask every question in every mode; one batch of answers a chunk.
@@ -103,12 +100,12 @@ def answer_questions(
     Raises:
         EngineError: the model cannot be loaded, or a prompt does not fit its context.
     """
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             rows: list[Answered] = []
             prompt_tokens = 0
             for mode in ask.modes:
-                prompts = [_prompt(item, mode, chat=engine.chat) for item in chunk]
+                prompts = [_prompt(item, mode, chat=model.chat) for item in chunk]
                 draws = draw_in_order(sampler, prompts, _sampling(mode, ask), seed=seed)
                 held = {p.key: item for p, item in zip(prompts, chunk, strict=True)}
                 rows += [_answered(held[d.key], mode, d) for d in draws]

@@ -18,6 +18,7 @@ from selfimprove.judges.own_engine import beside_engine
 from selfimprove.judges.pairwise import Orders, read_orders
 from selfimprove.progress import track
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import serving
 from selfimprove.types import ModelRef, Response, Verdict
 
 __all__ = ["evaluate_judge"]
@@ -88,8 +89,9 @@ def _verdicts(decided: Sequence[DecidedMatch], config: JudgeConfig, seed: int) -
     model = judging_model(config, nobody)
     parts = [decided[i : i + _AT_ONCE] for i in range(0, len(decided), _AT_ONCE)]
     chunks = [[r for one in part for r in _responses(one)] for part in parts]
-    batches = judge(chunks, model, config, engine, seed)
-    return [v for batch in track(batches, "matches", len(chunks)) for v in batch.rows]
+    with serving(model, engine) as asked:
+        batches = judge(chunks, asked, config, seed)
+        return [v for batch in track(batches, "matches", len(chunks)) for v in batch.rows]
 
 
 def _responses(one: DecidedMatch) -> tuple[Response, Response]:

@@ -35,17 +35,16 @@ from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
 from selfimprove.judges.gap import Improved, four_of, gap_scores, reward_scores
 from selfimprove.judges.judge import (
+    asked_judge,
     highest_score,
     judge,
     judge_conversations,
-    judging_model,
     lowest_score,
     mean_scores,
 )
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
-from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
 from selfimprove.tiny.oracle import score
 from selfimprove.types import ModelRef, Response, Verdict
@@ -58,7 +57,6 @@ def held_out_preferences(
     steps: Run,
     told: Rows[Preference],
     folds: Rows[InFold],
-    seed: int,
 ) -> Rows[Preference]:
     """Return the preferences that are measured on: nothing learns from them.
 
@@ -66,7 +64,7 @@ def held_out_preferences(
         DataError: a file cannot be read, or a row of it is broken.
     """
     if config.preferences:
-        return steps.rows("held-out", read_preferences, config.preferences, seed)
+        return steps.rows("held-out", read_preferences, config.preferences, steps.seed)
     return steps.rows("held-out", of_fold, told, folds, "test")
 
 
@@ -103,8 +101,6 @@ class PitBoard:
 
     steps: Run
     config: ImprovementsConfig
-    engine: EngineConfig
-    seed: int
     reward: ModelRef
     """R_P."""
     systems: list[System] = field(default_factory=list)
@@ -121,8 +117,8 @@ class PitBoard:
             ("gap", gap_model, False),
             ("difference", self.reward, True),
         ):
-            scored = self.steps.sharded(f"held-out-gaps-{name}", gap_scores, four, model,
-                                        self.engine, by_difference,
+            scored = self.steps.sharded(f"held-out-gaps-{name}", gap_scores, four,
+                                        self.steps.asks(model), by_difference,
                                         shard_items=4 * self.config.shard_prompts)  # fmt: skip
             gaps = four_gaps(held_out.items, scored.items)
             told = gap_quality(gaps, len(held_out))
@@ -180,15 +176,17 @@ class PitBoard:
         asked: Rows[Improved],
     ) -> Rows[Verdict]:
         """Let the judge give points: a reward model reads the turns, others the prompt in words."""
-        by, step, most = judging_model(config, model), f"{name}-verdicts", self.config.shard_prompts
+        by, step = asked_judge(self.steps, config, model), f"{name}-verdicts"
+        most = self.config.shard_prompts
         if config.kind == "reward_model":
-            return self.steps.sharded(step, judge_conversations, asked, by, config, self.engine,
+            return self.steps.sharded(step, judge_conversations, asked, by, config,
                                       shard_items=most)  # fmt: skip
-        return self.steps.sharded(step, judge, responses, by, config, self.engine, self.seed,
+        return self.steps.sharded(step, judge, responses, by, config, self.steps.seed,
                                   shard_items=most)  # fmt: skip
 
     def _rewards(self, name: str, asked: Rows[Improved]) -> Scores:
-        scored = self.steps.sharded(f"{name}-rewards", reward_scores, asked, self.reward, self.engine,
+        scored = self.steps.sharded(f"{name}-rewards", reward_scores, asked,
+                                    self.steps.asks(self.reward),
                                     shard_items=self.config.shard_prompts)  # fmt: skip
         return {(s.prompt_id, s.index): s.score for s in scored if s.score is not None}
 
@@ -207,7 +205,7 @@ class PitBoard:
     def _decided_by(self, scorer: str) -> Meetings[System]:
         by = None
         if scorer == "judge" and self.config.judge is not None and self.config.compares:
-            by = Comparing(self.steps, self.config.judge, self.engine, self.seed,
+            by = Comparing(self.steps, self.config.judge,
                            self.config.shard_prompts * self.config.draws)  # fmt: skip
         return Meetings(scorer, self.set_name, lambda system: system.scores[scorer], by,
                         systems=lambda: [*self.systems, *self.aside])  # fmt: skip
@@ -233,7 +231,7 @@ class PitBoard:
                 "method": "pit",
                 "title": "Implicit self-improvement (PIT)",
                 "model": model,
-                "seed": self.seed,
+                "seed": self.steps.seed,
                 "headline": self._headline(base, self.system(last), found),
                 "arms": [self._figures(system, base, found) for system in self.systems],
                 "head_to_head": [self.head_to_head(a, b).as_dict() for a, b in self.compared],

@@ -15,10 +15,9 @@ from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head
 from selfimprove.evaluation.meetings import by_points
 from selfimprove.evaluation.open_prompts import ResponsesConfig, validation_prompts
 from selfimprove.evaluation.win_rates import Comparing, from_even
-from selfimprove.judges.judge import judge, judging_model, mean_scores
+from selfimprove.judges.judge import asked_judge, judge, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
 from selfimprove.training.export import Export
@@ -71,9 +70,7 @@ class Gate:
     steps: Run
     config: ResponsesConfig
     judge: JudgeConfig
-    engine: EngineConfig
     export: Export
-    seed: int
 
     def decide(
         self, parent: tuple[str, ModelRef], children: Sequence[tuple[str, ModelRef]]
@@ -102,15 +99,16 @@ class Gate:
 
     def _answering(self, name: str, model: ModelRef) -> _Candidate:
         prompts = validation_prompts(self.steps, self.config)
-        responses = self.steps.sharded(f"{name}-validation", respond, prompts, self.export(name, model),
-                                       self.config.sampling, self.engine, self.seed,
+        asked = self.steps.asks(self.export(name, model))
+        responses = self.steps.sharded(f"{name}-validation", respond, prompts, asked,
+                                       self.config.sampling, self.steps.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
         return _Candidate(name, model, responses)
 
     def _compare(self, child: _Candidate, parent: _Candidate) -> HeadToHead:
         """Compare the two as the parent judges: match by match where its judge compares."""
         if self.judge.kind == "pairwise":
-            by = Comparing(self.steps, self.judge, self.engine, self.seed, self._shard)
+            by = Comparing(self.steps, self.judge, self._shard)
             outcomes = by.outcomes(child, parent, of="validation", current=parent.model).items
         else:
             ours, theirs = (self._scores(one, by=parent) for one in (child, parent))
@@ -122,7 +120,7 @@ class Gate:
     def _scores(self, one: _Candidate, by: _Candidate) -> dict[tuple[str, int], float]:
         verdicts: Rows[Verdict] = self.steps.sharded(
             f"{one.name}-validation-by-{by.name}", judge, one.responses,
-            judging_model(self.judge, by.model), self.judge, self.engine, self.seed,
+            asked_judge(self.steps, self.judge, by.model), self.judge, self.steps.seed,
             shard_items=self._shard)  # fmt: skip
         return mean_scores(verdicts)
 

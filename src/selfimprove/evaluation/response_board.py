@@ -32,10 +32,9 @@ from selfimprove.evaluation.true_scores import (
     responses_of,
 )
 from selfimprove.evaluation.win_rates import Comparing, score_of_wins
-from selfimprove.judges.judge import highest_score, judge, judging_model, lowest_score, mean_scores
+from selfimprove.judges.judge import asked_judge, highest_score, judge, lowest_score, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.responses import respond
 from selfimprove.store import Run
 from selfimprove.training.export import Export
@@ -78,9 +77,7 @@ class ResponseBoard:
 
     steps: Run
     config: ResponsesConfig
-    engine: EngineConfig
     export: Export
-    seed: int
     arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)
 
@@ -120,8 +117,9 @@ class ResponseBoard:
             JudgeError: too many responses or matches of a shard got no score.
         """
         measured = self.export(name, model) if parent else model
-        responses = self.steps.sharded(f"{name}-responses", respond, self.held_out(), measured,
-                                       self.config.sampling, self.engine, self.seed,
+        responses = self.steps.sharded(f"{name}-responses", respond, self.held_out(),
+                                       self.steps.asks(measured), self.config.sampling,
+                                       self.steps.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
         arm = Arm(name, kind, round_number, model, measured, parent, data, responses,
                   self._true_scores(f"{name}-truth", responses, measured))  # fmt: skip
@@ -140,9 +138,9 @@ class ResponseBoard:
             return ()
         if self.config.judge is None:
             return self.steps.rows(step, oracle_scores, responses).items
-        by = judging_model(self.config.judge, current)
-        return self.steps.sharded(step, judge, responses, by, self.config.judge, self.engine,
-                                  self.seed, shard_items=self._shard).items  # fmt: skip
+        by = asked_judge(self.steps, self.config.judge, current)
+        return self.steps.sharded(step, judge, responses, by, self.config.judge, self.steps.seed,
+                                  shard_items=self._shard).items  # fmt: skip
 
     @property
     def _shard(self) -> int:
@@ -155,8 +153,9 @@ class ResponseBoard:
         rated = self._judging_set()
         shown = self.steps.rows("judging-responses", responses_of, rated)
         measured = self.export(name, model)
-        said = self.steps.sharded(f"{name}-judging", judge, shown, judging_model(config, measured),
-                                  config, self.engine, self.seed,
+        said = self.steps.sharded(f"{name}-judging", judge, shown,
+                                  asked_judge(self.steps, config, measured), config,
+                                  self.steps.seed,
                                   shard_items=self._shard,
                                   together=_prompt_of)  # fmt: skip
         for one in dict.fromkeys(r.set for r in rated):
@@ -174,7 +173,7 @@ class ResponseBoard:
                            "truth": _KNOWN_BY[rated[0].known_by], **told})  # fmt: skip
 
     def _judging_set(self) -> Rows[Rated]:
-        return self.steps.rows("judging-set", read_rated, self.config.judging, self.seed)
+        return self.steps.rows("judging-set", read_rated, self.config.judging, self.steps.seed)
 
     def watch_judge(
         self, name: str, candidates: Rows[Response], verdicts: Rows[Verdict], config: JudgeConfig
@@ -233,7 +232,7 @@ class ResponseBoard:
     def _meetings(self) -> Meetings[Arm]:
         by = None
         if self.config.judge is not None and self.config.compares:
-            by = Comparing(self.steps, self.config.judge, self.engine, self.seed, self._shard)
+            by = Comparing(self.steps, self.config.judge, self._shard)
         return Meetings(self.truth_name, self.set_name, lambda arm: mean_scores(arm.truth), by,
                         systems=lambda: self.arms)  # fmt: skip
 

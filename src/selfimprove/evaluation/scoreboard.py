@@ -41,7 +41,6 @@ from selfimprove.evaluation.set_names import set_names
 from selfimprove.judges.answers import Reading
 from selfimprove.judges.ballots import VotedQuestion
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
 from selfimprove.training.export import Export
 from selfimprove.types import Labelled, ModelRef, Question, ReasoningPath
@@ -97,9 +96,7 @@ class Scoreboard:
     steps: Run
     data: DataConfig
     config: EvaluationConfig
-    engine: EngineConfig
     export: Export
-    seed: int
     _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
     _votes: dict[int, tuple[Rows[VotedQuestion], Rows[ReasoningPath]]] = field(default_factory=dict)
@@ -137,7 +134,7 @@ class Scoreboard:
             self._take_dev()
             return questions
         apart = self.steps.rows("gate-questions", held_back, questions, self.data.train,
-                                self._held_out(), self.seed)  # fmt: skip
+                                self._held_out(), self.steps.seed)  # fmt: skip
         if not apart:
             return questions
         self._gate_set, self._gate_name = apart, "held-back training questions"
@@ -199,8 +196,9 @@ class Scoreboard:
     def _ask(
         self, step: str, questions: Rows[HeldOut], model: ModelRef, ask: AskConfig
     ) -> Rows[Answered]:
-        return self.steps.sharded(step, answer_questions, questions, model, ask, self.engine,
-                                  self.seed, shard_items=self.config.shard_questions)  # fmt: skip
+        return self.steps.sharded(step, answer_questions, questions, self.steps.asks(model), ask,
+                                  self.steps.seed,
+                                  shard_items=self.config.shard_questions)  # fmt: skip
 
     def watch(
         self, round_number: int, votes: Rows[VotedQuestion], kept: Rows[ReasoningPath]
@@ -254,7 +252,7 @@ class Scoreboard:
                 "method": method,
                 "title": title,
                 "model": model,
-                "seed": self.seed,
+                "seed": self.steps.seed,
                 "headline": self._headline(base),
                 "arms": [_arm_figures(arm, base) for arm in self._arms],
                 "calibration": [

@@ -130,7 +130,7 @@ class SelfRewardingBoard(ResponseBoard):
                 "method": method,
                 "title": title,
                 "model": model,
-                "seed": self.seed,
+                "seed": self.steps.seed,
                 "headline": self._headline(base, self.arm(last), found),
                 "arms": [self._figures(arm, base, found) for arm in self.arms],
                 "head_to_head": [self.against(a, b).as_dict() for a, b in self._compared()],

@@ -12,6 +12,7 @@ from selfimprove.evaluation.scoreboard import calibrations, read_held_out, score
 from selfimprove.models import locate
 from selfimprove.progress import track
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import serving
 
 __all__ = ["evaluate_model"]
 
@@ -47,10 +48,11 @@ def evaluate_model(
     questions = read_held_out(tuple(("in", s) for s in sources.test))
     chunks = [questions[i : i + _CHUNK] for i in range(0, len(questions), _CHUNK)]
     ask = AskConfig(**{name: getattr(config, name) for name in AskConfig.model_fields})
-    answered = answer_questions(chunks, locate(model), ask, config.engine, seed)
     rows: list[Answered] = []
-    for batch in track(answered, "questions", len(chunks)):
-        rows += batch.rows
+    with serving(locate(model), config.engine) as asked:
+        answered = answer_questions(chunks, asked, ask, seed)
+        for batch in track(answered, "questions", len(chunks)):
+            rows += batch.rows
     return {
         "model": model,
         "scores": [score_figures(s) for s in scores(rows)],

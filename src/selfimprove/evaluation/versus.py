@@ -28,6 +28,7 @@ from selfimprove.progress import track
 from selfimprove.reasoning import parted
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.responses import respond
+from selfimprove.sampling.served import serving
 from selfimprove.types import Match, ModelRef, Outcome, Response, UserPrompt
 
 __all__ = ["compare_systems", "recount"]
@@ -165,8 +166,9 @@ def _outputs(system: _System, config: _Versus, seed: int) -> list[ModelOutput]:
         return system
     asked, name = system.prompts, system.model.name
     chunks = [asked[i : i + _CHUNK] for i in range(0, len(asked), _CHUNK)]
-    batches = respond(chunks, system.model, config.sampling, config.engine, seed)
-    rows: list[Response] = [r for b in track(batches, name, len(chunks)) for r in b.rows]
+    with serving(system.model, config.engine) as model:
+        batches = respond(chunks, model, config.sampling, seed)
+        rows: list[Response] = [r for b in track(batches, name, len(chunks)) for r in b.rows]
     return [ModelOutput(system.source.format, r.prompt, r.text, name, r.finish) for r in rows]
 
 
@@ -181,8 +183,9 @@ def _matches(ours: Sequence[ModelOutput], theirs: Sequence[ModelOutput]) -> list
 
 def _decide(matched: Sequence[Match], by: ModelRef, config: _Versus, seed: int) -> list[Outcome]:
     chunks = [matched[i : i + _CHUNK] for i in range(0, len(matched), _CHUNK)]
-    batches = compare(chunks, by, config.judge, config.engine, seed)
-    return [o for batch in track(batches, "matches", len(chunks)) for o in batch.rows]
+    with serving(by, config.judge.engine or config.engine) as judge:
+        batches = compare(chunks, judge, config.judge, seed)
+        return [o for batch in track(batches, "matches", len(chunks)) for o in batch.rows]
 
 
 def _name(rows: Sequence[ModelOutput], given: str) -> str:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from selfimprove.evaluation.head_to_head import HeadToHead, matches
-from selfimprove.judges.judge import compare, judging_model
+from selfimprove.judges.judge import asked_judge, compare
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig
 from selfimprove.store import Run
 from selfimprove.types import ModelRef, Outcome, Response
 
@@ -40,8 +39,6 @@ class Comparing:
 
     steps: Run
     judge: JudgeConfig
-    engine: EngineConfig
-    seed: int
     shard_matches: int
     """Matches a shard; a kill loses at most one shard."""
 
@@ -62,8 +59,8 @@ class Comparing:
         """
         step = "-".join([*([of] if of else []), first.name, "against", second.name])
         pairs = self.steps.rows(f"{step}-matches", matches, first.responses, second.responses)
-        return self.steps.sharded(step, compare, pairs, judging_model(self.judge, current),
-                                  self.judge, self.engine, self.seed,
+        by = asked_judge(self.steps, self.judge, current)
+        return self.steps.sharded(step, compare, pairs, by, self.judge, self.steps.seed,
                                   shard_items=self.shard_matches)  # fmt: skip
 
 

@@ -20,8 +20,9 @@ from selfimprove.files import read_json
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import Spoken, as_asked
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.sampling.shortening import inside
-from selfimprove.types import Message, ModelRef
+from selfimprove.types import Message
 
 if TYPE_CHECKING:
     from selfimprove.sampling.scalar_model import ScalarModel
@@ -98,8 +99,7 @@ def four_of(preferences: Sequence[Preference]) -> list[Improved]:
 
 def gap_scores(
     chunks: Sequence[Sequence[Improved]],
-    model: ModelRef,
-    engine: EngineConfig,
+    model: Served,
     by_difference: bool = False,
 ) -> Iterator[Batch[Scored]]:
     """Score how much better each candidate is than its reference, chunk by chunk.
@@ -107,20 +107,18 @@ def gap_scores(
     Raises:
         EngineError: the folder holds no reward model, or not the kind that is asked for.
     """
-    scorer = GapScorer(Path(model.path), engine, by_difference=by_difference)
+    scorer = model.scorer(partial(GapScorer, by_difference=by_difference))
     for chunk in chunks:
         yield Batch(_told(chunk, scorer.told(chunk)), engine=scorer.identity)
 
 
-def reward_scores(
-    chunks: Sequence[Sequence[Improved]], model: ModelRef, engine: EngineConfig
-) -> Iterator[Batch[Scored]]:
+def reward_scores(chunks: Sequence[Sequence[Improved]], model: Served) -> Iterator[Batch[Scored]]:
     """Score each candidate by itself with a plain reward model, chunk by chunk.
 
     Raises:
         EngineError: the folder holds no plain reward model.
     """
-    scorer = RewardScorer(Path(model.path), engine)
+    scorer = model.scorer(RewardScorer)
     for chunk in chunks:
         yield Batch(_told(chunk, scorer.told(chunk)), engine=scorer.identity)
 

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -24,20 +24,23 @@ from selfimprove.judges.pairwise import decide, tournament
 from selfimprove.judges.rubric import rubric_verdicts
 from selfimprove.models import locate
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
+from selfimprove.store import Run
 from selfimprove.types import Match, ModelRef, Outcome, Response, Verdict
 from selfimprove.unfinished import decided
 
-__all__ = ["compare", "highest_score", "judge", "judge_conversations", "judging_model", "lowest_score", "mean_scores", "outcome", "settled"]  # fmt: skip
+__all__ = ["asked_judge", "compare", "highest_score", "judge", "judge_conversations", "judging_model", "lowest_score", "mean_scores", "outcome", "settled"]  # fmt: skip
 
 _FAILED: Final = "the server gave no response"
 # The share without a score says something only of so many; a step's last shard may hold fewer.
 _ENOUGH: Final = 8
 
 
-def judging_model(config: JudgeConfig, current: ModelRef) -> ModelRef:
-    """Return the model that judges: the one of the iteration, or the one that is named.
+def judging_model(
+    config: JudgeConfig, current: ModelRef, find: Callable[[str], ModelRef] = locate
+) -> ModelRef:
+    """Return the model that judges: the one of the iteration, or the one that is named, which `find` finds.
 
     Raises:
         EngineError: there is no such model.
@@ -46,14 +49,22 @@ def judging_model(config: JudgeConfig, current: ModelRef) -> ModelRef:
         return current
     if not config.holds_model_here:
         return ModelRef(config.model, config.model, "")  # its weights lie with the server
-    return locate(config.model)
+    return find(config.model)
+
+
+def asked_judge(steps: Run, config: JudgeConfig, current: ModelRef) -> Served:
+    """Return the judge to be asked by a step of a run, through its own engine where it has one.
+
+    Raises:
+        EngineError: there is no such model.
+    """
+    return steps.asks(judging_model(config, current, steps.locate), config.engine)
 
 
 def judge(
     chunks: Sequence[Sequence[Response]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Verdict]]:
     """Judge every response; verdicts come in the order of the responses, then of the votes.
@@ -62,9 +73,8 @@ def judge(
 
     Args:
         chunks: responses; for a pairwise judge those of one prompt together and in one chunk.
-        model: the judge, from `judging_model`.
+        model: the judge: `judging_model`, behind `config.engine` or the run's.
         config: how it is asked.
-        engine: the run's, unless `config.engine` names another.
         seed: with prompt id, index and vote it seeds each verdict.
 
     Raises:
@@ -80,11 +90,11 @@ def judge(
     elif config.kind == "reward_model":
         from selfimprove.judges.reward_model import reward_verdicts
 
-        found = reward_verdicts(given, model, config.engine or engine, _layout(config))
+        found = reward_verdicts(given, model, _layout(config))
     elif config.kind == "pairwise":
-        found = tournament(given, model, config, config.engine or engine, seed)
+        found = tournament(given, model, config, seed)
     else:
-        found = rubric_verdicts(given, model, config, config.engine or engine, seed)
+        found = rubric_verdicts(given, model, config, seed)
     return _beside_failures(chunks, _heard(found, config))
 
 
@@ -102,9 +112,8 @@ def _beside_failures(
 
 def judge_conversations(
     chunks: Sequence[Sequence[Improved]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
 ) -> Iterator[Batch[Verdict]]:
     """Let a reward model judge replies to conversations, turn by turn as it was trained to read them.
 
@@ -114,7 +123,7 @@ def judge_conversations(
     """
     from selfimprove.judges.reward_model import conversation_verdicts
 
-    found = conversation_verdicts(chunks, model, config.engine or engine, _layout(config))
+    found = conversation_verdicts(chunks, model, _layout(config))
     return _heard(found, config)
 
 
@@ -137,9 +146,8 @@ def _heard(found: Iterable[Batch[Verdict]], config: JudgeConfig) -> Iterator[Bat
 
 def compare(
     chunks: Sequence[Sequence[Match]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Outcome]]:
     """Let a judge decide matches: a pairwise one in both orders, the others by their scores.
@@ -152,7 +160,7 @@ def compare(
     """
     undecided = [[match for match in chunk if settled(match) is None] for chunk in chunks]
     by = _by_comparing if config.kind == "pairwise" else _by_scores
-    judged = by([asked for asked in undecided if asked], model, config, engine, seed)
+    judged = by([asked for asked in undecided if asked], model, config, seed)
     for chunk, asked in zip(chunks, undecided, strict=True):
         batch: Batch[Outcome] = next(judged) if asked else Batch(())
         told = {o.id: o for o in batch.rows}
@@ -161,12 +169,11 @@ def compare(
 
 def _by_comparing(
     chunks: Sequence[Sequence[Match]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Outcome]]:
-    for batch in decide(chunks, model, config, config.engine or engine, seed):
+    for batch in decide(chunks, model, config, seed):
         silent = [o.unscored for o in batch.rows if o.unscored is not None]
         _refuse_silence(silent, len(batch.rows), config)
         yield batch
@@ -174,9 +181,8 @@ def _by_comparing(
 
 def _by_scores(
     chunks: Sequence[Sequence[Match]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Outcome]]:
     asked = [
@@ -187,7 +193,7 @@ def _by_scores(
         ]
         for chunk in chunks
     ]
-    for chunk, batch in zip(chunks, judge(asked, model, config, engine, seed), strict=True):
+    for chunk, batch in zip(chunks, judge(asked, model, config, seed), strict=True):
         scores = mean_scores(batch.rows)
         outcomes = [
             outcome(match, scores.get((match.id, 0)), scores.get((match.id, 1))) for match in chunk

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import combinations, groupby
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from selfimprove.judges.judge_config import JudgeConfig
@@ -15,11 +13,11 @@ from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.own_answer import next_judged
 from selfimprove.judges.rubric import voting
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import EngineConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.engine import draw_in_order
 from selfimprove.sampling.own_words import own_words, response
 from selfimprove.sampling.responses import asked
-from selfimprove.types import Draw, Match, ModelRef, Outcome, Prompt, Response, Verdict
+from selfimprove.sampling.served import Served
+from selfimprove.types import Draw, Match, Outcome, Prompt, Response, Verdict
 from selfimprove.unfinished import decided
 
 __all__ = ["Orders", "decide", "read_choice", "read_orders", "tournament"]
@@ -87,13 +85,12 @@ def _mean_choice(texts: Sequence[str]) -> float | None:
 
 def decide(
     chunks: Sequence[Sequence[Match]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Outcome]]:
     """Decide matches; the first wins only where both orders say so."""
-    for batch in _decisions(chunks, model, config, engine, seed):
+    for batch in _decisions(chunks, model, config, seed):
         rows = [_outcome(decision) for decision in batch.rows]
         yield Batch(rows, batch.tokens_sampled, batch.prompt_tokens, batch.engine)
 
@@ -137,13 +134,12 @@ class _Decision:
 
 def _decisions(
     chunks: Sequence[Sequence[Match]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[_Decision]]:
     wording = judge_prompt(config.prompt, pairwise=True)
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             decisions = [_Decision(match) for match in chunk]
             places: dict[str, list[str]] = {}
@@ -152,7 +148,7 @@ def _decisions(
                 for text, told in _both_orders(decision, wording):
                     key = f"{decision.match.id}/{'AB' if told is decision.first_first else 'BA'}"
                     places[key] = told
-                    prompts.append(asked(key, text, chat=engine.chat))
+                    prompts.append(asked(key, text, chat=model.chat))
             draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
             of = {decision.match.id: decision for decision in decisions}
             for draw in map(own_words, draws):
@@ -187,9 +183,8 @@ def _outcome(decision: _Decision) -> Outcome:
 
 def tournament(
     chunks: Sequence[Sequence[Response]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Verdict]]:
     """Compare every two responses of a prompt; a response's mean score is its share of the wins.
@@ -199,7 +194,7 @@ def tournament(
     no verdicts.
     """
     rounds = [list(_matches(chunk)) for chunk in chunks]
-    made = _decisions(rounds, model, config, engine, seed)
+    made = _decisions(rounds, model, config, seed)
     for chunk, batch in zip(chunks, made, strict=True):
         place = {(r.prompt_id, r.index): i for i, r in enumerate(chunk)}
         verdicts = [verdict for decision in batch.rows for verdict in _both_sides(decision)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -19,7 +20,8 @@ from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import Spoken, in_words
 from selfimprove.sampling.encoder import Encoder, encoder_of
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.types import Message, ModelRef, Response, Verdict
+from selfimprove.sampling.served import Served
+from selfimprove.types import Message, Response, Verdict
 from selfimprove.weights import weights_digest
 
 __all__ = ["Layout", "conversation_verdicts", "reward_verdicts"]
@@ -33,8 +35,7 @@ _TOKENS_AT_ONCE: Final = 16_384
 
 def reward_verdicts(
     chunks: Sequence[Sequence[Response]],
-    model: ModelRef,
-    engine: EngineConfig,
+    model: Served,
     layout: Layout | None = None,
 ) -> Iterator[Batch[Verdict]]:
     """Score each response once by the classifier's logit; one too long for it stays unscored.
@@ -42,7 +43,6 @@ def reward_verdicts(
     Args:
         chunks: responses, each to one turn of the user.
         model: the classifier.
-        engine: its device and precision.
         layout: how it is shown prompt and response; None: as it was trained where that was here, else
             the chat template where the tokenizer has one, else a pair where the tokenizer parts two
             segments, else one text.
@@ -59,20 +59,19 @@ def reward_verdicts(
         ]
         for chunk in chunks
     ]  # fmt: skip
-    return conversation_verdicts(asked, model, engine, layout)
+    return conversation_verdicts(asked, model, layout)
 
 
 def conversation_verdicts(
     chunks: Sequence[Sequence[Improved]],
-    model: ModelRef,
-    engine: EngineConfig,
+    model: Served,
     layout: Layout | None = None,
 ) -> Iterator[Batch[Verdict]]:
     """Score candidates likewise, each the reply to a conversation of one or more turns.
 
     The tokens of prompts and responses that were read are the batch's `prompt_tokens`.
     """
-    scorer = _scorer(Path(model.path), engine, layout)
+    scorer = model.scorer(partial(_scorer, layout=layout))
     why = f"longer than the reward model's context of {scorer.context} tokens"
     for chunk in chunks:
         scores, tokens_read = scorer.told([_without_reasoning(row) for row in chunk])

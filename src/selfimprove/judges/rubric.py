@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from pathlib import Path
 
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.engine import SamplingConfig, draw_in_order
 from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.responses import asked
-from selfimprove.types import Draw, ModelRef, Prompt, Response, Verdict
+from selfimprove.sampling.served import Served
+from selfimprove.types import Draw, Prompt, Response, Verdict
 
 __all__ = ["rubric_verdicts", "voting"]
 
 
 def rubric_verdicts(
     chunks: Sequence[Sequence[Response]],
-    model: ModelRef,
+    model: Served,
     config: JudgeConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Verdict]]:
     """Draw `config.votes` verdicts on each response; the prompt is read once for all of them."""
     wording = judge_prompt(config.prompt)
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
-            prompts = [_request(wording, r, chat=engine.chat) for r in chunk]
+            prompts = [_request(wording, r, chat=model.chat) for r in chunk]
             of = {prompt.key: r for prompt, r in zip(prompts, chunk, strict=True)}
             draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
             rows = [_verdict(of[draw.key], draw, wording) for draw in draws]

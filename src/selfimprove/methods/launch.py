@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfimprove.config import IDENTITY, fingerprint, load, overridden, read_recipe
-from selfimprove.errors import ConfigError, DataError
+from selfimprove.errors import ConfigError
 from selfimprove.files import read_json
-from selfimprove.methods.plan import Needs, PlannedStep, needs, planned
+from selfimprove.methods.plan import Needs, PlannedStep, needs
 from selfimprove.methods.processes import Processes, check
+from selfimprove.methods.rehearsal import Rehearsal
 from selfimprove.methods.table import METHODS, MethodConfig
 from selfimprove.models import locate
 from selfimprove.sampling.threads import use_threads
@@ -101,7 +103,8 @@ def run_config(
     if finished.exists() and read_json(finished)["identity"] == identity:
         return Finished(root, was_finished=True)
     _announce_engine(config, located[0], announce)
-    run = Run(root, announce, Processes(config, processes).train if processes > 1 else None)
+    elsewhere = Processes(config, processes).train if processes > 1 else None
+    run = Run(root, announce, elsewhere, config.engine, config.seed)
     try:
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
@@ -148,23 +151,17 @@ class Plan:
     root: Path
     steps: list[PlannedStep]
     needs: Needs
-    no_data: str = ""
-    """Why the steps cannot be told: a data file that cannot be read; empty: they are."""
 
 
 def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processes: int = 1) -> Plan:
-    """Return the run's folder, its steps and what they would cost; run nothing and fetch no model.
-
-    What is held in memory follows from the models alone, and is told without the data, too.
+    """Return the run's folder, its steps and what they would cost; train nothing and fetch no model.
 
     Raises:
-        SelfImproveError: the recipe or a model cannot be used.
+        SelfImproveError: as the run would: the recipe, a model or a data file cannot be used.
     """
     config = read_config(path, overrides)
     check(config, processes)
-    root, method = out or default_folder(path, config), METHODS[config.method]
-    try:
-        steps, no_data = planned(method.lines(config), root), ""
-    except DataError as error:
-        steps, no_data = [], str(error)
-    return Plan(root, steps, needs(method.uses(config), steps), no_data)
+    root = out or default_folder(path, config)
+    with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
+        METHODS[config.method].run(config, run)
+        return Plan(root, run.steps, needs(run.uses, run.steps, run.absent))

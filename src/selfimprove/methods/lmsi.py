@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +34,13 @@ from selfimprove.judges.ballots import VotedQuestion, vote_each, weighted_votes
 from selfimprove.methods import lmsi_low_resource as low_resource
 from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig, LmsiConfig, PathsConfig
 from selfimprove.methods.lmsi_held_out import decontamination, shown_exemplars
-from selfimprove.models import locate
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.engine import PromptLayout, SamplingConfig, draw_in_order
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.training.export import Exporter
-from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.jobs import SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
@@ -57,10 +55,10 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
     Raises:
         SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
     """
-    teacher = locate(config.model)
-    base = locate(config.student) if config.student else teacher
+    teacher = steps.locate(config.model)
+    base = steps.locate(config.student) if config.student else teacher
     export = Exporter(steps, config.export, base)
-    board = Scoreboard(steps, config.data, config.evaluation, config.engine, export, config.seed)
+    board = Scoreboard(steps, config.data, config.evaluation, export)
     board.prepare(config.controls)
 
     # 0. Questions without answers, and the exemplars they are asked with (Sec. 4, 5.3).
@@ -82,8 +80,8 @@ def run(config: LmsiConfig, steps: Run) -> ModelRef:
     for number in range(1, config.iterations + 1):
         name = f"round-{number}"
         # 1. Draw m reasoning paths for every question (Sec. 3.1).
-        paths = steps.sharded(f"{name}-paths", draw_paths, questions, sampler, sets, config.paths,
-                              config.engine, config.seed,
+        paths = steps.sharded(f"{name}-paths", draw_paths, questions, steps.asks(sampler), sets,
+                              config.paths, steps.seed,
                               shard_items=config.paths.shard_questions)  # fmt: skip
         # 2. Vote, question by question (Sec. 3.1).
         votes = _vote(config, steps, name, questions, paths)
@@ -137,18 +135,17 @@ def _learn(
     start: ModelRef,
     material: tuple[Rows[Question], Rows[ReasoningPath], tuple[ExemplarSet, ...]],
 ) -> tuple[Rows[TrainingRow], ModelRef]:
-    examples = steps.rows(f"{name}-examples", mixed_formats, *material, config.formats, config.seed)
+    examples = steps.rows(f"{name}-examples", mixed_formats, *material, config.formats, steps.seed)
     student = steps.train(f"{name}-model", fine_tune, start, examples, config.sft,
-                          config.engine.layout, config.seed)  # fmt: skip
+                          steps.engine.layout, steps.seed)  # fmt: skip
     return examples, student
 
 
 def draw_paths(
     chunks: Sequence[Sequence[Question]],
-    model: ModelRef,
+    model: Served,
     sets: tuple[ExemplarSet, ...],
     config: PathsConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[ReasoningPath]]:
     """Draw `config.m` paths a question, spread evenly over the exemplar sets of its dataset."""
@@ -161,7 +158,7 @@ def draw_paths(
         max_tokens=config.max_tokens,
         stop=config.stop,
     )
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             asked = {
                 f"{q.id}#{way}": (q, way, shown.exemplars)
@@ -169,7 +166,7 @@ def draw_paths(
                 for way, shown in enumerate(s for s in sets if s.dataset == q.dataset)
             }
             prompts = [
-                layouts.as_prompt(key, layout(q.text, shown), chat=engine.chat)
+                layouts.as_prompt(key, layout(q.text, shown), chat=model.chat)
                 for key, (q, _, shown) in asked.items()
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
@@ -266,16 +263,13 @@ def _written(
     return TrainingRow(question.id, name, layouts.laid_out(name, question.text, shown), completion)
 
 
-def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def fine_tune(
     base: ModelRef,
     rows: Sequence[TrainingRow],
     config: SftConfig,
     layout: PromptLayout,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> Trained:
+) -> SupervisedTraining:
     """Fine-tune on the rows; the loss is taken on the completions alone."""
     examples = [
         Example((Message("user", r.prompt),), r.completion.strip())
@@ -283,5 +277,5 @@ def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wan
         else Example(r.prompt, r.completion)
         for r in rows
     ]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
-                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
+    return SupervisedTraining(Path(base.path), examples, config, seed,
+                              Shown(layout.chat_template_kwargs))  # fmt: skip

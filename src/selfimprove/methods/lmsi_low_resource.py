@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from pydantic import Field
@@ -22,11 +20,11 @@ from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.errors import ConfigError, EngineError
 from selfimprove.judges.answers import read_draw, reasoning_before_answer
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.store import Run
-from selfimprove.types import AnswerType, FinishReason, ModelRef, Question
+from selfimprove.types import AnswerType, FinishReason, ModelRef, Question, ReasoningPath
 
 __all__ = ["ExemplarsConfig", "QuestionsConfig", "write_exemplars", "write_questions"]
 
@@ -74,10 +72,6 @@ class NeedsLess(Protocol):
     def questions(self) -> QuestionsConfig | None: ...
     @property
     def exemplars(self) -> ExemplarsConfig | None: ...
-    @property
-    def engine(self) -> EngineConfig: ...
-    @property
-    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +97,14 @@ def write_questions(
         EngineError: nothing that the model wrote is a new question.
     """
     wanted = config.questions or QuestionsConfig()
-    seeds = steps.rows("seed-questions", seed_questions, known, wanted.seeds, config.seed)
+    seeds = steps.rows("seed-questions", seed_questions, known, wanted.seeds, steps.seed)
     if not seeds:
         raise ConfigError(
             "questions: the training questions all come with choices, and a model can only write "
             "open-ended ones; leave `questions` out, or give data.train such as gsm8k"
         )
-    written = steps.sharded("written-questions", draw_questions, range(wanted.count), model, seeds,
-                            wanted, config.engine, config.seed, shard_items=256)  # fmt: skip
+    written = steps.sharded("written-questions", draw_questions, range(wanted.count),
+                            steps.asks(model), seeds, wanted, steps.seed, shard_items=256)  # fmt: skip
     made = steps.rows("own-questions", new_questions, written, seeds)
     if not made:
         raise EngineError(
@@ -144,10 +138,9 @@ def _by_kind(questions: Sequence[Question]) -> dict[Kind, list[Question]]:
 
 def draw_questions(
     chunks: Sequence[Sequence[int]],
-    model: ModelRef,
+    model: Served,
     seeds: Sequence[Question],
     config: QuestionsConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Written]]:
     """Show a few seed questions of one kind in random order and let the model write the next.
@@ -160,11 +153,11 @@ def draw_questions(
         stop=("\nQ:", "\nA:", "\n\n"),
     )
     kinds = list(_by_kind(seeds).items())
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             asked = {f"own-{i}": (i, *kinds[i % len(kinds)]) for i in chunk}
             prompts = [
-                layouts.as_prompt(key, _list_of(some, config, seed, i), chat=engine.chat)
+                layouts.as_prompt(key, _list_of(some, config, seed, i), chat=model.chat)
                 for key, (i, _, some) in asked.items()
             ]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
@@ -216,62 +209,77 @@ def _last_word(text: str) -> str | None:
 def write_exemplars(
     steps: Run, model: ModelRef, known: Rows[Question], config: NeedsLess
 ) -> tuple[ExemplarSet, ...]:
-    """Return exemplar sets whose reasoning the model wrote itself, without any exemplar."""
+    """Return exemplar sets whose reasoning the model wrote itself, without any exemplar.
+
+    Raises:
+        EngineError: too few paths of a dataset state an answer.
+    """
     wanted = config.exemplars or ExemplarsConfig()
-    made = steps.rows("own-exemplars", own_exemplars, known, model, wanted, config.engine,
-                      config.seed)  # fmt: skip
+    asked = steps.rows("exemplar-questions", exemplar_questions, known, wanted, steps.seed)
+    paths = steps.sharded("exemplar-paths", solve, asked, steps.asks(model), wanted, steps.seed,
+                          shard_items=256)  # fmt: skip
+    made = steps.rows("own-exemplars", own_exemplars, asked, paths, wanted, steps.seed)
     return made.items
 
 
-def own_exemplars(
-    known: Sequence[Question],
-    model: ModelRef,
-    config: ExemplarsConfig,
-    engine: EngineConfig,
-    seed: int,
-) -> list[ExemplarSet]:
-    """Solve a few questions of every dataset step by step and group the paths into sets."""
-    made: list[ExemplarSet] = []
-    with closing(open_engine(Path(model.path), engine)) as sampler:
-        for dataset in sorted({q.dataset for q in known}):
-            questions = [q for q in known if q.dataset == dataset]
-            solved = _solve(sampler, questions, config, chat=engine.chat, seed=seed)
-            if len(solved) < config.shots:
-                raise EngineError(
-                    f"{model.name} solved {len(solved)} {dataset} questions step by step, "
-                    f"{config.shots} are needed for an exemplar set: use the shipped exemplars"
-                )
-            for number in range(config.sets):
-                shown = rng(seed, "own exemplars", dataset, number).sample(solved, k=config.shots)
-                made.append(ExemplarSet(dataset, tuple(shown)))
-    return made
+def exemplar_questions(
+    known: Sequence[Question], config: ExemplarsConfig, seed: int
+) -> list[Question]:
+    """Choose as many questions of every dataset as its exemplar sets have places."""
+    chosen: list[Question] = []
+    for dataset in sorted({q.dataset for q in known}):
+        some = [q for q in known if q.dataset == dataset]
+        count = min(len(some), config.sets * config.shots)
+        chosen += rng(seed, "exemplar questions").sample(some, k=count)
+    return chosen
 
 
-def _solve(
-    sampler: Engine,
-    questions: Sequence[Question],
-    config: ExemplarsConfig,
-    *,
-    chat: bool,
-    seed: int,
-) -> list[Exemplar]:
-    """Answer as many questions as the sets have places, and keep the paths that state an answer."""
-    count = min(len(questions), config.sets * config.shots)
-    asked = {
-        f"exemplar-{q.id}": q for q in rng(seed, "exemplar questions").sample(questions, k=count)
-    }
-    prompts = [
-        layouts.as_prompt(key, layouts.step_by_step(q.text), chat=chat) for key, q in asked.items()
-    ]
+def solve(
+    chunks: Sequence[Sequence[Question]], model: Served, config: ExemplarsConfig, seed: int
+) -> Iterator[Batch[ReasoningPath]]:
+    """Answer every question step by step, once, without an exemplar."""
     sampling = SamplingConfig(
         temperature=config.temperature, max_tokens=config.max_tokens, stop=("\nQ:",)
     )
-    solved = []
-    for draw in draw_in_order(sampler, prompts, sampling, seed=seed):
-        question = asked[draw.key]
-        read = read_draw(draw, question, "strict")
-        reasoning = reasoning_before_answer(read.text)
-        if read.answer is not None and reasoning:
-            shown = layouts.stated(read.answer, question.answer_type)
-            solved.append(Exemplar(question.text, reasoning, shown))
-    return solved
+    with model.open() as sampler:
+        for chunk in chunks:
+            asked = {f"exemplar-{q.id}": q for q in chunk}
+            prompts = [
+                layouts.as_prompt(key, layouts.step_by_step(q.text), chat=model.chat)
+                for key, q in asked.items()
+            ]
+            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+            read = [(asked[d.key], read_draw(d, asked[d.key], "strict")) for d in draws]
+            rows = [
+                ReasoningPath(q.id, 0, r.text, r.answer, r.finish, d.new_tokens, d.reasoning)
+                for d, (q, r) in zip(draws, read, strict=True)
+            ]
+            yield Batch(rows, sum(d.new_tokens for d in draws),
+                        sum(d.prompt_tokens for d in draws), sampler.identity)  # fmt: skip
+
+
+def own_exemplars(
+    asked: Sequence[Question], paths: Sequence[ReasoningPath], config: ExemplarsConfig, seed: int
+) -> list[ExemplarSet]:
+    """Group the paths that state an answer into sets, each of one dataset.
+
+    Raises:
+        EngineError: they are too few for a set.
+    """
+    solved: dict[str, list[Exemplar]] = {q.dataset: [] for q in asked}
+    for question, path in zip(asked, paths, strict=True):
+        reasoning = reasoning_before_answer(path.text)
+        if path.answer is not None and reasoning:
+            shown = layouts.stated(path.answer, question.answer_type)
+            solved[question.dataset].append(Exemplar(question.text, reasoning, shown))
+    made: list[ExemplarSet] = []
+    for dataset, some in solved.items():
+        if len(some) < config.shots:
+            raise EngineError(
+                f"the model solved {len(some)} {dataset} questions step by step, {config.shots} are "
+                "needed for an exemplar set: use the shipped exemplars"
+            )
+        for number in range(config.sets):
+            shown_ones = rng(seed, "own exemplars", dataset, number).sample(some, k=config.shots)
+            made.append(ExemplarSet(dataset, tuple(shown_ones)))
+    return made

@@ -15,7 +15,7 @@ from selfimprove.config import Config, apply_override, load
 from selfimprove.data.sources import Sources
 from selfimprove.errors import StoreError
 from selfimprove.files import writing_to
-from selfimprove.sampling.engine import PromptLayout
+from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.store import Run
 
 __all__ = ["OneModelConfig", "becoming", "config_of_words", "put_on_top"]
@@ -68,8 +68,10 @@ def config_of_words(
 
 
 @contextmanager
-def becoming(out: Path, announce: Callable[[str], None]) -> Iterator[Run]:
-    """Open the folder that becomes the model as a run, and close it whatever happens.
+def becoming(
+    out: Path, announce: Callable[[str], None], engine: EngineConfig | None = None
+) -> Iterator[Run]:
+    """Open the folder that becomes the model as a run, and close it whatever happens; `engine` serves it.
 
     Raises:
         StoreError: it holds a model that no command of this kind made, or cannot be written.
@@ -77,7 +79,7 @@ def becoming(out: Path, announce: Callable[[str], None]) -> Iterator[Run]:
     """
     if (out / "config.json").exists() and not (out / "training").is_dir():
         raise StoreError(f"{out} holds a model that this command did not make: give another --out")
-    with closing(Run(out, announce)) as run:
+    with closing(Run(out, announce, engine=engine or EngineConfig())) as run:
         yield run
 
 

@@ -36,7 +36,6 @@ from selfimprove.methods.pit_held_out import learned_preferences
 from selfimprove.methods.pit_systems import Models, held_out, measure
 from selfimprove.methods.pit_tasks import Task
 from selfimprove.methods.reward_start import learn_reward
-from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import as_asked
 from selfimprove.sampling.engine import EngineConfig, PromptLayout, SamplingConfig
@@ -44,11 +43,9 @@ from selfimprove.sampling.responses import answer
 from selfimprove.sampling.shortening import inside
 from selfimprove.store import Run
 from selfimprove.training.export import Exporter
-from selfimprove.training.gap_reward import train_gap_reward
+from selfimprove.training.jobs import GapRewardTraining, PolicyTraining, SupervisedTraining
 from selfimprove.training.policy_config import PolicyGradientConfig, Reward
-from selfimprove.training.policy_gradient import TrainedPolicy, train_policy
-from selfimprove.training.reward_config import RewardConfig, TrainedReward
-from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, ModelRef, Prompt
@@ -63,10 +60,10 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     Raises:
         SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
     """
-    base = locate(config.model)
+    base = steps.locate(config.model)
     told = preferences_that_fit(config, steps, base)
     share = 0.0 if config.evaluation.preferences else config.evaluation.held_out
-    folds = steps.rows("folds", three_folds, told, config.seed, share)
+    folds = steps.rows("folds", three_folds, told, steps.seed, share)
     measured_on = held_out(config, steps, told, folds)
     learned, apart = learned_preferences(config, steps, told, folds, measured_on)
     sft_fold, reward_fold, rl_fold = (
@@ -74,15 +71,15 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
         for fold in ("sft", "reward", "rl")
     )
     # Supervised: M_P imitates y_w, M_PIT turns y_l into y_w.
-    m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, config.engine.layout,
-                      config.seed)  # fmt: skip
+    m_p = steps.train("policy-sft", imitate, base, sft_fold, config.sft, steps.engine.layout,
+                      steps.seed)  # fmt: skip
     m_pit = steps.train("pit-sft", imitate_improvement, base, sft_fold, config.sft,
-                        config.engine.layout, config.template, config.seed)  # fmt: skip
+                        steps.engine.layout, config.template, steps.seed)  # fmt: skip
     # Reward models: R_P of a response, R_PIT of the gap between two (Eq. 1-2).
     r_p = steps.train("reward-model", learn_reward, base, reward_fold, config.reward,
-                      config.engine.layout, config.seed)  # fmt: skip
+                      steps.engine.layout, steps.seed)  # fmt: skip
     r_pit = steps.train("gap-reward-model", learn_gaps, base, reward_fold, config.reward,
-                        config.engine.layout, config.template, config.seed)  # fmt: skip
+                        steps.engine.layout, config.template, steps.seed)  # fmt: skip
     # Reinforcement learning: M_P by R_P (Eq. 3), then M_PIT by the gap in two rounds (Eq. 4-5).
     rl_prompts = steps.rows("rl-prompts", pit_tasks.from_prompts, rl_fold)
     m_p_rl = reinforce(config, steps, "policy-rl", m_p, m_p, r_p, rl_prompts, config.policy_rl)
@@ -106,8 +103,8 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
 
 def preferences_that_fit(config: PitConfig, steps: Run, base: ModelRef) -> Rows[Preference]:
     """Read the preferences; those that do not fit the windows are left out, and counted."""
-    told = steps.rows("preferences-read", read_preferences, config.preferences, config.seed)
-    return steps.rows("preferences", pit_tasks.fitting, told, base, config.engine.layout,
+    told = steps.rows("preferences-read", read_preferences, config.preferences, steps.seed)
+    return steps.rows("preferences", pit_tasks.fitting, told, base, steps.engine.layout,
                       config.max_prompt_tokens, config.max_response_tokens)  # fmt: skip
 
 
@@ -140,8 +137,8 @@ class Curriculum:
         """Return the RL prompts, each with a response that M_P draws to it."""
         sampling = SamplingConfig(temperature=1.0, max_tokens=self.config.max_response_tokens)
         asked = self.steps.rows("references-asked", pit_tasks.asked, self.rl_prompts)
-        drawn = self.steps.sharded("references", answer, asked, self.improved, sampling,
-                                   self.config.engine, self.config.seed,
+        drawn = self.steps.sharded("references", answer, asked, self.steps.asks(self.improved),
+                                   sampling, self.steps.seed,
                                    shard_items=self.config.evaluation.shard_prompts)  # fmt: skip
         return self.steps.rows("second-round-tasks", pit_tasks.from_policy, self.rl_prompts, drawn)
 
@@ -158,11 +155,11 @@ def reinforce(  # noqa: PLR0913  who learns from whom, held to whom, by whose re
 ) -> ModelRef:
     """Train one policy; its KL is taken to the supervised model of its own line."""
     return steps.train(name, optimise, start, anchor, reward, tasks, config.validation_prompts, how,
-                       config.template, config.max_response_tokens, config.engine,
-                       config.seed)  # fmt: skip
+                       config.template, config.max_response_tokens, steps.engine,
+                       steps.seed)  # fmt: skip
 
 
-def optimise(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def optimise(  # noqa: PLR0913  who learns from whom, held to whom, by whose reward, how
     start: ModelRef,
     anchor: ModelRef,
     reward: ModelRef,
@@ -173,10 +170,7 @@ def optimise(  # noqa: PLR0913  the inputs of the step, and where the store want
     max_tokens: int,
     engine: EngineConfig,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> TrainedPolicy:
+) -> PolicyTraining:
     """Train by r(x, y), or r_gap(x, y, y_ref) where tasks have references (Eq. 3-5)."""
     tasks = list(tasks)
     learned, held_out = pit_tasks.split(tasks, validation)
@@ -185,10 +179,9 @@ def optimise(  # noqa: PLR0913  the inputs of the step, and where the store want
         [Prompt(t.id, as_asked(pit_tasks.shown(t, words), chat=engine.chat)) for t in part]
         for part in (learned, held_out)
     )
-    return train_policy(Path(start.path), prompts, _rewarding(tasks, Path(reward.path), engine),
-                        config, engine, reference=Path(anchor.path), held_out=tried,
-                        max_tokens=max_tokens, out=out, checkpoints=checkpoints,
-                        seed=seed)  # fmt: skip
+    return PolicyTraining(Path(start.path), prompts, tried,
+                          partial(_rewarding, tasks, Path(reward.path), engine), config, engine,
+                          Path(anchor.path), max_tokens, seed)  # fmt: skip
 
 
 def _rewarding(tasks: Sequence[Task], model: Path, engine: EngineConfig) -> Reward:
@@ -210,33 +203,27 @@ def _rewarding(tasks: Sequence[Task], model: Path, engine: EngineConfig) -> Rewa
     return reward
 
 
-def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def imitate(
     base: ModelRef,
     preferences: Sequence[Preference],
     config: SftConfig,
     layout: PromptLayout,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> Trained:
+) -> SupervisedTraining:
     """Train M_P: log p(y_w | x)."""
     examples = [Example(as_asked(p.prompt, chat=layout.chat), p.chosen) for p in preferences]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
-                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
+    return SupervisedTraining(Path(base.path), examples, config, seed,
+                              Shown(layout.chat_template_kwargs))  # fmt: skip
 
 
-def imitate_improvement(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def imitate_improvement(
     base: ModelRef,
     preferences: Sequence[Preference],
     config: SftConfig,
     layout: PromptLayout,
     template: str,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> Trained:
+) -> SupervisedTraining:
     """Train M_PIT: log p(y_w | x, y_l)."""
     words = improvement_template(template)
     examples = [
@@ -244,22 +231,18 @@ def imitate_improvement(  # noqa: PLR0913  the inputs of the step, and where the
         for p in preferences
     ]
     within = inside(partial(unrendered, words), partial(rendered, words))
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
-                     shown=Shown(layout.chat_template_kwargs, within))  # fmt: skip
+    return SupervisedTraining(Path(base.path), examples, config, seed,
+                              Shown(layout.chat_template_kwargs, within))  # fmt: skip
 
 
-def learn_gaps(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def learn_gaps(
     base: ModelRef,
     preferences: Sequence[Preference],
     config: RewardConfig,
     layout: PromptLayout,
     template: str,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> TrainedReward:
+) -> GapRewardTraining:
     """Train R_PIT (Eq. 1-2)."""
-    return train_gap_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
-                            seed=seed, chat=layout.chat, template=improvement_template(template),
-                            chat_template_kwargs=layout.chat_template_kwargs)  # fmt: skip
+    return GapRewardTraining(Path(base.path), preferences, config, seed, layout.chat,
+                             improvement_template(template), layout.chat_template_kwargs)  # fmt: skip

@@ -18,7 +18,7 @@ from selfimprove.config import Config, load, read_yaml, shipped_or_given
 from selfimprove.judges.gap import Improved, Scored, reward_scores
 from selfimprove.methods.pit_inference import Conversation, finished_steps, requests
 from selfimprove.rows import Rows
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.responses import answer
 from selfimprove.store import Run
 from selfimprove.types import Message, ModelRef, Request, Response
@@ -70,8 +70,6 @@ def self_refine(  # noqa: PLR0913  the run, what is refined, by whom, how
     model: ModelRef,
     config: BaselinesConfig,
     sampling: SamplingConfig,
-    engine: EngineConfig,
-    seed: int,
     *,
     shard_items: int,
 ) -> list[Rows[Response]]:
@@ -81,16 +79,16 @@ def self_refine(  # noqa: PLR0913  the run, what is refined, by whom, how
     """
     feedback_sampling = sampling.model_copy(update={"n": 1, "max_tokens": config.feedback_tokens})
     once = sampling.model_copy(update={"n": 1})
-    held, chain = start, []
+    held, chain, by = start, [], steps.asks(model)
     for number in range(1, (config.self_refine or 0) + 1):
         name = f"self-refine-y{number}"
         asked = steps.rows(f"{name}-feedback-asked", feedback_asked, conversations, held,
                            config.rubric)  # fmt: skip
-        feedback = steps.sharded(f"{name}-feedback", answer, asked, model, feedback_sampling,
-                                 engine, seed, shard_items=shard_items)  # fmt: skip
+        feedback = steps.sharded(f"{name}-feedback", answer, asked, by, feedback_sampling,
+                                 steps.seed, shard_items=shard_items)  # fmt: skip
         asked = steps.rows(f"{name}-asked", refinement_asked, conversations, held, feedback,
                            config.rubric)  # fmt: skip
-        drawn = steps.sharded(f"{name}-drawn", answer, asked, model, once, engine, seed,
+        drawn = steps.sharded(f"{name}-drawn", answer, asked, by, once, steps.seed,
                               shard_items=shard_items)  # fmt: skip
         held = steps.rows(f"{name}-responses", finished_steps, held, drawn)
         chain.append(held)
@@ -141,7 +139,6 @@ def best_of_n(  # noqa: PLR0913  the run, what is asked, of whom, by whose choic
     reward: ModelRef,
     config: BaselinesConfig,
     sampling: SamplingConfig,
-    engine: EngineConfig,
     seed: int,
     *,
     shard_prompts: int,
@@ -150,10 +147,10 @@ def best_of_n(  # noqa: PLR0913  the run, what is asked, of whom, by whose choic
     n = config.best_of_n or 1
     many = sampling.model_copy(update={"n": n * sampling.n})
     asked = steps.rows("held-out-requests", requests, conversations)
-    drawn = steps.sharded(f"best-of-{n}-drawn", answer, asked, model, many, engine, seed,
+    drawn = steps.sharded(f"best-of-{n}-drawn", answer, asked, steps.asks(model), many, seed,
                           shard_items=shard_prompts)  # fmt: skip
     told = steps.rows(f"best-of-{n}-compared", candidates, conversations, drawn)
-    scores = steps.sharded(f"best-of-{n}-scores", reward_scores, told, reward, engine,
+    scores = steps.sharded(f"best-of-{n}-scores", reward_scores, told, steps.asks(reward),
                            shard_items=shard_prompts * many.n)  # fmt: skip
     return steps.rows(f"best-of-{n}-responses", best_of_each, drawn, scores, n)
 

@@ -20,7 +20,7 @@ from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.judges.gap import Improved, Scored, gap_scores
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, Temperature
+from selfimprove.sampling.engine import SamplingConfig, Temperature
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
 from selfimprove.store import Run
@@ -108,8 +108,6 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
     gap_model: ModelRef,
     config: ImproveConfig,
     template: str,
-    engine: EngineConfig,
-    seed: int,
     *,
     max_tokens: int,
     by_difference: bool,
@@ -126,12 +124,13 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
     held = start
     for step in range(1, config.steps + 1):
         asked = steps.rows(f"{name}-y{step}-asked", asked_for_more, conversations, held, template)
-        drawn = steps.sharded(f"{name}-y{step}-drawn", answer, asked, model,
-                              config.sampling(step, max_tokens), engine,
-                              seed_of(seed, "improve", step), shard_items=shard_items)  # fmt: skip
+        drawn = steps.sharded(f"{name}-y{step}-drawn", answer, asked, steps.asks(model),
+                              config.sampling(step, max_tokens),
+                              seed_of(steps.seed, "improve", step),
+                              shard_items=shard_items)  # fmt: skip
         better = steps.rows(f"{name}-y{step}-responses", finished_steps, held, drawn)
         told = steps.rows(f"{name}-y{step}-compared", compared, conversations, better, held)
-        gaps = steps.sharded(f"{name}-y{step}-gaps", gap_scores, told, gap_model, engine,
+        gaps = steps.sharded(f"{name}-y{step}-gaps", gap_scores, told, steps.asks(gap_model),
                              by_difference, shard_items=shard_items)  # fmt: skip
         chain.append(Link(better, gaps))
         held = better

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfimprove.data.improvement_prompts import improvement_template, rendered
@@ -25,9 +23,8 @@ from selfimprove.methods.pit_config import PitConfig
 from selfimprove.methods.pit_inference import Conversation
 from selfimprove.rows import Batch, Rows
 from selfimprove.sampling.conversation import as_asked, in_words
-from selfimprove.sampling.engine import EngineConfig
-from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import answer
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import seed_of
 from selfimprove.store import Run
 from selfimprove.types import ModelRef, Prompt, Request, Response
@@ -80,9 +77,9 @@ def _measured(config: PitConfig, steps: Run, prompts: Rows[Conversation], by: By
     looked = steps.rows("reference-use-prompts", first_ones, prompts, how.prompts)
     asked = steps.rows("reference-use-asked", asked_plainly, looked)
     sampling = config.evaluation.sampling(config.max_response_tokens)
-    held = steps.sharded("reference-use-responses", answer, asked, by.start,
-                         sampling.model_copy(update={"n": how.responses}), config.engine,
-                         seed_of(config.seed, "reference use"),
+    held = steps.sharded("reference-use-responses", answer, asked, steps.asks(by.start),
+                         sampling.model_copy(update={"n": how.responses}),
+                         seed_of(steps.seed, "reference use"),
                          shard_items=how.prompts)  # fmt: skip
     written = {
         which: _written(config, steps, by.pit, looked, held, which)
@@ -118,9 +115,9 @@ def _written(
     """Let M_PIT improve one reference a prompt; with the same random numbers, whichever it is."""
     shown = steps.rows(f"reference-use-{which}-asked", asked_to_improve, prompts, held, which,
                        config.template)  # fmt: skip
-    return steps.sharded(f"reference-use-{which}-drawn", answer, shown, pit,
-                         config.improve.sampling(1, config.max_response_tokens), config.engine,
-                         seed_of(config.seed, "reference use, improved"),
+    return steps.sharded(f"reference-use-{which}-drawn", answer, shown, steps.asks(pit),
+                         config.improve.sampling(1, config.max_response_tokens),
+                         seed_of(steps.seed, "reference use, improved"),
                          shard_items=len(prompts))  # fmt: skip
 
 
@@ -181,7 +178,7 @@ def _interaction(
 ) -> dict[str, Any] | None:
     asked = steps.rows("reference-use-grid-asked", grid, prompts, held)
     scored: Rows[Scored] = steps.sharded(
-        "reference-use-grid", gap_scores, asked, gap, config.engine, config.gap != "trained",
+        "reference-use-grid", gap_scores, asked, steps.asks(gap), config.gap != "trained",
         shard_items=config.evaluation.shard_prompts)  # fmt: skip
     gaps: dict[str, list[float | None]] = {}
     for row in scored:
@@ -218,12 +215,12 @@ def _information(
     held: Rows[Response],
     written: Rows[Response],
 ) -> dict[str, Any] | None:
-    if config.engine.server is not None or any(row.reasoning for row in written):
+    if steps.engine.server is not None or any(row.reasoning for row in written):
         return (
             None  # such a server tells none of given texts, and no text follows its block at once
         )
-    rows = steps.sharded("reference-use-expected", expected, written, prompts, held, pit,
-                         config.template, config.engine, shard_items=len(written))  # fmt: skip
+    rows = steps.sharded("reference-use-expected", expected, written, prompts, held,
+                         steps.asks(pit), config.template, shard_items=len(written))  # fmt: skip
     texts = {key: [r.text for r in some] for key, some in _by_prompt(held.items).items()}
     nats: dict[str, dict[str, float]] = {}  # of each different reference
     for row in rows:
@@ -236,9 +233,8 @@ def expected(
     chunks: Sequence[Sequence[Response]],
     prompts: Sequence[Conversation],
     held: Sequence[Response],
-    pit: ModelRef,
+    pit: Served,
     template: str,
-    engine: EngineConfig,
 ) -> Iterator[Batch[Expected]]:
     """Take the log-probability of each text behind each reference of its prompt, in the references' order.
 
@@ -247,7 +243,7 @@ def expected(
     """
     words, of = improvement_template(template), _by_prompt(held)
     turns = {c.id: c.turns for c in prompts}
-    with closing(open_engine(Path(pit.path), engine)) as by:
+    with pit.open() as by:
         for chunk in chunks:
             asked = [
                 (r, index, rendered(words, turns[r.prompt_id], reference.text))
@@ -255,7 +251,7 @@ def expected(
                 for index, reference in enumerate(of[r.prompt_id])
             ]
             pairs = [
-                (Prompt(f"{r.prompt_id}#{index}", as_asked(x, chat=engine.chat)), r.text)
+                (Prompt(f"{r.prompt_id}#{index}", as_asked(x, chat=pit.chat)), r.text)
                 for r, index, x in asked
             ]
             told = zip(asked, by.logprobs(pairs), strict=True)
@@ -276,8 +272,8 @@ def _placebo(
     scores: list[list[float | None]] = []
     for which in ("own", "placebo"):
         asked = steps.rows(f"reference-use-{which}-scored", candidates, prompts, written[which])
-        scored = steps.sharded(f"reference-use-{which}-rewards", reward_scores, asked, reward,
-                               config.engine, shard_items=len(asked))  # fmt: skip
+        scored = steps.sharded(f"reference-use-{which}-rewards", reward_scores, asked,
+                               steps.asks(reward), shard_items=len(asked))  # fmt: skip
         scores.append([row.score for row in scored])
     pairs = zip(*scores, strict=True)
     gained = [[a - b] for a, b in pairs if a is not None and b is not None]

@@ -26,7 +26,6 @@ from selfimprove.methods.pit_inference import (
     wins,
 )
 from selfimprove.methods.pit_reference import By, reference_use
-from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
@@ -83,9 +82,9 @@ def held_out(
     """
     if config.baselines.self_refine:
         rubric(config.baselines.rubric)
-    told = held_out_preferences(config.evaluation, steps, preferences, folds, config.seed)
-    fit = steps.rows("held-out-preferences", pit_tasks.fitting, told, locate(config.model),
-                     config.engine.layout, config.max_prompt_tokens,
+    told = held_out_preferences(config.evaluation, steps, preferences, folds)
+    fit = steps.rows("held-out-preferences", pit_tasks.fitting, told, steps.locate(config.model),
+                     steps.engine.layout, config.max_prompt_tokens,
                      config.max_response_tokens)  # fmt: skip
     if not fit:
         raise DataError(
@@ -94,7 +93,7 @@ def held_out(
             "evaluation.preferences"
         )
     prompts = steps.rows("held-out-prompts", pit_tasks.conversations, fit,
-                         config.evaluation.prompts, config.seed)  # fmt: skip
+                         config.evaluation.prompts, steps.seed)  # fmt: skip
     return HeldOut(fit, prompts)
 
 
@@ -117,7 +116,7 @@ def measure(
     Raises:
         EngineError: a prompt does not fit a model's context.
     """
-    board = PitBoard(steps, config.evaluation, config.engine, config.seed, models.reward)
+    board = PitBoard(steps, config.evaluation, models.reward)
     board.measure_gaps(models.gap, held_out.preferences)
     bench = _Bench(config, steps, board, models, held_out.prompts)
     begins = {"sft": models.policy_sft, "rl": models.policy}
@@ -176,8 +175,8 @@ class _Bench:
 
     def original(self, name: str, model: ModelRef) -> Rows[Response]:
         """Let M_P respond, and once more with another seed: the control that must show nothing."""
-        first = self.drawn(f"policy-{name}", model, self.config.seed)
-        again = self.drawn(f"policy-{name}-again", model, seed_of(self.config.seed, "again"))
+        first = self.drawn(f"policy-{name}", model, self.steps.seed)
+        again = self.drawn(f"policy-{name}-again", model, seed_of(self.steps.seed, "again"))
         trained = name == "rl"
         self.add(f"policy-{name}", "base" if name == self.config.start else "baseline", model, first,
                  parent=self.models.policy_sft if trained else None,
@@ -190,8 +189,8 @@ class _Bench:
         config = self.config
         asked: Rows[Request] = self.steps.rows("held-out-requests", requests, self.prompts)
         sampling = config.evaluation.sampling(config.max_response_tokens)
-        return self.steps.sharded(f"{name}-responses", answer, asked, model, sampling,
-                                  config.engine, seed,
+        return self.steps.sharded(f"{name}-responses", answer, asked, self.steps.asks(model),
+                                  sampling, seed,
                                   shard_items=config.evaluation.shard_prompts)  # fmt: skip
 
     def links(
@@ -202,8 +201,7 @@ class _Bench:
         trained = config.gap == "trained"
         gap_model = self.models.gap if trained else self.models.reward
         return improve(self.steps, name, self.prompts, start, model, gap_model, how,
-                       config.template, config.engine, config.seed,
-                       max_tokens=config.max_response_tokens, by_difference=not trained,
+                       config.template, max_tokens=config.max_response_tokens, by_difference=not trained,
                        shard_items=self.shard)  # fmt: skip
 
     @property
@@ -251,13 +249,12 @@ class _Bench:
         against = (start.name, "pit-y1")
         if told.best_of_n:
             rows = best_of_n(self.steps, self.prompts, start.model, self.models.reward, told,
-                             sampling, config.engine, seed_of(config.seed, "best of n"),
+                             sampling, seed_of(self.steps.seed, "best of n"),
                              shard_prompts=config.evaluation.shard_prompts)  # fmt: skip
             self.add(f"best-of-{told.best_of_n}", "baseline", start.model, rows, against=against)
         if told.self_refine:
             chain = self_refine(self.steps, self.prompts, start.responses, start.model, told,
-                                sampling, config.engine, config.seed,
-                                shard_items=self.shard)  # fmt: skip
+                                sampling, shard_items=self.shard)  # fmt: skip
             for number, rows in enumerate(chain, start=1):
                 self.add(f"self-refine-y{number}", "baseline", start.model, rows, against=against,
                          round_number=number)  # fmt: skip

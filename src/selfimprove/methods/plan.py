@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,18 +17,13 @@ from selfimprove.methods.memory import (
     shape_of,
     training,
 )
-from selfimprove.models import config_here
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.sft_config import SftConfig
 
-__all__ = ["CHARACTERS_A_TOKEN", "Line", "Needs", "PlannedStep", "Use", "needs", "planned"]
+__all__ = ["Needs", "PlannedStep", "Use", "needs"]
 
-CHARACTERS_A_TOKEN = 4  # of English text, roughly
 _ROW_BYTES = 2  # on disk, a token of a stored text, compressed
 _STAGE_BYTES = 4  # a float32 weight
-
-Line = tuple[str, str, int, int]
-"""A step: its name, what it does, tokens sampled, tokens trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +32,19 @@ class PlannedStep:
 
     name: str
     does: str
+    rows: int | None
+    """That it makes; None: it makes a model."""
     tokens_sampled: int
     tokens_trained: int
     is_done: bool
 
 
 class Use(NamedTuple):
-    """A model and what a stage of the run does with it."""
+    """A model and what a step does with it."""
 
-    stage: str
-    model: str
+    step: str
+    model: Path | None
+    """A folder with its config.json; None: it is not here."""
     how: SftConfig | EngineConfig
     """Trained so, or drawn from by this engine."""
     beside: int = 0
@@ -62,11 +60,12 @@ class Needs:
     """What a run asks of the machine: bounds, from the models' shapes."""
 
     stages: tuple[Need, ...]
+    """Each named after the first step that needs so much, and how many more do."""
     unknown: tuple[str, ...]
     """Models whose config.json is not on this machine; a dry run fetches nothing."""
     disk_bytes: int | None
     """Of the finished run, and the two checkpoints of the training that is under way; None: the
-    model that is trained is not here, or the steps are not known."""
+    model that is trained is not here."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -76,40 +75,35 @@ class Needs:
         return max(s.total for s in self.stages) + LIBRARIES
 
 
-def planned(lines: Iterable[Line], root: Path) -> list[PlannedStep]:
-    """Tell which of the steps are done in a run folder."""
-    return [
-        PlannedStep(name, does, sampled, trained, (root / name / "done.json").exists())
-        for name, does, sampled, trained in lines
-    ]
-
-
-def needs(uses: Iterable[Use], steps: Sequence[PlannedStep]) -> Needs:
+def needs(uses: Iterable[Use], steps: Sequence[PlannedStep], absent: Iterable[str]) -> Needs:
     """Bound memory and disk by the shapes of the models, each from its own config.json.
 
     Raises:
-        EngineError: there is no such model, or its config cannot be read.
+        EngineError: the config of a model cannot be read.
     """
-    stages: list[Need] = []
-    unknown: list[str] = []
-    disk = None
+    alike: dict[str, tuple[Use, int]] = {}
     for use in uses:
-        folder = config_here(use.model)
-        if folder is None:
-            unknown.append(use.model)
+        first, count = alike.get(key := repr(use._replace(step="")), (use, 0))
+        alike[key] = first, count + 1
+    stages: list[Need] = []
+    disk = None
+    for use, count in alike.values():
+        if use.model is None:
             continue
-        shape = shape_of(folder)
-        stages += _needs_of(use, shape)
-        if steps and isinstance(use.how, SftConfig):
+        shape = shape_of(use.model)
+        more = f" and {count - 1} more" if count > 1 else ""
+        stages += (replace(need, stage=f"{need.stage}{more}") for need in _needs_of(use, shape))
+        if isinstance(use.how, SftConfig):
             disk = max(disk or 0, _disk(shape, use.how, steps))
-    return Needs(tuple(stages), tuple(dict.fromkeys(unknown)), disk)
+    return Needs(tuple(stages), tuple(absent), disk)
 
 
-def _needs_of(use: Use, shape: Shape) -> Iterable[Need]:
+def _needs_of(use: Use, shape: Shape) -> Iterator[Need]:
     if isinstance(use.how, EngineConfig):
-        return sampling(use.stage, shape, use.how, cached=use.cached)
-    cache = cache_bytes(shape, use.draws) if use.draws else 0
-    return [training(use.stage, shape, use.how, beside=use.beside, cache=cache)]
+        yield from sampling(use.step, shape, use.how, cached=use.cached)
+    else:
+        cache = cache_bytes(shape, use.draws) if use.draws else 0
+        yield training(use.step, shape, use.how, beside=use.beside, cache=cache)
 
 
 def _disk(shape: Shape, config: SftConfig, steps: Sequence[PlannedStep]) -> int:

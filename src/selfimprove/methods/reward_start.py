@@ -24,11 +24,10 @@ from selfimprove.evaluation.overlaps import Decontamination, held_out_conversati
 from selfimprove.files import read_json
 from selfimprove.judges.gap import Improved, Scored, reward_scores
 from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
-from selfimprove.models import locate
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
-from selfimprove.training.reward import train_reward
-from selfimprove.training.reward_config import RewardConfig, TrainedReward
+from selfimprove.training.jobs import RewardTraining
+from selfimprove.training.reward_config import RewardConfig
 from selfimprove.types import ModelRef, Response
 
 __all__ = ["RewardStartConfig", "learn_reward", "pair_accuracy", "reward_start"]
@@ -57,8 +56,8 @@ def reward_start(
     Raises:
         SelfImproveError: with what happened, where, and what to do; nothing that is done is lost.
     """
-    base = locate(config.model)
-    with becoming(out, announce) as run:
+    with becoming(out, announce, EngineConfig(chat=config.chat)) as run:
+        base = run.locate(config.model)
         read = run.rows("preferences", read_preferences, config.data, config.seed)
         test = run.rows("test", read_preferences, config.test, config.seed)
         name = named("held-out preferences", config.test) if test else ""
@@ -70,28 +69,24 @@ def reward_start(
                 "training": read_json(out / "training" / "done.json")["training"]}  # fmt: skip
         if test:
             asked = run.rows("test-asked", both_of, test)
-            scored = run.sharded("test-scores", reward_scores, asked, model,
-                                 EngineConfig(chat=config.chat), shard_items=_SHARD)  # fmt: skip
+            scored = run.sharded("test-scores", reward_scores, asked, run.asks(model),
+                                 shard_items=_SHARD)  # fmt: skip
             done["test"] = pair_accuracy(test.items, scored.items)
         run.write("reward.json", done)
         put_on_top(Path(model.path), out)
     return done
 
 
-def learn_reward(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def learn_reward(
     base: ModelRef,
     preferences: Sequence[Preference],
     config: RewardConfig,
     layout: PromptLayout,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> TrainedReward:
+) -> RewardTraining:
     """Train R_P, the plain reward model."""
-    return train_reward(Path(base.path), preferences, config, out=out, checkpoints=checkpoints,
-                        seed=seed, chat=layout.chat,
-                        chat_template_kwargs=layout.chat_template_kwargs)  # fmt: skip
+    return RewardTraining(Path(base.path), preferences, config, seed, layout.chat,
+                          layout.chat_template_kwargs)  # fmt: skip
 
 
 def both_of(preferences: Sequence[Preference]) -> list[Improved]:

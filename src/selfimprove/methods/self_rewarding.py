@@ -30,7 +30,7 @@ from pathlib import Path
 from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.evaluation.promotion import Gate
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
-from selfimprove.judges.judge import judge, judging_model
+from selfimprove.judges.judge import asked_judge, judge
 from selfimprove.judges.judge_config import RANDOM, JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.methods import self_rewarding_prompts as own_prompts
@@ -48,14 +48,13 @@ from selfimprove.methods.self_rewarding_seeds import (
     reviews_by_rank,
     siblings,
 )
-from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import PromptLayout, SamplingConfig
 from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
-from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
+from selfimprove.training.dpo import DpoConfig, milestones_of
 from selfimprove.training.export import Exporter
-from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.jobs import PreferenceTraining, SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import (
@@ -80,20 +79,20 @@ def run(config: SelfRewardingConfig, steps: Run) -> ModelRef:
     Raises:
         SelfImproveError: bad data, a stale step, a model that cannot be loaded; nothing is lost.
     """
-    base = locate(config.model)
+    base = steps.locate(config.model)
     export = Exporter(steps, config.export, base)
-    board = SelfRewardingBoard(steps, config.evaluation, config.engine, export, config.seed)
-    gate = Gate(steps, config.evaluation, config.judge, config.engine, export, config.seed)
+    board = SelfRewardingBoard(steps, config.evaluation, export)
+    gate = Gate(steps, config.evaluation, config.judge, export)
     board.prepare()
 
     # M0 -> M1: learn to follow instructions, and to judge (Sec. 2.1, 2.3).
     apart = decontamination(config, steps)
     ift, given, ranked = seed_data(config, steps, apart)
-    sft = steps.train("sft-model", imitate, base, ift, (), config.sft, config.engine.layout,
-                      config.seed)  # fmt: skip
+    sft = steps.train("sft-model", imitate, base, ift, (), config.sft, steps.engine.layout,
+                      steps.seed)  # fmt: skip
     eft = judging_examples(config, steps, sft, given, ranked)
-    m1 = steps.train("m1-model", imitate, base, ift, eft, config.sft, config.engine.layout,
-                     config.seed)  # fmt: skip
+    m1 = steps.train("m1-model", imitate, base, ift, eft, config.sft, steps.engine.layout,
+                     steps.seed)  # fmt: skip
     board.measure("sft", sft, "baseline", parent=base, data=ift)
     board.measure("m1", m1, "base", parent=base, data=eft)
     board.measure_judge("sft", sft, config.judge)
@@ -144,13 +143,13 @@ def judging_examples(
         return given
     if config.seeds.reviews.words == "ranks":
         return steps.rows("eft", reviews_by_rank, ranked, given, config.judge.prompt,
-                          config.seeds.reviews, config.seed)  # fmt: skip
+                          config.seeds.reviews, steps.seed)  # fmt: skip
     shown = steps.rows("ranked-responses", siblings, ranked)
-    verdicts = steps.sharded("ranked-verdicts", judge, shown, judging_model(config.judge, sft),
-                             config.judge, config.engine, config.seed,
+    verdicts = steps.sharded("ranked-verdicts", judge, shown,
+                             asked_judge(steps, config.judge, sft), config.judge, steps.seed,
                              shard_items=_shard(config))  # fmt: skip
     return steps.rows("eft", agreeing_reviews, ranked, shown, verdicts, given, config.judge.prompt,
-                      config.seeds.reviews, config.seed)  # fmt: skip
+                      config.seeds.reviews, steps.seed)  # fmt: skip
 
 
 def new_prompts(
@@ -166,9 +165,9 @@ def new_prompts(
     """
     ift, earlier, held_out = known
     seeds = steps.rows("seed-prompts", prompts_of, ift)
-    writer = model if config.prompts.writer == "self" else locate(config.prompts.writer)
+    writer = model if config.prompts.writer == "self" else steps.locate(config.prompts.writer)
     return own_prompts.write_prompts(steps, f"{name}-prompts", writer, seeds, earlier, held_out,
-                                     config.prompts, config.engine, config.seed)  # fmt: skip
+                                     config.prompts)  # fmt: skip
 
 
 def prompts_of(demonstrations: Sequence[Demonstration]) -> list[UserPrompt]:
@@ -199,11 +198,10 @@ def one_round(
     asked = config.candidates
     sampling = SamplingConfig(n=asked.n, temperature=asked.temperature, top_p=asked.top_p,
                               max_tokens=asked.max_tokens)  # fmt: skip
-    candidates = steps.sharded(f"{name}-candidates", respond, prompts, model, sampling,
-                               config.engine, config.seed,
-                               shard_items=asked.shard_prompts)  # fmt: skip
-    verdicts = steps.sharded(f"{name}-verdicts", judge, candidates, judging_model(by, model), by,
-                             config.engine, config.seed, shard_items=_shard(config))  # fmt: skip
+    candidates = steps.sharded(f"{name}-candidates", respond, prompts, steps.asks(model), sampling,
+                               steps.seed, shard_items=asked.shard_prompts)  # fmt: skip
+    verdicts = steps.sharded(f"{name}-verdicts", judge, candidates, asked_judge(steps, by, model),
+                             by, steps.seed, shard_items=_shard(config))  # fmt: skip
     pairs = steps.rows(f"{name}-pairs", best_against_worst, candidates, verdicts, config.pairs)
     return Round(candidates, by, verdicts, pairs)
 
@@ -224,12 +222,12 @@ def learn(
     """Train the next model on the pairs; or, as an ablation, on the perfect responses alone."""
     if config.learn == "dpo":
         return steps.train(f"{name}-model", prefer, model, made.pairs, config.dpo,
-                           config.engine.layout, config.seed)  # fmt: skip
+                           steps.engine.layout, steps.seed)  # fmt: skip
     perfect = steps.rows(f"{name}-perfect", perfect_responses, made.candidates, made.verdicts,
                          judge_prompt(config.judge.prompt).highest)  # fmt: skip
     ift, eft = seeds
-    return steps.train(f"{name}-model", imitate, locate(config.model), ift, (*eft, *perfect),
-                       config.sft, config.engine.layout, config.seed)  # fmt: skip
+    return steps.train(f"{name}-model", imitate, steps.locate(config.model), ift,
+                       (*eft, *perfect), config.sft, steps.engine.layout, steps.seed)  # fmt: skip
 
 
 def tried(name: str, last: ModelRef) -> list[tuple[str, ModelRef]]:
@@ -261,37 +259,31 @@ def run_control(  # noqa: PLR0913  a control differs from the run in one of thes
     board.measure(name, arm, "control", parent=start, data=made.pairs, round_number=1)
 
 
-def imitate(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def imitate(
     base: ModelRef,
     ift: Sequence[Demonstration],
     eft: Sequence[Demonstration],
     config: SftConfig,
     layout: PromptLayout,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> Trained:
+) -> SupervisedTraining:
     """Fine-tune on demonstrations; the loss is taken on the responses alone."""
     examples = [Example(as_content(d.prompt, chat=layout.chat), d.response) for d in (*ift, *eft)]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
-                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
+    return SupervisedTraining(Path(base.path), examples, config, seed,
+                              Shown(layout.chat_template_kwargs))  # fmt: skip
 
 
-def prefer(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def prefer(
     policy: ModelRef,
     pairs: Sequence[ScoredPair],
     config: DpoConfig,
     layout: PromptLayout,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> TrainedDpo:
+) -> PreferenceTraining:
     """Train by DPO from M_t, with M_t as the reference (Sec. 2.3)."""
     told = [
         Pair(as_content(p.prompt, chat=layout.chat), p.chosen, p.rejected, p.rejected_finished)
         for p in pairs
     ]
-    return train_dpo(Path(policy.path), told, config, out=out, checkpoints=checkpoints, seed=seed,
-                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
+    return PreferenceTraining(Path(policy.path), told, config, seed,
+                              Shown(layout.chat_template_kwargs))  # fmt: skip

@@ -57,8 +57,6 @@ class HoldsOut(Protocol):
     def judge(self) -> JudgeConfig: ...
     @property
     def decontaminate(self) -> bool: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class SeedData(NamedTuple):
@@ -78,7 +76,7 @@ def decontamination(config: HoldsOut, steps: Run) -> Decontamination:
     """
     measured = config.evaluation
     sets = (("evaluation prompts", measured.prompts), ("validation prompts", measured.validation))
-    held_out = steps.rows("held-out-texts", held_out_prompts, sets, measured.judging, config.seed)
+    held_out = steps.rows("held-out-texts", held_out_prompts, sets, measured.judging, steps.seed)
     return Decontamination(steps, held_out, config.decontaminate)
 
 
@@ -91,7 +89,7 @@ def seed_data(config: HoldsOut, steps: Run, apart: Decontamination) -> SeedData:
     Raises:
         DataError: a file cannot be read, a row of it is broken, or all of it is held out.
     """
-    seeds, seed = config.seeds, config.seed
+    seeds, seed = config.seeds, steps.seed
 
     def read_ift(passed_over: Keys) -> Rows[Demonstration]:
         name = "ift-refilled" if passed_over else "ift"
@@ -126,7 +124,7 @@ def _without_shared(
     found = steps.rows("ranked-beside-ift-overlaps", repeats, more, apart.held_out)
     more = steps.rows("ranked-beside-ift-apart", ranked_apart, more, found if apart.removes else ())
     shared = steps.rows("shared-prompts", shared_prompts, read.ift, read.eft, about,
-                        (*read.ranked, *more), config.seeds.eft_share, config.seed)  # fmt: skip
+                        (*read.ranked, *more), config.seeds.eft_share, steps.seed)  # fmt: skip
     return SeedData(
         steps.rows("ift-alone", ift_alone, read.ift, shared),
         steps.rows("eft-alone", reviews_alone, read.eft, about, shared),

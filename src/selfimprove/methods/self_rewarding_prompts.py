@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 from pydantic import Field
 
@@ -23,9 +21,9 @@ from selfimprove.data.overlap import same_text
 from selfimprove.errors import EngineError
 from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import EngineConfig, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.engine import SamplingConfig, draw_in_order
 from selfimprove.sampling.own_words import own_words
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.types import FinishReason, ModelRef, UserPrompt
@@ -91,8 +89,6 @@ def write_prompts(  # noqa: PLR0913  everything that prompts are written from
     earlier: tuple[UserPrompt, ...],
     excluded: Rows[HeldOutText],
     config: PromptsConfig,
-    engine: EngineConfig,
-    seed: int,
 ) -> Rows[UserPrompt]:
     """Return new prompts: none like a seed, an earlier one, an excluded one, or one another.
 
@@ -104,8 +100,8 @@ def write_prompts(  # noqa: PLR0913  everything that prompts are written from
         missing = config.count - len(kept)
         # What the rounds before brought tells how many texts one new prompt takes.
         wanted = ceil(missing * 1.3) if number == 1 else missing * 2
-        drawn = steps.sharded(f"{name}-written-{number}", draw_prompts, range(wanted), model, seeds,
-                              kept, config, engine, (seed, name, number),
+        drawn = steps.sharded(f"{name}-written-{number}", draw_prompts, range(wanted),
+                              steps.asks(model), seeds, kept, config, (steps.seed, name, number),
                               shard_items=config.shard_prompts)  # fmt: skip
         new = steps.rows(f"{name}-new-{number}", new_prompts, drawn, seeds, kept, excluded, config,
                          f"{name}-{number}", earlier)  # fmt: skip
@@ -126,20 +122,19 @@ def all_prompts(kept: Sequence[UserPrompt]) -> list[UserPrompt]:
     return list(kept)
 
 
-def draw_prompts(  # noqa: PLR0913  what is shown, and how it is drawn
+def draw_prompts(
     chunks: Sequence[Sequence[int]],
-    model: ModelRef,
+    model: Served,
     seeds: Sequence[UserPrompt],
     own: Sequence[UserPrompt],
     config: PromptsConfig,
-    engine: EngineConfig,
     stream: tuple[int, str, int],
 ) -> Iterator[Batch[Written]]:
     """Show a few instructions in random order and let the model write the next."""
     seed, name, number = stream
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p,
                               max_tokens=config.max_tokens, stop=(f"\n{_HEADING}",))  # fmt: skip
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             prompts = [
                 layouts.as_prompt(f"{name}-{number}-{i}", _list_of(shown), chat=False)

@@ -32,6 +32,7 @@ from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.models import locate
 from selfimprove.rows import Drop, Filtered, Funnel
+from selfimprove.sampling.served import serving
 from selfimprove.seeds import rng
 from selfimprove.types import Demonstration, Ranked, Response, Verdict
 
@@ -264,11 +265,9 @@ def _judged(
     shown = siblings(ranked)
     chunks = [shown[i : i + _SHARD] for i in range(0, len(shown), _SHARD)]
     by = judging_model(config.judge, locate(model))
-    said = [
-        verdict
-        for batch in judge(chunks, by, config.judge, config.engine, seed)
-        for verdict in batch.rows
-    ]
+    with serving(by, config.judge.engine or config.engine) as asked:
+        batches = judge(chunks, asked, config.judge, seed)
+        said = [verdict for batch in batches for verdict in batch.rows]
     return agreeing_reviews(ranked, shown, said, (), config.judge.prompt, config.reviews, seed)
 
 

@@ -11,7 +11,6 @@ It is a run: killed, it goes on with the same command; made from other inputs, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,14 +23,13 @@ from selfimprove.data.question_prompts import Layout
 from selfimprove.errors import DataError
 from selfimprove.files import read_json
 from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
-from selfimprove.models import locate
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
-from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import as_content
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
-from selfimprove.training.sft import Trained, train_sft
+from selfimprove.training.jobs import SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.types import Example, Message, ModelRef, Prompt
@@ -63,16 +61,18 @@ def warm_start(
     Raises:
         SelfImproveError: with what happened, where, and what to do; nothing that is done is lost.
     """
-    base = locate(config.model)
-    with becoming(out, announce) as run:
+    engine = EngineConfig(kind="torch", chat=config.chat,
+                          chat_template_kwargs=config.chat_template_kwargs)  # fmt: skip
+    with becoming(out, announce, engine) as run:
+        base = run.locate(config.model)
         read = run.rows("rows", read_lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)
         model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
         told = _told(config, out, len(kept))
         if config.held_out:
             held = run.rows("held-out", held_out_part, read, kept)
-            before = run.rows("loss-before", held_out_loss, base, held, config.shown)
-            after = run.rows("loss-after", held_out_loss, model, held, config.shown)
+            before = run.rows("loss-before", held_out_loss, run.asks(base), held)
+            after = run.rows("loss-after", held_out_loss, run.asks(model), held)
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
         run.write("sft.json", told)
         put_on_top(Path(model.path), out)
@@ -117,23 +117,20 @@ def _asked(row: Lesson) -> str:
     return same_text(in_words(row.turns) if row.turns else row.text)
 
 
-def fine_tune(  # noqa: PLR0913  the inputs of the step, and where the store wants the model
+def fine_tune(
     base: ModelRef,
     rows: Sequence[Lesson],
     config: SftConfig,
     layout: PromptLayout,
     seed: int,
-    *,
-    out: Path,
-    checkpoints: Path,
-) -> Trained:
+) -> SupervisedTraining:
     """Fine-tune on the rows; the loss is taken on the completions alone."""
     examples = [
         Example(_content(row, chat=layout.chat), _completion(row, chat=layout.chat), finished=True)
         for row in rows
     ]
-    return train_sft(Path(base.path), examples, config, out=out, checkpoints=checkpoints, seed=seed,
-                     shown=Shown(layout.chat_template_kwargs))  # fmt: skip
+    return SupervisedTraining(Path(base.path), examples, config, seed,
+                              Shown(layout.chat_template_kwargs))  # fmt: skip
 
 
 def _content(row: Lesson, *, chat: bool) -> str | tuple[Message, ...]:
@@ -157,18 +154,14 @@ class RowLoss:
     tokens: int
 
 
-def held_out_loss(
-    model: ModelRef, rows: Sequence[Lesson], layout: PromptLayout
-) -> Iterator[RowLoss]:
+def held_out_loss(model: Served, rows: Sequence[Lesson]) -> Iterator[RowLoss]:
     """Take the loss of each completion, without its end token.
 
     Raises:
         EngineError: the model cannot be loaded, or a row does not fit into its context.
     """
-    chat = layout.chat
-    how = layout.chat_template_kwargs
-    config = EngineConfig(kind="torch", chat=chat, chat_template_kwargs=how)
-    with closing(open_engine(Path(model.path), config)) as engine:
+    chat = model.chat
+    with model.open() as engine:
         for start in range(0, len(rows), _AT_ONCE):
             batch = list(rows)[start : start + _AT_ONCE]
             asked = [

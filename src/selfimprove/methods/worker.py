@@ -19,7 +19,7 @@ from selfimprove.methods.launch import config_of, run_method
 from selfimprove.methods.processes import Order
 from selfimprove.rows import Batch, Filtered, Rows
 from selfimprove.sampling.server_process import ends_with_parent
-from selfimprove.store import Run, TrainingResult, places, trained_model
+from selfimprove.store import Run, Training, TrainingResult, places, trained_model
 from selfimprove.training.processes import first_process, leave, take_own_gpu
 from selfimprove.types import ModelRef
 
@@ -71,7 +71,7 @@ class Replay(Run):
                                together=together)  # fmt: skip
 
     def train(
-        self, name: str, make: Callable[..., TrainingResult], base: ModelRef, *inputs: object
+        self, name: str, make: Callable[..., Training], base: ModelRef, *inputs: object
     ) -> ModelRef:
         """Train the step that was ordered; return the model of any other, which is done.
 
@@ -80,7 +80,7 @@ class Replay(Run):
         """
         folder = self.root / name
         if name == self.step:
-            told = make(base, *inputs, **places(folder))
+            told = make(base, *inputs).fit(**places(folder))
             raise TrainedHere(asdict(told))  # type: ignore[call-overload]
         self._must_be_done(name)
         return trained_model(folder, base)
@@ -114,7 +114,9 @@ def main(step: Path) -> NoReturn:
     config = config_of(read_json(order.recipe), str(order.recipe))
     failure = f"{step} is no training step of this recipe"
     try:
-        run_method(config, Replay(step.parent, step=step.name))
+        run_method(
+            config, Replay(step.parent, engine=config.engine, seed=config.seed, step=step.name)
+        )
     except TrainedHere as done:
         if first_process():
             write_json(order.told, done.told)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from pathlib import Path
 
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import Asked, as_asked
-from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.own_words import own_words
+from selfimprove.sampling.served import Served
 from selfimprove.types import (
     Draw,
     FinishReason,
     Message,
-    ModelRef,
     Prompt,
     Request,
     Response,
@@ -37,9 +34,8 @@ def asked(key: str, text: str, *, chat: bool) -> Prompt:
 
 def respond(
     chunks: Sequence[Sequence[UserPrompt]],
-    model: ModelRef,
+    model: Served,
     sampling: SamplingConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Response]]:
     """Draw `sampling.n` responses a prompt, in the order of the prompts.
@@ -47,10 +43,10 @@ def respond(
     Raises:
         EngineError: a prompt does not fit the model's context, or the model cannot be loaded.
     """
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             of = {prompt.id: prompt for prompt in chunk}
-            prompts = [asked(p.id, p.text, chat=engine.chat) for p in chunk]
+            prompts = [asked(p.id, p.text, chat=model.chat) for p in chunk]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
             rows = [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws]
             yield _batch(sampler, draws, rows)
@@ -58,9 +54,8 @@ def respond(
 
 def answer(
     chunks: Sequence[Sequence[Request]],
-    model: ModelRef,
+    model: Served,
     sampling: SamplingConfig,
-    engine: EngineConfig,
     seed: int,
 ) -> Iterator[Batch[Response]]:
     """Draw `sampling.n` responses a request, in the order of the requests.
@@ -68,10 +63,10 @@ def answer(
     Raises:
         EngineError: a request does not fit the model's context, or the model cannot be loaded.
     """
-    with closing(open_engine(Path(model.path), engine)) as sampler:
+    with model.open() as sampler:
         for chunk in chunks:
             of = {f"{r.prompt_id}#{r.index}": r for r in chunk}
-            prompts = [Prompt(key, as_asked(r.turns, chat=engine.chat)) for key, r in of.items()]
+            prompts = [Prompt(key, as_asked(r.turns, chat=model.chat)) for key, r in of.items()]
             draws = draw_in_order(sampler, prompts, sampling, seed=seed)
             pairs = [(of[d.key], d) for d in draws]
             rows = [Response(r.prompt_id, r.prompt, r.index + d.index, *_said(d)) for r, d in pairs]

@@ -1,0 +1,123 @@
+"""A model and the engine that serves it: what a sampling step asks.
+
+A step opens its model where it needs it; what it opened stays in memory until another is asked, so that the
+steps after it need not load it, or start its server, again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar, final
+
+from selfimprove.sampling.engine import Engine, EngineConfig
+from selfimprove.sampling.open import open_engine
+from selfimprove.types import ModelRef
+
+__all__ = ["Held", "Memory", "Served", "serving"]
+
+S = TypeVar("S")
+
+
+class Held(Protocol):
+    """Where opened models are held."""
+
+    def engine(self, model: ModelRef, config: EngineConfig) -> Engine:
+        """Return the model's engine, loaded."""
+        ...
+
+    def scorer(
+        self, model: ModelRef, config: EngineConfig, load: Callable[[Path, EngineConfig], S]
+    ) -> S:
+        """Return what `load` makes of a model that scores, and draws nothing."""
+        ...
+
+    def free(self) -> None:
+        """Give the memory of all models back."""
+        ...
+
+
+@final
+class Memory:
+    """Holds one engine at a time: the one that was asked last."""
+
+    def __init__(self) -> None:
+        self._held: tuple[ModelRef, EngineConfig, Engine] | None = None
+
+    def engine(self, model: ModelRef, config: EngineConfig) -> Engine:
+        """Return the model's engine, loaded unless it was the last one that was asked.
+
+        Raises:
+            EngineError: the folder holds no causal language model, the device is not there, or the
+                server cannot be reached or started.
+        """
+        if self._held is None or self._held[:2] != (model, config):
+            self.free()
+            self._held = model, config, open_engine(Path(model.path), config)
+        return self._held[2]
+
+    def scorer(
+        self, model: ModelRef, config: EngineConfig, load: Callable[[Path, EngineConfig], S]
+    ) -> S:
+        """Return what `load` makes of a model that scores; no engine is held beside it."""
+        self.free()
+        return load(Path(model.path), config)
+
+    def free(self) -> None:
+        """Give the memory of all models back."""
+        held, self._held = self._held, None
+        if held is not None:
+            held[2].close()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model, and the engine that serves it."""
+
+    model: ModelRef
+    engine: EngineConfig
+    held: Held = field(default_factory=Memory, compare=False, repr=False)
+    """Where it is when it is open."""
+
+    @property
+    def chat(self) -> bool:
+        """Whether it reads turns by its chat template."""
+        return self.engine.chat
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """What a step that asks it was made from."""
+        return {"model": self.model, "engine": self.engine}
+
+    @contextmanager
+    def open(self) -> Iterator[Engine]:
+        """Give the loaded engine; after an error nothing of it is kept.
+
+        Raises:
+            EngineError: it cannot be loaded, reached or started.
+        """
+        try:
+            yield self.held.engine(self.model, self.engine)
+        except BaseException:
+            self.held.free()
+            raise
+
+    def scorer(self, load: Callable[[Path, EngineConfig], S]) -> S:
+        """Return what `load` makes of a model that scores, and draws nothing.
+
+        Raises:
+            EngineError: it cannot be loaded.
+        """
+        return self.held.scorer(self.model, self.engine, load)
+
+
+@contextmanager
+def serving(model: ModelRef, engine: EngineConfig) -> Iterator[Served]:
+    """Give a model to be asked, whose memory is given back behind it."""
+    memory = Memory()
+    try:
+        yield Served(model, engine, memory)
+    finally:
+        memory.free()
