@@ -19,8 +19,8 @@ from selfimprove.data.question_prompts import as_prompt, chain_of_thought
 from selfimprove.evaluation.accuracy import AskConfig, HeldOut, answer_questions
 from selfimprove.evaluation.scoreboard import EvaluationConfig
 from selfimprove.files import read_json
-from selfimprove.methods.lmsi import draw_paths
-from selfimprove.methods.lmsi_config import PathsConfig
+from selfimprove.methods.lmsi.config import PathsConfig
+from selfimprove.methods.lmsi.plot import draw_paths
 from selfimprove.models import locate
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.open import open_engine

@@ -89,7 +89,7 @@ def run(
 ) -> None:
     """Run a recipe; run the same command again to resume it."""
     from selfimprove import terminal
-    from selfimprove.methods.launch import launch, plan_recipe
+    from selfimprove.runtime.launch import launch, plan_recipe
 
     if dry_run:
         terminal.show_plan(plan_recipe(recipe, overrides or [], out, num_processes))
@@ -110,7 +110,7 @@ def show(
 ) -> None:
     """Print a recipe as a recipe, as a command line, or as a call in Python."""
     from selfimprove.api.spelling import spelled
-    from selfimprove.methods.launch import read_config
+    from selfimprove.runtime.launch import read_config
 
     print(spelled(read_config(recipe, overrides or []), spelling))
 
@@ -212,7 +212,7 @@ def improve(  # noqa: PLR0913  each is an option of the command line
 
     from selfimprove import terminal
     from selfimprove.config import apply_override
-    from selfimprove.methods.pit_improve import Improver, Item, read_items
+    from selfimprove.methods.pit.improve import Improver, Item, read_items
 
     words = [file] if file and "=" in file and not Path(file).exists() else []
     tree: dict[str, Any] = {} if steps is None else {"steps": steps}

@@ -34,7 +34,7 @@ def seeds(
     from selfimprove import terminal
     from selfimprove.config import apply_override
     from selfimprove.data.sources import as_source
-    from selfimprove.methods.self_rewarding_seeds import seed_files_config, write_seed_files
+    from selfimprove.methods.self_rewarding.seeds import seed_files_config, write_seed_files
 
     tree: dict[str, object] = {}
     for override in overrides or []:

@@ -78,8 +78,8 @@ def _version(package: str) -> str:
 
 def _needs(model: str) -> dict[str, str]:
     """Bound what the model needs here, from its config alone."""
-    from selfimprove.methods.memory import LIBRARIES, sampling, shape_of, training
     from selfimprove.models import config_here, locate
+    from selfimprove.runtime.memory import LIBRARIES, sampling, shape_of, training
     from selfimprove.sampling.arithmetic import arithmetic_of
     from selfimprove.sampling.engine import EngineConfig
     from selfimprove.sampling.loading import pick_device

@@ -15,11 +15,11 @@ from rich.text import Text
 if TYPE_CHECKING:
     from selfimprove.data.read import BadRow, Check
     from selfimprove.evaluation.file_overlaps import FileOverlaps
-    from selfimprove.methods.launch import Plan
-    from selfimprove.methods.pit_improve import Chain
-    from selfimprove.methods.plan import Needs
+    from selfimprove.methods.pit.improve import Chain
     from selfimprove.models.listing import Listed
     from selfimprove.rows import Funnel
+    from selfimprove.runtime.launch import Plan
+    from selfimprove.runtime.plan import Needs
 
 __all__ = [
     "announce",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from selfimprove.answers.answers import extract, matches
 from selfimprove.data import bbh
-from selfimprove.judges.answers import extract, matches
 from selfimprove.types import AnswerType, Question
 
 Find = Callable[[str], Path]

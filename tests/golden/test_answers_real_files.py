@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from selfimprove.answers.answers import extract, matches
 from selfimprove.data.read import read_labelled
 from selfimprove.data.row import options
-from selfimprove.judges.answers import extract, matches
 from selfimprove.types import Labelled
 
 Find = Callable[[str], Path]

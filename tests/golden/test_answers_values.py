@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfimprove.judges.answers import extract, matches, same
+from selfimprove.answers.answers import extract, matches, same
 
 RIGHT = [
     ("12 000", "12000"),

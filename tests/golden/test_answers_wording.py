@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from selfimprove.answers.answers import extract, reasoning_before_answer
 from selfimprove.data.row import choice_text
-from selfimprove.judges.answers import extract, reasoning_before_answer
 from selfimprove.types import Question
 
 CANNOT_TELL = "it is not possible to tell"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfimprove.methods.launch import plan_recipe
+from selfimprove.runtime.launch import plan_recipe
 
 
 def check_bounds(recipe: Path, overrides: list[str], root: Path) -> None:

@@ -12,9 +12,9 @@ from tests.smoke.dry_runs import check_bounds
 from tests.smoke.killing import differences, run_killed, run_whole
 
 from selfimprove.errors import ConfigError
-from selfimprove.methods.launch import launch, plan_recipe
 from selfimprove.report.figures import figures
 from selfimprove.report.page import write
+from selfimprove.runtime.launch import launch, plan_recipe
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.export import stored_dtype
 from selfimprove.weights import weights_digest

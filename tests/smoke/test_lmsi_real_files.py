@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.smoke.random_model import random_qwen2
 
-from selfimprove.methods.launch import launch
+from selfimprove.runtime.launch import launch
 
 Find = Callable[[str], Path]
 

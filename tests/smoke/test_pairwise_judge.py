@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.smoke.dry_runs import check_bounds
 
-from selfimprove.methods.launch import launch
 from selfimprove.report.page import write
+from selfimprove.runtime.launch import launch
 from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.open import open_engine

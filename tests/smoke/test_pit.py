@@ -16,8 +16,8 @@ from tests.smoke.killing import differences, run_killed
 from tests.smoke.random_model import random_qwen2
 
 from selfimprove.errors import ConfigError, DataError, EngineError
-from selfimprove.methods.launch import launch, read_config
 from selfimprove.report.page import write
+from selfimprove.runtime.launch import launch, read_config
 from selfimprove.training.export import stored_dtype
 from selfimprove.weights import weights_digest
 
@@ -194,7 +194,7 @@ def test_improve_streams_chains_as_json_and_as_a_table(finished: Path, tmp_path:
 
 @pytest.mark.slow
 def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: Path) -> None:
-    from selfimprove.methods.pit_improve import Improver, Item
+    from selfimprove.methods.pit.improve import Improver, Item
 
     items = [Item.said(name, f"Write about a {name}.") for name in ("owl", "hen", "cat")]
     with closing(Improver.of_run(finished, {"steps": 1})) as improver:
@@ -209,7 +209,7 @@ def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: P
 
 
 def test_improve_refuses_two_prompts_of_one_name(tmp_path: Path) -> None:
-    from selfimprove.methods.pit_improve import read_items
+    from selfimprove.methods.pit.improve import read_items
 
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n')
@@ -218,7 +218,7 @@ def test_improve_refuses_two_prompts_of_one_name(tmp_path: Path) -> None:
 
 
 def test_improve_refuses_what_is_no_finished_pit_run(tmp_path: Path) -> None:
-    from selfimprove.methods.pit_improve import Improver
+    from selfimprove.methods.pit.improve import Improver
 
     with pytest.raises(ConfigError, match="no finished run"):
         Improver.of_run(tmp_path, {})

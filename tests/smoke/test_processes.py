@@ -16,9 +16,9 @@ import pytest
 
 from selfimprove.errors import ConfigError, StoreError, TrainingError
 from selfimprove.files import read_json
-from selfimprove.methods.launch import launch, read_config
-from selfimprove.methods.processes import Processes
-from selfimprove.methods.worker import Replay
+from selfimprove.runtime.launch import launch, read_config
+from selfimprove.runtime.processes import Processes
+from selfimprove.runtime.worker import Replay
 from selfimprove.training.processes import mean_of_everyone, on_one_gpu, share_of
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selfimprove.errors import ConfigError, DataError, SelfImproveError
-from selfimprove.methods.launch import launch
+from selfimprove.runtime.launch import launch
 
 _HERE = Path(__file__).parent
 _LMSI, _SELF_REWARDING, _PIT = "small.yaml", "small-self-rewarding.yaml", "small-pit.yaml"

@@ -15,9 +15,9 @@ from tests.smoke.killing import differences, run_killed
 from tests.smoke.random_model import random_qwen2
 
 from selfimprove.errors import ConfigError
-from selfimprove.methods.launch import launch, plan_recipe, read_config
-from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
+from selfimprove.methods.self_rewarding.config import SelfRewardingConfig
 from selfimprove.report.page import write
+from selfimprove.runtime.launch import launch, plan_recipe, read_config
 
 Find = Callable[[str], Path]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from selfimprove.judges import maths
-from selfimprove.judges.answers import MathChecker, extract, matches, same, vote
-from selfimprove.judges.maths import looks_like_maths
+from selfimprove.answers import maths
+from selfimprove.answers.answers import MathChecker, extract, matches, same, vote
+from selfimprove.answers.maths import looks_like_maths
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_plain_answers_never_start_the_worker(monkeypatch: pytest.MonkeyPatch) -
     def refuse(first: str, second: str) -> bool:
         raise AssertionError(f"compared {first} with {second} in another process")
 
-    monkeypatch.setattr("selfimprove.judges.equality.same_maths", refuse)
+    monkeypatch.setattr("selfimprove.answers.equality.same_maths", refuse)
     assert same("1/2", "0.5", "number")
     assert not same("1/3", "0.3", "number")
     assert not same("18 eggs", "nineteen", "number")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfimprove.judges.answers import extract, matches, same
-from selfimprove.judges.numerals import canonical, exact
-from selfimprove.judges.quantities import read_number
+from selfimprove.answers.answers import extract, matches, same
+from selfimprove.answers.numerals import canonical, exact
+from selfimprove.answers.quantities import read_number
 
 INTEGERS = st.integers(min_value=-(10**12), max_value=10**12)
 DECIMALS = st.decimals(min_value=-(10**9), max_value=10**9, places=3, allow_nan=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfimprove.judges.answers import extract, read_draw, read_through
+from selfimprove.answers.answers import extract, read_draw, read_through
 from selfimprove.types import Draw, FinishReason, Question
 
 NUMBER = Question("q", "gsm8k", "How many?", "number")

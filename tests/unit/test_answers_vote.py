@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfimprove.judges.answers import vote
+from selfimprove.answers.answers import vote
 
 ANSWERS = st.lists(st.sampled_from(["1", "1.0", "2", "1/2", "0.5", None]), max_size=40)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfimprove.judges.answers import extract
+from selfimprove.answers.answers import extract
 from selfimprove.types import AnswerType
 
 

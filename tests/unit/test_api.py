@@ -18,11 +18,11 @@ from selfimprove.api.methods import LmsiKeys, PitKeys, SelfRewardingKeys
 from selfimprove.api.schema import recipe_schema
 from selfimprove.api.spelling import spelled
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.methods.launch import config_of, read_config
-from selfimprove.methods.lmsi_config import LmsiConfig
-from selfimprove.methods.pit_config import PitConfig
-from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
+from selfimprove.methods.lmsi.config import LmsiConfig
+from selfimprove.methods.pit.config import PitConfig
+from selfimprove.methods.self_rewarding.config import SelfRewardingConfig
 from selfimprove.methods.table import MethodConfig
+from selfimprove.runtime.launch import config_of, read_config
 from selfimprove.training.sft_config import SftConfig
 
 _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -16,8 +16,8 @@ from selfimprove.config import Config, apply_override, load, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.evaluation.judge_on_labels import _config as config_of_judge
 from selfimprove.evaluation.versus import _Versus
-from selfimprove.methods.launch import config_of
-from selfimprove.methods.self_rewarding_seeds import SeedFilesConfig, seed_files_config
+from selfimprove.methods.self_rewarding.seeds import SeedFilesConfig, seed_files_config
+from selfimprove.runtime.launch import config_of
 
 _SELF_REWARDING = {
     "method": "self_rewarding",

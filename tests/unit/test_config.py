@@ -19,8 +19,8 @@ from selfimprove.data.sources import DataConfig, as_source, questions_of, traini
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.judges.judge_prompts import judge_prompt
-from selfimprove.methods.launch import read_config
-from selfimprove.methods.pit_baselines import rubric
+from selfimprove.methods.pit.baselines import rubric
+from selfimprove.runtime.launch import read_config
 
 _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

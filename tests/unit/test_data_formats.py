@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from selfimprove.answers.answers import extract
 from selfimprove.data.exemplars import exemplars_for, shipped_sets
 from selfimprove.data.formats import FORMATS
 from selfimprove.data.read import check, read_labelled
 from selfimprove.data.row import choice_text, options
 from selfimprove.errors import DataError
-from selfimprove.judges.answers import extract
 from selfimprove.types import Labelled
 
 Find = Callable[[str], Path]

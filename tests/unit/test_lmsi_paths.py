@@ -8,9 +8,9 @@ from typing import ClassVar
 import pytest
 
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
-from selfimprove.methods.lmsi import draw_paths, mixed_formats
-from selfimprove.methods.lmsi_config import FormatsConfig, PathsConfig
-from selfimprove.methods.lmsi_low_resource import ExemplarsConfig, own_exemplars, solve
+from selfimprove.methods.lmsi.config import FormatsConfig, PathsConfig
+from selfimprove.methods.lmsi.low_resource import ExemplarsConfig, own_exemplars, solve
+from selfimprove.methods.lmsi.plot import draw_paths, mixed_formats
 from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig
 from selfimprove.sampling.served import Served

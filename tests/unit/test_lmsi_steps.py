@@ -9,18 +9,18 @@ from typing import Any, ClassVar
 
 import pytest
 
+from selfimprove.answers.ballots import vote_each
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.evaluation.label_quality import label_quality
-from selfimprove.judges.ballots import vote_each
-from selfimprove.methods.lmsi import agreeing_paths, mixed_formats
-from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig
-from selfimprove.methods.lmsi_low_resource import (
+from selfimprove.methods.lmsi.config import FormatsConfig, KeepConfig
+from selfimprove.methods.lmsi.low_resource import (
     QuestionsConfig,
     Written,
     draw_questions,
     new_questions,
     seed_questions,
 )
+from selfimprove.methods.lmsi.plot import agreeing_paths, mixed_formats
 from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.served import Served

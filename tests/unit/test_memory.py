@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from selfimprove.methods.launch import plan_recipe
-from selfimprove.methods.memory import adapter_weights, cache_bytes, sampling, shape_of, training
+from selfimprove.runtime.launch import plan_recipe
+from selfimprove.runtime.memory import adapter_weights, cache_bytes, sampling, shape_of, training
 from selfimprove.sampling import arithmetic
 from selfimprove.sampling.engine import EngineConfig, ServerConfig
 from selfimprove.tiny.shipped import folder as shipped

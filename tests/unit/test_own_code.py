@@ -13,16 +13,16 @@ import pytest
 
 import selfimprove as si
 from selfimprove.answer_kinds import as_kept, kind_of
+from selfimprove.answers.ballots import VoteConfig, weighted_votes
+from selfimprove.answers.equality import matches, same
+from selfimprove.answers.extract import extract, read_through
+from selfimprove.answers.vote import vote
 from selfimprove.config import IDENTITY, load
 from selfimprove.data.questions import parse
 from selfimprove.data.row import RowError
 from selfimprove.errors import ConfigError, JudgeError
-from selfimprove.judges.ballots import VoteConfig, weighted_votes
-from selfimprove.judges.equality import matches, same
-from selfimprove.judges.extract import extract, read_through
 from selfimprove.judges.judge import judge
 from selfimprove.judges.judge_config import JudgeConfig
-from selfimprove.judges.vote import vote
 from selfimprove.own_code import load_named, pinned
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.served import Served

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from selfimprove.judges.extract import extract
+from selfimprove.answers.extract import extract
 from selfimprove.reasoning import closing_of, cut, opens_reasoning, parted
 from selfimprove.sampling.own_words import own_words, response, spoken
 from selfimprove.sampling.texts import Texts

@@ -11,17 +11,17 @@ import pytest
 from selfimprove.config import load
 from selfimprove.errors import EngineError
 from selfimprove.judges.gap import Improved, Scored, Scores
-from selfimprove.methods.pit_baselines import candidates
-from selfimprove.methods.pit_config import PitConfig
-from selfimprove.methods.pit_improve import Improver, Item
-from selfimprove.methods.pit_inference import (
+from selfimprove.methods.pit.baselines import candidates
+from selfimprove.methods.pit.config import PitConfig
+from selfimprove.methods.pit.improve import Improver, Item
+from selfimprove.methods.pit.inference import (
     Conversation,
     ImproveConfig,
     compared,
     stopped,
     wins,
 )
-from selfimprove.methods.pit_tasks import Task, from_policy
+from selfimprove.methods.pit.tasks import Task, from_policy
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.types import Draw, FinishReason, Message, Prompt, Response
 

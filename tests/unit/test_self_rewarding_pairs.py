@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfimprove.methods.self_rewarding_pairs import (
+from selfimprove.methods.self_rewarding.pairs import (
     PairsConfig,
     best_against_worst,
     perfect_responses,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from selfimprove.evaluation.overlaps import HeldOutText
-from selfimprove.methods.self_rewarding_prompts import PromptsConfig, Written, new_prompts
+from selfimprove.methods.self_rewarding.prompts import PromptsConfig, Written, new_prompts
 from selfimprove.types import UserPrompt
 
 

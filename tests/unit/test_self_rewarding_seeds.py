@@ -8,7 +8,7 @@ import pytest
 
 from selfimprove.data.sources import Source
 from selfimprove.judges.score_text import Scored, read_score
-from selfimprove.methods.self_rewarding_seeds import (
+from selfimprove.methods.self_rewarding.seeds import (
     ReviewsConfig,
     SeedFilesConfig,
     agreeing_reviews,

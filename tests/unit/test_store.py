@@ -92,6 +92,16 @@ def test_another_input_is_refused_and_named(run: Run) -> None:
         run.sharded("squares", squares, range(5), 3, shard_items=2)
 
 
+def test_a_step_made_where_its_function_stood_before_is_still_good(run: Run) -> None:
+    first = run.sharded("squares", squares, range(5), 2, shard_items=2)
+    path = first.folder / "step.json"
+    told = json.loads(path.read_text())
+    assert told["made_by"] == "squares"
+    path.write_text(json.dumps({**told, "made_by": "selfimprove.methods.elsewhere.squares"}))
+    assert run.sharded("squares", squares, range(5), 2, shard_items=2).items == first.items
+    assert made == [0, 1, 2, 3, 4]
+
+
 def test_another_upstream_row_makes_the_next_step_stale(run: Run) -> None:
     rows = run.sharded("squares", squares, range(5), 2, shard_items=2)
     run.rows("big", big, rows, 8)

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from selfimprove.answers.answers import read_draw
+from selfimprove.answers.ballots import vote_each
 from selfimprove.errors import EngineError
 from selfimprove.evaluation.controls import kept_by_gold, unfiltered
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
@@ -20,18 +22,16 @@ from selfimprove.evaluation.pit_board import PitBoard, System
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.true_scores import oracle_scores
 from selfimprove.evaluation.versus import compare_systems
-from selfimprove.judges.answers import read_draw
-from selfimprove.judges.ballots import vote_each
 from selfimprove.judges.gap import Scored
 from selfimprove.judges.judge import compare, judge, lowest_score, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
-from selfimprove.methods.lmsi import agreeing_paths
-from selfimprove.methods.lmsi_config import KeepConfig
-from selfimprove.methods.lmsi_low_resource import Written, new_questions
-from selfimprove.methods.pit_baselines import best_of_each
-from selfimprove.methods.pit_inference import finished_steps, wins
-from selfimprove.methods.pit_tasks import Task, from_policy, split
-from selfimprove.methods.self_rewarding_seeds import ReviewsConfig, agreeing_reviews, siblings
+from selfimprove.methods.lmsi.config import KeepConfig
+from selfimprove.methods.lmsi.low_resource import Written, new_questions
+from selfimprove.methods.lmsi.plot import agreeing_paths
+from selfimprove.methods.pit.baselines import best_of_each
+from selfimprove.methods.pit.inference import finished_steps, wins
+from selfimprove.methods.pit.tasks import Task, from_policy, split
+from selfimprove.methods.self_rewarding.seeds import ReviewsConfig, agreeing_reviews, siblings
 from selfimprove.rows import Rows
 from selfimprove.sampling import served
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias, TypedDict, Unpack
 from selfimprove.api.model import Model
 from selfimprove.api.result import Result
 from selfimprove.config import Config, described
-from selfimprove.methods.launch import config_of, run_config
 from selfimprove.methods.table import METHODS, MethodConfig
+from selfimprove.runtime.launch import config_of, run_config
 
 __all__ = ["Block", "Files", "config", "lmsi", "pit", "run", "self_rewarding"]
 

@@ -16,7 +16,7 @@ from selfimprove.report.summary import Arm, Headline
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfimprove.methods.pit_improve import Chain
+    from selfimprove.methods.pit.improve import Chain
     from selfimprove.methods.table import MethodConfig
 
 __all__ = ["Measured", "Result"]
@@ -55,7 +55,7 @@ class Result:
         Raises:
             DataError: it is no run, or one that has not finished.
         """
-        from selfimprove.methods.launch import config_of
+        from selfimprove.runtime.launch import config_of
 
         run = read_run(Path(folder))
         if run.summary.headline is None or not (run.path / "finished.json").is_file():
@@ -175,7 +175,7 @@ class Result:
         """
         from contextlib import closing
 
-        from selfimprove.methods.pit_improve import Improver, Item
+        from selfimprove.methods.pit.improve import Improver, Item
 
         with closing(Improver.of_run(self.folder, {} if steps is None else {"steps": steps})) as by:
             items = [Item.said(str(n), text) for n, text in enumerate(prompts)]

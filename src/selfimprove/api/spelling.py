@@ -13,8 +13,8 @@ import yaml
 
 from selfimprove.config import Config
 from selfimprove.data.sources import Source, as_source
-from selfimprove.methods.launch import config_of
 from selfimprove.methods.table import MethodConfig
+from selfimprove.runtime.launch import config_of
 
 __all__ = ["Spelling", "spelled"]
 

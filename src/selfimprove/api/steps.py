@@ -14,15 +14,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from selfimprove.answers.ballots import VotedQuestion, Weigh, held_votes
 from selfimprove.api.model import Model
 from selfimprove.config import load
 from selfimprove.data.exemplars import ExemplarSet, shipped_sets
 from selfimprove.data.sources import as_source, training_questions
 from selfimprove.errors import ConfigError, DataError
-from selfimprove.judges.ballots import VotedQuestion, Weigh, held_votes
-from selfimprove.methods import lmsi
-from selfimprove.methods.lmsi import TrainingRow
-from selfimprove.methods.lmsi_config import FormatsConfig, KeepConfig, PathsConfig
+from selfimprove.methods.lmsi import plot as lmsi
+from selfimprove.methods.lmsi.config import FormatsConfig, KeepConfig, PathsConfig
+from selfimprove.methods.lmsi.plot import TrainingRow
 from selfimprove.methods.one_model import becoming, put_on_top
 from selfimprove.report.summary import Score
 from selfimprove.rows import arrow_table

@@ -14,12 +14,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from selfimprove.answers.answers import Reading, matches, read_draw, vote
 from selfimprove.config import Config
 from selfimprove.data.exemplars import Exemplar, exemplars_for
 from selfimprove.data.question_prompts import as_prompt, chain_of_thought, standard
 from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import Estimate, Paired, mean, paired
-from selfimprove.judges.answers import Reading, matches, read_draw, vote
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import SamplingConfig, draw_in_order
 from selfimprove.sampling.served import Served

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from selfimprove.judges.answers import matches
+from selfimprove.answers.answers import matches
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.types import Labelled, ReasoningPath
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfimprove.answers.answers import matches
+from selfimprove.answers.ballots import VotedQuestion
 from selfimprove.evaluation.intervals import mean, paired
-from selfimprove.judges.answers import matches
-from selfimprove.judges.ballots import VotedQuestion
 from selfimprove.types import Labelled, ReasoningPath
 
 __all__ = ["label_quality"]

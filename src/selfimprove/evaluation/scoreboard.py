@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from selfimprove.answers.answers import Reading
+from selfimprove.answers.ballots import VotedQuestion
 from selfimprove.data.read import read_labelled
 from selfimprove.data.sources import DataConfig, Source
 from selfimprove.errors import DataError
@@ -38,8 +40,6 @@ from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.evaluation.labels import known_labels, read_labels
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.set_names import set_names
-from selfimprove.judges.answers import Reading
-from selfimprove.judges.ballots import VotedQuestion
 from selfimprove.rows import Rows
 from selfimprove.store import Run
 from selfimprove.training.export import Export

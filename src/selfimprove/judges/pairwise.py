@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import combinations, groupby
 from typing import Final, NamedTuple
 
+from selfimprove.answers.own_answer import next_judged
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
-from selfimprove.judges.own_answer import next_judged
 from selfimprove.judges.rubric import voting
 from selfimprove.rows import Batch
 from selfimprove.sampling.engine import draw_in_order

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from selfimprove.judges.own_answer import next_judged
+from selfimprove.answers.own_answer import next_judged
 from selfimprove.sampling.own_words import response
 
 __all__ = ["Scored", "Unscored", "read_score"]

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from selfimprove.methods import lmsi, pit, self_rewarding
-from selfimprove.methods.lmsi_config import LmsiConfig
-from selfimprove.methods.pit_config import PitConfig
-from selfimprove.methods.self_rewarding_config import SelfRewardingConfig
+from selfimprove.methods.lmsi import plot as lmsi
+from selfimprove.methods.lmsi.config import LmsiConfig
+from selfimprove.methods.pit import plot as pit
+from selfimprove.methods.pit.config import PitConfig
+from selfimprove.methods.self_rewarding import plot as self_rewarding
+from selfimprove.methods.self_rewarding.config import SelfRewardingConfig
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 

@@ -1,0 +1,1 @@
+"""LMSI: the plot, and what its steps are made of."""

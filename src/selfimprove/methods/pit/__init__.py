@@ -1,0 +1,1 @@
+"""PIT: the plot, what its steps are made of, and improvement from a finished run."""

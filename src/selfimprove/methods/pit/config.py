@@ -1,0 +1,96 @@
+"""The keys of a PIT recipe."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from selfimprove.data.improvement_prompts import improvement_template
+from selfimprove.data.sources import Sources
+from selfimprove.evaluation.improvements_config import ImprovementsConfig
+from selfimprove.judges.own_engine import ChatsAndJudges
+from selfimprove.methods.pit import baselines as pit_baselines
+from selfimprove.methods.pit.inference import ImproveConfig
+from selfimprove.training.export import ExportConfig
+from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.sft_config import SftConfig
+
+__all__ = ["PitConfig"]
+
+
+class PitConfig(ChatsAndJudges):
+    """A PIT run."""
+
+    method: Literal["pit"]
+    """Names the method in a recipe."""
+    model: str
+    """The model that M_P, M_PIT and both reward models begin as: tiny, a folder, or a hub id."""
+    seed: int = 0
+    """Seeds every draw, split and shuffle of the run."""
+    preferences: Sources
+    """What people preferred, e.g. `hh_rlhf:FILE`; it is divided into three folds."""
+    decontaminate: bool = True
+    """Learn from no prompt that is held out or nearly so (`data.overlap` says what that means). They are
+    counted in the report either way."""
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    """Longer prompts are left out. Paper: 512."""
+    max_response_tokens: int = Field(default=512, ge=1)
+    """Longer responses are left out, and none is drawn. Paper: 512."""
+    template: str = "v1"
+    """How a response is shown that is to be improved: a shipped template, or a YAML file."""
+    sft: SftConfig = SftConfig(learning_rate=3e-5)
+    """Supervised stage. Paper: one epoch, 3e-5."""
+    reward: RewardConfig = RewardConfig()
+    """Both reward models. Paper: 3e-4."""
+    gap: Literal["trained", "difference"] = "trained"
+    """difference: an ablation, R_P(x, y) - R_P(x, y_ref) in place of R_PIT."""
+    policy_rl: PolicyGradientConfig = PolicyGradientConfig()
+    """RL of M_P. Paper: 1e-5."""
+    first_round: PolicyGradientConfig = PolicyGradientConfig()
+    """RL of M_PIT with references from the data. Paper: 1e-5."""
+    second_round: PolicyGradientConfig = PolicyGradientConfig()
+    """RL of M_PIT with references from the M_P that `start` names. Paper: 1e-5."""
+    rounds: Literal["both", "first", "second"] = "both"
+    """first, second: the paper's ablations of the curriculum (Table 2)."""
+    validation_prompts: int = Field(default=64, ge=1)
+    """Prompts of the RL fold on which the best policy is chosen; none of them is trained on."""
+    start: Literal["rl", "sft"] = "rl"
+    """Whose responses are improved, in the second round and in the reported chain: those of M_P after
+    RL (the paper), or before it. The chain from the other one is measured as well."""
+    improve: ImproveConfig = ImproveConfig()
+    """Inference."""
+    ablations: tuple[Literal["second_round_only", "gap_difference"], ...] = ()
+    """Further arms of the same run. The supervised M_PIT and the first round alone are always
+    measured. gap_difference: the whole curriculum by differences of R_P."""
+    baselines: pit_baselines.BaselinesConfig = pit_baselines.BaselinesConfig()
+    """Other ways to a better response, from the same M_P."""
+    evaluation: ImprovementsConfig = ImprovementsConfig()
+    """Measuring."""
+    export: ExportConfig = ExportConfig()
+    """How trained models leave the run, reward models too."""
+
+    @property
+    def models(self) -> list[str]:
+        """The models that a run reads; the first is the one that improves."""
+        judge = self.evaluation.judge
+        return [self.model, *([judge.model] if judge and judge.holds_model_here else [])]
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        improvement_template(self.template)  # a wrong one must not wait for the first training
+        if "second_round_only" in self.ablations and self.rounds == "second":
+            raise ValueError(
+                "ablations: second_round_only is the run itself where rounds is second"
+            )
+        if "gap_difference" in self.ablations and self.gap == "difference":
+            raise ValueError("ablations: gap_difference is the run itself where gap is difference")
+        if self.engine.server is not None and self.engine.server.adapters:
+            for name in ("policy_rl", "first_round", "second_round"):
+                if getattr(self, name).lora is None:
+                    raise ValueError(
+                        f"engine.server.adapters: {name}.lora must be set: the server is given "
+                        "adapters and draws from nothing else"
+                    )
+        return self

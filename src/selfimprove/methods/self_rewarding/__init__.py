@@ -1,0 +1,1 @@
+"""Self-Rewarding: the plot, and what its steps are made of."""

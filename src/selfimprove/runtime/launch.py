@@ -1,0 +1,167 @@
+"""From a recipe file to a finished run, whichever method it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfimprove.config import IDENTITY, fingerprint, load, overridden, read_recipe
+from selfimprove.errors import ConfigError
+from selfimprove.files import read_json
+from selfimprove.methods.table import METHODS, MethodConfig
+from selfimprove.models import locate
+from selfimprove.runtime.plan import Needs, PlannedStep, needs
+from selfimprove.runtime.processes import Processes, check
+from selfimprove.runtime.rehearsal import Rehearsal
+from selfimprove.sampling.threads import use_threads
+from selfimprove.store import Run
+from selfimprove.types import ModelRef
+
+__all__ = [
+    "Finished",
+    "Plan",
+    "config_of",
+    "launch",
+    "plan_recipe",
+    "read_config",
+    "run_config",
+    "run_method",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Where a run lies, and whether anything had to be done for it."""
+
+    root: Path
+    was_finished: bool
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
+    """Read a recipe as the config of the method it names; a method's name is a recipe of its own.
+
+    Raises:
+        ConfigError: the recipe names no known method, or does not fit it.
+    """
+    if str(path) in METHODS and not path.is_file():
+        return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
+    return config_of(read_recipe(path, overrides), str(path))
+
+
+def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
+    """Return the config of the method that a recipe's tree names.
+
+    Raises:
+        ConfigError: it names no known method, or does not fit it.
+    """
+    method = tree.get("method")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ConfigError(f"{source}: method is {method!r}; known: {', '.join(METHODS)}")
+    return load(METHODS[method].config, tree, source)
+
+
+def default_folder(path: Path, config: MethodConfig) -> Path:
+    """Return where a recipe runs unless told otherwise."""
+    return Path("runs") / f"{path.stem}-seed{config.seed}"
+
+
+def launch(
+    path: Path,
+    overrides: Sequence[str],
+    out: Path | None,
+    announce: Callable[[str], None],
+    processes: int = 1,
+) -> Finished:
+    """Run a recipe, or go on where it was interrupted; a finished run is left as it is.
+
+    Training steps take `processes` processes of this machine, one a GPU.
+
+    Raises:
+        SelfImproveError: with what happened, where, and what to do.
+    """
+    config = read_config(path, overrides)
+    return run_config(config, out or default_folder(path, config), announce, processes)
+
+
+def run_config(
+    config: MethodConfig, root: Path, announce: Callable[[str], None], processes: int = 1
+) -> Finished:
+    """Run a config in a folder, or go on where it was interrupted.
+
+    Raises:
+        SelfImproveError: with what happened, where, and what to do.
+    """
+    check(config, processes)
+    # The weights belong to the identity: a folder's name says nothing about what lies in it.
+    located = [locate(name) for name in config.models]
+    recipe = config.model_dump(mode="json", context=IDENTITY)
+    identity = fingerprint({"recipe": recipe, "models": [model.digest for model in located]})
+    finished = root / "finished.json"
+    if finished.exists() and read_json(finished)["identity"] == identity:
+        return Finished(root, was_finished=True)
+    _announce_engine(config, located[0], announce)
+    elsewhere = Processes(config, processes).train if processes > 1 else None
+    run = Run(root, announce, elsewhere, config.engine, config.seed)
+    try:
+        if not (root / "recipe.json").exists():
+            run.write("recipe.json", config.model_dump(mode="json"))
+        newest = run_method(config, run)
+        run.write("recipe.json", config.model_dump(mode="json"))
+        run.write("finished.json", {"identity": identity, "model": _within(root, newest.path)})
+    finally:
+        run.close()
+    return Finished(root, was_finished=False)
+
+
+def _announce_engine(
+    config: MethodConfig, model: ModelRef, announce: Callable[[str], None]
+) -> None:
+    """Say what draws, and why, where there is a choice."""
+    from selfimprove.sampling.loading import pick_device
+    from selfimprove.sampling.open import pick_for
+
+    if config.engine.kind == "auto" and pick_device(config.engine.device).type == "cuda":
+        announce(f"engine {pick_for(Path(model.path), config.engine)}")
+
+
+def _within(root: Path, path: str) -> str:
+    """Return a path relative to the run's folder, which may be moved, if it lies there."""
+    place = Path(path).resolve()
+    inside = place.is_relative_to(root.resolve())
+    return str(place.relative_to(root.resolve()) if inside else place)
+
+
+def run_method(config: MethodConfig, run: Run) -> ModelRef:
+    """Run the method of this config and return the model it ends with.
+
+    Raises:
+        SelfImproveError: with what happened, where, and what to do.
+    """
+    use_threads(config.engine.threads)
+    return METHODS[config.method].run(config, run)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a recipe would do."""
+
+    root: Path
+    steps: list[PlannedStep]
+    needs: Needs
+
+
+def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processes: int = 1) -> Plan:
+    """Return the run's folder, its steps and what they would cost; train nothing and fetch no model.
+
+    Raises:
+        SelfImproveError: as the run would: the recipe, a model or a data file cannot be used.
+    """
+    config = read_config(path, overrides)
+    check(config, processes)
+    root = out or default_folder(path, config)
+    with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
+        METHODS[config.method].run(config, run)
+        return Plan(root, run.steps, needs(run.uses, run.steps, run.absent))
