@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from selfimprove.api.model import Model
 from selfimprove.errors import DataError
+from selfimprove.evaluation.summary import Arm, Headline
 from selfimprove.report.run_folder import RunFolder, read_run
-from selfimprove.report.summary import Arm, Headline
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +103,7 @@ class Result:
     @property
     def summary(self) -> dict[str, Any]:
         """Everything measured, as `summary.json` has it."""
-        return dict(self._run.raw_summary or {})
+        return self._run.summary.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     @property
     def model(self) -> Model:

@@ -20,11 +20,11 @@ from selfimprove.config import load
 from selfimprove.data.exemplars import ExemplarSet, shipped_sets
 from selfimprove.data.sources import as_source, training_questions
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.evaluation.summary import Score
 from selfimprove.methods.lmsi import plot as lmsi
 from selfimprove.methods.lmsi.config import FormatsConfig, KeepConfig, PathsConfig
 from selfimprove.methods.lmsi.plot import TrainingRow
 from selfimprove.methods.one_model import becoming, put_on_top
-from selfimprove.report.summary import Score
 from selfimprove.rows import arrow_table
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.types import Question, ReasoningPath

@@ -25,6 +25,7 @@ from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.meetings import Meetings
 from selfimprove.evaluation.response_board import Kind, Means, difference
+from selfimprove.evaluation.summary import write_summary
 from selfimprove.evaluation.true_scores import (
     ORACLE_HIGHEST,
     ORACLE_LOWEST,
@@ -224,9 +225,8 @@ class PitBoard:
     def summarise(self, model: str, *, start: str, last: str) -> None:
         """Write summary.json and lineage.json, from which the report is made."""
         base, found = self.system(start), {} if self._by_wins else self._by_prompt()
-        self.steps.write("lineage.json", [ancestor(s, s.name, None) for s in self.systems])
-        self.steps.write(
-            "summary.json",
+        write_summary(
+            self.steps,
             {
                 "method": "pit",
                 "title": "Implicit self-improvement (PIT)",
@@ -238,6 +238,7 @@ class PitBoard:
                 "pairs_of_systems": self._pairs(),
                 **self.told,
             },
+            [ancestor(s, s.name, None) for s in self.systems],
         )
 
     @property

@@ -40,6 +40,7 @@ from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.evaluation.labels import known_labels, read_labels
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.set_names import set_names
+from selfimprove.evaluation.summary import write_summary
 from selfimprove.rows import Rows
 from selfimprove.store import Run
 from selfimprove.training.export import Export
@@ -245,9 +246,8 @@ class Scoreboard:
             overlaps: between training and held-out data, as `Decontamination` counted them.
         """
         base = self._arms[0]
-        self.steps.write("lineage.json", [self._lineage(arm) for arm in self._arms])
-        self.steps.write(
-            "summary.json",
+        write_summary(
+            self.steps,
             {
                 "method": method,
                 "title": title,
@@ -262,6 +262,7 @@ class Scoreboard:
                 "labels": self._label_qualities(),
                 "overlaps": list(overlaps),
             },
+            [self._lineage(arm) for arm in self._arms],
         )
 
     def _label_qualities(self) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from selfimprove.evaluation.collapse import collapse
 from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
 from selfimprove.evaluation.response_board import Arm, Means, ResponseBoard
+from selfimprove.evaluation.summary import write_summary
 from selfimprove.evaluation.win_rates import headline_of_wins
 from selfimprove.judges.judge import mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
@@ -123,9 +124,8 @@ class SelfRewardingBoard(ResponseBoard):
             overlaps: between training and held-out data, as `Decontamination` counted them.
         """
         base, found = self.arm("m1"), self.by_prompt()
-        self.steps.write("lineage.json", [self._lineage(arm) for arm in self.arms])
-        self.steps.write(
-            "summary.json",
+        write_summary(
+            self.steps,
             {
                 "method": method,
                 "title": title,
@@ -141,6 +141,7 @@ class SelfRewardingBoard(ResponseBoard):
                 "gate": self.decisions,
                 "overlaps": list(overlaps),
             },
+            [self._lineage(arm) for arm in self.arms],
         )
 
     def _compared(self) -> Iterable[tuple[Arm, Arm]]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from selfimprove.errors import DataError
-from selfimprove.report.summary import Ancestor, Summary
+from selfimprove.evaluation.summary import Ancestor, Summary
 
 __all__ = ["RunFolder", "Step", "read_run"]
 
@@ -37,18 +37,13 @@ class RunFolder:
 
     path: Path
     recipe: dict[str, Any]
-    raw_summary: dict[str, Any] | None
-    """`summary.json` as it stands: a section of one method finds its own keys here."""
     summary: Summary
-    """The checked part of it; empty while the run is not finished."""
+    """What was measured; empty while the run is not finished."""
+    finished: bool
+    """Whether the summary, which a run writes last, is there."""
     lineage: tuple[Ancestor, ...]
     steps: tuple[Step, ...]
     """In the order in which they finished; unfinished ones last."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the summary, which a run writes last, is there."""
-        return self.raw_summary is not None
 
     @property
     def seed(self) -> int:
@@ -81,8 +76,8 @@ def read_run(path: Path) -> RunFolder:
     return RunFolder(
         path=path,
         recipe=recipe,
-        raw_summary=raw,
         summary=_checked(TypeAdapter(Summary), raw or {}, path / "summary.json"),
+        finished=raw is not None,
         lineage=_checked(TypeAdapter(tuple[Ancestor, ...]), lineage, path / "lineage.json"),
         steps=_steps(path),
     )

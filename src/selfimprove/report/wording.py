@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal, TypeAlias
 
-from selfimprove.report.summary import Headline, Unit
+from selfimprove.evaluation.summary import Headline, Unit
 
 __all__ = [
     "Verdict",

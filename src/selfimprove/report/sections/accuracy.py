@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from selfimprove.evaluation.summary import Arm, Score
 from selfimprove.report.run_folder import RunFolder
-from selfimprove.report.summary import Arm, Score
 
 POINTS = "mean score"
 """A metric in points of a scale, which has a section of its own."""

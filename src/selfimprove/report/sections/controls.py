@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfimprove.evaluation.summary import Arm
 from selfimprove.report.run_folder import RunFolder
 from selfimprove.report.sections.accuracy import measure, of_answers
-from selfimprove.report.summary import Arm
 from selfimprove.report.wording import verdict
 
 

@@ -24,13 +24,13 @@ _KEPT: Final = (
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return the curves of every stage; the held-out reward belongs to the first of them."""
     stages = []
-    for stage in (run.raw_summary or {}).get("curriculum") or []:
-        logged = _logged(run.path / stage["step"] / "train_log.jsonl")
+    for stage in run.summary.curriculum:
+        logged = _logged(run.path / stage.step / "train_log.jsonl")
         if logged:
             stages.append({
-                **stage,
+                **stage.model_dump(mode="json"),
                 "curves": [_curve(name, title, logged) for name, title in _CURVES],
-                "kept": _kept(run, stage["step"]),
+                "kept": _kept(run, stage.step),
             })  # fmt: skip
     return stages or None
 

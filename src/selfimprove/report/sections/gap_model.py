@@ -9,6 +9,9 @@ from selfimprove.report.run_folder import RunFolder
 
 def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return one card a model, as `gap_quality` measured it on held-out preferences."""
-    found = (run.raw_summary or {}).get("gap_models") or {}
+    found = run.summary.gap_models
     titles = {"gap": "R_PIT, the trained gap", "difference": "difference of R_P"}
-    return [{"title": titles.get(name, name), **card} for name, card in found.items()] or None
+    return [
+        {"title": titles.get(name, name), **card.model_dump(mode="json", by_alias=True)}
+        for name, card in found.items()
+    ] or None

@@ -14,16 +14,16 @@ _MOST_CHARACTERS: Final = 1500
 
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return the steps, the temperatures that were tried, and some chains side by side."""
-    summary = run.raw_summary or {}
-    steps = summary.get("chains")
+    summary = run.summary
+    steps = [link.model_dump(mode="json") for link in summary.chains]
     if not steps:
         return None
     start = next(arm.step for arm in run.summary.arms if arm.kind == "base")
     return {
         "start": start,
         "steps": steps,
-        "reference_use": summary.get("reference_use"),
-        "temperatures": summary.get("improvement_temperatures") or [],
+        "reference_use": summary.reference_use and summary.reference_use.model_dump(mode="json"),
+        "temperatures": [t.model_dump(mode="json") for t in summary.improvement_temperatures],
         "examples": _examples(run, str(start), steps),
     }
 

@@ -9,8 +9,9 @@ from selfimprove.report.run_folder import RunFolder
 
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return a row for each training set and held-out set, and how many overlaps there are in all."""
-    rows = (run.raw_summary or {}).get("overlaps") or []
+    rows = run.summary.overlaps
     if not rows:
         return None
-    found = sum(row["exact"] + row["near"] for row in rows)
-    return {"rows": rows, "found": found, "removed": all(row["removed"] for row in rows)}
+    found = sum(row.exact + row.near for row in rows)
+    told = [row.model_dump(mode="json") for row in rows]
+    return {"rows": told, "found": found, "removed": all(row.removed for row in rows)}

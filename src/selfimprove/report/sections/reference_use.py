@@ -10,16 +10,16 @@ from selfimprove.report.sections.improvement import changed
 
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return the measures, and prompts side by side with what was kept, new and gone of each reference."""
-    told = (run.raw_summary or {}).get("reads_reference")
-    if not told or "unmeasured" in told:
-        return told or None
+    told = run.summary.reads_reference
+    if told is None:
+        return None
     return {
-        **{name: value for name, value in told.items() if name != "examples"},
+        **told.model_dump(mode="json"),
         "examples": [
             {
-                "prompt": one["prompt"],
-                "sides": [changed(side["reference"], side["improved"]) for side in one["sides"]],
+                "prompt": one.prompt,
+                "sides": [changed(side.reference, side.improved) for side in one.sides],
             }
-            for one in told["examples"]
+            for one in told.examples
         ],
     }

@@ -11,17 +11,15 @@ _MOST_TOPICS = 12
 
 def figures(run: RunFolder) -> dict[str, Any] | None:
     """Return pairs, own prompts against the seeds, and the collapse signs of a run that has them."""
-    held = run.raw_summary or {}
-    if not held.get("pairs"):
+    held = run.summary
+    if not held.pairs:
         return None
     return {
-        "pairs": held["pairs"],
-        "prompts": [_prompts(one) for one in held.get("own_prompts") or ()],
-        "collapse": held.get("collapse") or [],
+        "pairs": [pairs.model_dump(mode="json") for pairs in held.pairs],
+        "prompts": [_prompts(one.model_dump(mode="json")) for one in held.own_prompts],
+        "collapse": [signs.model_dump(mode="json") for signs in held.collapse],
         "warnings": [
-            f"{signs['arm']}: {warning}"
-            for signs in held.get("collapse") or ()
-            for warning in signs["warnings"]
+            f"{signs.arm}: {warning}" for signs in held.collapse for warning in signs.warnings
         ],
     }
 

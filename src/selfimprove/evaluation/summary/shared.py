@@ -1,4 +1,4 @@
-"""What a method wrote about its run, read back and checked: `summary.json` and `lineage.json`."""
+"""Parts of a run's summary that every method writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-__all__ = ["Arm", "ArmKind", "Calibration", "Decision", "Headline", "Score", "Summary", "Unit"]
+__all__ = [
+    "Ancestor",
+    "Arm",
+    "ArmKind",
+    "Bar",
+    "Change",
+    "Decision",
+    "Figure",
+    "Flexible",
+    "Headline",
+    "Interval",
+    "Match",
+    "Overlap",
+    "Paired",
+    "Score",
+    "Share",
+    "Stored",
+    "Unit",
+]
 
 ArmKind: TypeAlias = Literal["base", "baseline", "method", "control"]
 Unit: TypeAlias = Literal["share", "points", "wins"]
@@ -14,9 +32,22 @@ Interval: TypeAlias = Annotated[tuple[FiniteFloat, FiniteFloat], "95%, low and h
 
 
 class Stored(BaseModel):
-    """A record of another floor: known fields are checked, further ones are for other sections."""
+    """A part of it; what a later version wrote beside it is passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Share(Stored):
+    """A share, or a difference of two, with its 95 % interval."""
+
+    value: FiniteFloat
+    interval: Interval
+
+
+class Figure(Share):
+    """A mean or a share over so many."""
+
+    n: int
 
 
 class Change(Stored):
@@ -26,6 +57,7 @@ class Change(Stored):
     after: FiniteFloat
     difference: FiniteFloat
     interval: Interval
+    n: int | None = None
 
 
 class Headline(Stored):
@@ -99,24 +131,34 @@ class Arm(Stored):
     scores: tuple[Score, ...] = ()
 
 
-class Bin(Stored):
-    """Questions whose winning answer had a vote share between `low` and `high`."""
+class Match(Stored):
+    """One system against another on the same prompts, draw by draw; a win is the first one's."""
 
-    low: FiniteFloat
-    high: FiniteFloat
-    n: int
-    confidence: FiniteFloat | None = None
-    """Mean vote share in the bin; None where it is empty."""
-    accuracy: FiniteFloat | None = None
-
-
-class Calibration(Stored):
-    """How far an arm's vote share can be trusted."""
-
-    arm: str
+    first: str
+    second: str
+    judge: str
     set: str
-    bins: tuple[Bin, ...]
-    expected_calibration_error: FiniteFloat | None = None
+    n: int
+    prompts: int
+    wins: int
+    ties: int
+    losses: int
+    unscored: int
+    """Pairs without a result."""
+    win_rate: FiniteFloat
+    """Ties count half."""
+    win_rate_interval: Interval
+    standard_error: FiniteFloat | None = None
+    decided: int
+    decided_rate: FiniteFloat
+    """Wins of those that were decided."""
+    decided_interval: Interval
+    length_controlled: FiniteFloat | None = None
+    """The win rate if both were equally long."""
+    length_controlled_interval: Interval | None = None
+    first_length: FiniteFloat
+    """Mean, in characters."""
+    second_length: FiniteFloat
 
 
 class Decision(Stored):
@@ -126,42 +168,32 @@ class Decision(Stored):
     promoted: bool
     difference: FiniteFloat | None = None
     interval: Interval | None = None
+    wins: int | None = None
+    losses: int | None = None
+    ties: int | None = None
     n: int | None = None
     set: str | None = None
     reason: str = ""
+    tried: tuple[Match, ...] = ()
+    """Every checkpoint of the child against the parent."""
 
 
-class Share(Stored):
-    """A share of questions, or a difference of two."""
+class Overlap(Stored):
+    """Training rows that ask what a held-out set asks."""
 
-    value: FiniteFloat
-    interval: Interval
-
-
-class Labels(Stored):
-    """How good a round's votes were as labels, where training questions have gold answers."""
-
-    round: int
-    questions: int
-    path: Share
-    """One path is right."""
-    vote: Share
-    """The vote of a question's paths is."""
-    difference: Share
-    """Vote less path, paired by question."""
-    kept_paths: int
-    kept_right: FiniteFloat | None = None
+    training: str
+    held_out: str
+    rows: int
+    exact: int
+    near: int
+    removed: bool
 
 
-class Summary(Stored):
-    """`summary.json`; a run that has one is finished."""
+class Bar(Stored):
+    """Responses with one score."""
 
-    title: str | None = None
-    headline: Headline | None = None
-    arms: tuple[Arm, ...] = ()
-    calibration: tuple[Calibration, ...] = ()
-    gate: tuple[Decision, ...] = ()
-    labels: tuple[Labels, ...] = ()
+    score: int
+    count: int
 
 
 class Ancestor(Stored):
@@ -171,6 +203,8 @@ class Ancestor(Stored):
     role: str
     name: str
     digest: str
+    exported: str | None = None
+    """Of the model as it leaves the run."""
     parent: str | None = None
     data_step: str | None = None
     data_digest: str | None = None
