@@ -212,6 +212,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class BothOrders:
+    """What a pairwise judge said of a response and its opponent, a text a vote."""
+
+    first: tuple[str, ...]
+    """Where the response was shown first."""
+    second: tuple[str, ...]
+    """Where the opponent was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a judge said of one response, once."""
 
@@ -219,17 +229,21 @@ class Verdict:
     index: int
     """The index of the response."""
     vote: int
-    """Which of the judge's votes it is, from 0."""
+    """Which of the judge's votes it is, from 0; a pairwise judge's votes are one verdict."""
     score: float | None
     """None: the judge gave no score that can be read; never 0."""
     unscored: str | None
     """Why there is no score; None where there is one."""
     text: str
-    """The judge's own words; empty for a judge that has none."""
+    """The judge's own words; empty for a judge that has none, and for a pairwise one."""
     finish: FinishReason = "stop"
     """How those words ended."""
     reasoning: str = ""
     """What it thought before them, between the marks of a reasoning block."""
+    opponent: int | None = None
+    """The index of the response that a pairwise judge compared it with."""
+    said: BothOrders | None = None
+    """A pairwise judge's own words."""
 
     @property
     def is_finished(self) -> bool:

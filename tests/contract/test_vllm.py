@@ -153,7 +153,7 @@ def test_an_adapter_is_drawn_from_and_its_log_probabilities_are_ours(tmp_path):
                 if "lora_B" in name:
                     weights.data.fill_(size)
             model.save_pretrained(tmp_path / "adapter")
-            model_folder.write(model, folder(), tmp_path / f"merged-{size}", "")
+            model_folder.write(model, folder(), tmp_path / f"merged-{size}")
             server.load(tmp_path / "adapter")
             how = SamplingConfig(n=3, temperature=1.0, max_tokens=16)
             draws = draw_in_order(server, prompts, how, seed=1)

@@ -120,11 +120,11 @@ def test_a_stopped_chain_goes_on_only_while_the_gap_reward_says_gain(finished: P
         return {(r["prompt_id"], r["index"]): r for r in _rows(finished / step)}
 
     ends = [of("policy-sft-responses"), of("pit-y1-responses"), of("pit-y2-responses")]
-    gaps = [of("pit-y1-gaps"), of("pit-y2-gaps")]
+    gains = [of("pit-y1-gains"), of("pit-y2-gains")]
     for (prompt, index), found in of("pit-stopped-responses").items():
         held = ends[0][prompt, index]
-        for told, after in zip(gaps, ends[1:], strict=True):
-            gain = told[prompt, index]["score"] - told[prompt, -1 - index]["score"]
+        for told, after in zip(gains, ends[1:], strict=True):
+            gain = told[prompt, index]["gap"] - told[prompt, index]["still"]
             new = after[prompt, index]
             ended, had_ended = (r["finish"] == "stop" for r in (new, held))
             if not (ended if ended != had_ended else gain > 0):
@@ -241,7 +241,7 @@ def test_policies_and_reward_models_leave_the_run_rounded_once(finished: Path) -
     always = {"policy-sft-export", "pit-sft-export", "reward-model-export",
               "gap-reward-model-export"}  # fmt: skip
     assert always <= rounded.keys() <= always | kept
-    found = json.loads((finished / "pit-y1-gaps" / "step.json").read_text())
+    found = json.loads((finished / "pit-y1-gains" / "step.json").read_text())
     gap_model = finished / "gap-reward-model-export" / "model"
     assert found["inputs"]["model"]["weights"] == weights_digest(gap_model)
     learned = json.loads((finished / "pit-rl-1" / "step.json").read_text())

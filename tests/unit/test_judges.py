@@ -277,20 +277,20 @@ PAIRWISE = JudgeConfig(kind="pairwise", votes=1)
 def test_a_tournament_scores_by_the_share_of_comparisons_won(fake: Any) -> None:
     engine = fake(_prefers("good"))
     found = verdicts(responses("bad", "good", "poor"), PAIRWISE)
-    assert [(v.index, v.vote, v.score) for v in found] == [
+    assert [(v.index, v.opponent, v.score) for v in found] == [
         (0, 1, 0.0), (0, 2, 0.5), (1, 0, 1.0), (1, 2, 1.0), (2, 0, 0.5), (2, 1, 0.0)
     ]  # fmt: skip
     assert mean_scores(found) == {("p", 0): 0.25, ("p", 1): 1.0, ("p", 2): 0.25}
     assert len(engine.shown) == 6  # three comparisons, both orders
-    assert read_orders(found[2].text) == Orders(1.0, 1.0)
-    assert read_orders(found[0].text) == Orders(0.0, 0.0)
+    assert _orders(found[2]) == Orders(1.0, 1.0)
+    assert _orders(found[0]) == Orders(0.0, 0.0)
 
 
 def test_a_judge_that_always_takes_the_first_ties_everything(fake: Any) -> None:
     fake(lambda _text, _vote: "Better: A")
     found = verdicts(responses("x", "y"), PAIRWISE)
     assert [v.score for v in found] == [0.5, 0.5]
-    orders = read_orders(found[0].text)
+    orders = _orders(found[0])
     assert orders == Orders(1.0, 0.0)
     assert not orders.agree
 
@@ -307,7 +307,12 @@ def test_no_choice_in_one_order_is_no_result(fake: Any) -> None:
 def test_headings_in_a_judges_words_do_not_split_them(fake: Any) -> None:
     fake(lambda _text, _vote: "Better: A\n[shown second]\nBetter: B")
     (first, _) = verdicts(responses("x", "y"), PAIRWISE)
-    assert read_orders(first.text) == Orders(0.0, 1.0)
+    assert _orders(first) == Orders(0.0, 1.0)
+
+
+def _orders(verdict: Verdict) -> Orders:
+    assert verdict.said is not None
+    return read_orders(verdict.said)
 
 
 def _matches() -> list[Match]:
@@ -407,8 +412,10 @@ def test_choices_are_read_in_the_same_way(fake: Any) -> None:
     fake(says)
     one, two = verdicts(responses("good", "bad"), JudgeConfig(kind="pairwise", votes=1))
     assert (one.score, two.score) == (1.0, 0.0)
-    assert read_orders(one.text) == Orders(1.0, 1.0)
-    assert (one.text.count("Better"), one.reasoning) == (2, "Better: B\n\nBetter: A")
+    assert _orders(one) == Orders(1.0, 1.0)
+    assert one.said is not None
+    assert [text.count("Better") for text in (*one.said.first, *one.said.second)] == [1, 1]
+    assert one.reasoning == "Better: B\n\nBetter: A"
 
 
 @pytest.mark.parametrize("kind", ["rubric", "pairwise"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfimprove.judges.pairwise import read_choice, read_orders
+from selfimprove.judges.pairwise import read_choice
 from selfimprove.judges.score_text import Scored, Unscored, read_score
 
 READ = [
@@ -170,8 +170,3 @@ def test_reading_a_long_text_is_quick() -> None:
 )
 def test_choices(text: str, share: float | None) -> None:
     assert read_choice(text) == share
-
-
-def test_a_text_that_is_no_pairwise_verdict_has_no_orders() -> None:
-    assert read_orders("Better: A") is None
-    assert read_orders("[shown first]\nBetter: A\n") is None

@@ -10,7 +10,7 @@ import pytest
 
 from selfimprove.config import load
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Improved, Scored, Scores
+from selfimprove.judges.gap import Gain, GapScorer, Improved, Scores
 from selfimprove.methods.pit.baselines import candidates
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.improve import Improver, Item
@@ -60,11 +60,8 @@ def _gap(new: str, old: str) -> float | None:
 def test_a_chain_ends_before_its_first_step_that_does_not_win(chain: list[Said], held: str) -> None:
     rows = [[Response("p", "Why?", 0, text, finish, 1)] for text, finish in chain]
     texts = [text for text, _ in chain]
-    gaps = [
-        [Scored("p", 0, _gap(new, old), None), Scored("p", -1, _gap(old, old), None)]
-        for old, new in pairwise(texts)
-    ]
-    assert [r.text for r in stopped(rows[0], rows[1:], gaps, 0.0)] == [held]
+    told = [[Gain("p", 0, _gap(new, old), _gap(old, old), None)] for old, new in pairwise(texts)]
+    assert [r.text for r in stopped(rows[0], rows[1:], told, 0.0)] == [held]
 
 
 class _Scripted:
@@ -95,6 +92,9 @@ class _Gaps:
     def told(self, rows: Sequence[Improved]) -> Scores:
         self.read += rows
         return Scores([_gap(row.candidate, row.reference) for row in rows], 0)
+
+    def gains(self, rows: Sequence[Improved]) -> list[Gain]:
+        return GapScorer.gains(self, rows)  # type: ignore[arg-type]
 
 
 def _improver(policy: Sequence[Said], pit: Sequence[Said], gaps: _Gaps | None = None) -> Improver:
@@ -136,7 +136,7 @@ def test_what_was_cut_off_is_shown_as_cut_off_to_the_gap_reward() -> None:
     rows = [Response("p", "Why?", 0, *one, 1) for one in (("a", "length"), ("a better", "stop"))]
     told = compared([x], rows[1:], rows[:1])
     assert [(r.index, r.candidate, r.finished, r.reference_finished) for r in told] == [
-        (0, "a better", True, False), (-1, "a", False, False),
+        (0, "a better", True, False),
     ]  # fmt: skip
     assert [row.finished for row in candidates([x], rows)] == [False, True]
 

@@ -138,8 +138,7 @@ def _right(first_ahead: float, one: DecidedMatch) -> float:
 
 def _orders(verdicts: Sequence[Verdict]) -> dict[str, Orders]:
     """Return what a pairwise judge said of each match's first response."""
-    read = {v.prompt_id: read_orders(v.text) for v in verdicts if v.index == 0}
-    return {match: orders for match, orders in read.items() if orders is not None}
+    return {v.prompt_id: read_orders(v.said) for v in verdicts if v.index == 0 and v.said}
 
 
 def _in_both(orders: Orders, one: DecidedMatch) -> bool:

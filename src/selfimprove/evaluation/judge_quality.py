@@ -113,9 +113,10 @@ def _orders(verdicts: Sequence[Verdict]) -> list[list[Orders]]:
     """Return, by prompt, what a pairwise judge said in both orders; each comparison once."""
     found: dict[str, list[Orders]] = {}
     for v in verdicts:
-        orders = read_orders(v.text)
-        complete = orders is not None and None not in orders
-        if orders is not None and complete and v.index < v.vote:
+        if v.said is None or v.opponent is None or v.opponent < v.index:
+            continue
+        orders = read_orders(v.said)
+        if None not in orders:
             found.setdefault(v.prompt_id, []).append(orders)
     return list(found.values())
 

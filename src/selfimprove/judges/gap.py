@@ -8,7 +8,7 @@ reward model for gaps therefore needs `by_difference`, and asking R_PIT for that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOUR",
+    "Gain",
     "GapScorer",
     "Improved",
     "RewardScorer",
     "Scored",
     "Scores",
     "four_of",
+    "gap_gains",
     "gap_scores",
     "reads_gaps",
     "reward_scores",
@@ -77,6 +79,25 @@ class Scored:
     """Why there is no score; None where there is one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a gap reward said of one step of improvement."""
+
+    prompt_id: str
+    index: int
+    gap: float | None
+    """r_gap(x, y, y_ref); None where there is none."""
+    still: float | None
+    """r_gap(x, y_ref, y_ref): that of the old response over itself, as training fixes no zero."""
+    unscored: str | None
+    """Why there is no score; None where there is one."""
+
+    @property
+    def won(self) -> float | None:
+        """By how much the new response is the better one; None: it could not be read."""
+        return None if self.gap is None or self.still is None else self.gap - self.still
+
+
 class Scores(NamedTuple):
     """What a reward model said of some candidates."""
 
@@ -110,6 +131,19 @@ def gap_scores(
     scorer = model.scorer(partial(GapScorer, by_difference=by_difference))
     for chunk in chunks:
         yield Batch(_told(chunk, scorer.told(chunk)), engine=scorer.identity)
+
+
+def gap_gains(
+    chunks: Sequence[Sequence[Improved]], model: Served, by_difference: bool = False
+) -> Iterator[Batch[Gain]]:
+    """Score by how much each candidate wins over its reference, chunk by chunk.
+
+    Raises:
+        EngineError: the folder holds no reward model, or not the kind that is asked for.
+    """
+    scorer = model.scorer(partial(GapScorer, by_difference=by_difference))
+    for chunk in chunks:
+        yield Batch(scorer.gains(chunk), engine=scorer.identity)
 
 
 def reward_scores(chunks: Sequence[Sequence[Improved]], model: Served) -> Iterator[Batch[Scored]]:
@@ -207,9 +241,24 @@ class GapScorer:
     def told(self, rows: Sequence[Improved]) -> Scores:
         """Return r_gap(x, y, y_ref) of each candidate.
 
-        What 0 means is not fixed by the training: compare with the gap of a reference over itself.
+        What 0 means is not fixed by the training: `gains` tells.
         """
         return self._read(rows)
+
+    def gains(self, rows: Sequence[Improved]) -> list[Gain]:
+        """Return by how much each candidate wins over its reference."""
+        # Side by side, as both are read behind the same request.
+        both = [told for row in rows for told in (row, _over_itself(row))]
+        scores = self.told(both).scores
+        return [
+            Gain(row.prompt_id, row.index, gap, still,
+                 _TOO_LONG if gap is None or still is None else None)
+            for row, gap, still in zip(rows, scores[::2], scores[1::2], strict=True)
+        ]  # fmt: skip
+
+
+def _over_itself(row: Improved) -> Improved:
+    return replace(row, candidate=row.reference, finished=row.reference_finished)
 
 
 def _gap_reader(path: Path, model: ScalarModel) -> Callable[[Sequence[Improved]], Scores]:

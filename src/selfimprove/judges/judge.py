@@ -135,13 +135,19 @@ def _heard(found: Iterable[Batch[Verdict]], config: JudgeConfig) -> Iterator[Bat
     """Pass verdicts on; refuse a chunk in which too many are none."""
     for batch in found:
         judged = {
-            (v.prompt_id, v.index): f"{v.unscored}; it said {v.text[:200]!r}" for v in batch.rows
+            (v.prompt_id, v.index): f"{v.unscored}; it said {_words(v)[:200]!r}" for v in batch.rows
         }
         scored = mean_scores(batch.rows)
         _refuse_silence(
             [why for key, why in judged.items() if key not in scored], len(judged), config
         )
         yield batch
+
+
+def _words(verdict: Verdict) -> str:
+    if verdict.said is None:
+        return verdict.text
+    return "\n".join((*verdict.said.first, *verdict.said.second))
 
 
 def compare(

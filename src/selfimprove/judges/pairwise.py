@@ -17,7 +17,7 @@ from selfimprove.sampling.engine import draw_in_order
 from selfimprove.sampling.own_words import own_words, response
 from selfimprove.sampling.responses import asked
 from selfimprove.sampling.served import Served
-from selfimprove.types import Draw, Match, Outcome, Prompt, Response, Verdict
+from selfimprove.types import BothOrders, Match, Outcome, Prompt, Response, Verdict
 from selfimprove.unfinished import decided
 
 __all__ = ["Orders", "decide", "read_choice", "read_orders", "tournament"]
@@ -29,8 +29,6 @@ _CHOICE: Final = re.compile(
     re.I,
 )
 _WON: Final = {"a": 1.0, "b": 0.0, "tie": 0.5}
-_FIRST: Final = "[shown first]\n"
-_SECOND: Final = "[shown second]\n"
 
 
 def read_choice(text: str) -> float | None:
@@ -67,15 +65,10 @@ def _side(share: float | None) -> int | None:
     return None if share is None else (share > 0.5) - (share < 0.5)
 
 
-def read_orders(words: str) -> Orders | None:
-    """Return what a pairwise verdict's text says in each order; None: it is no pairwise verdict."""
-    if not words.startswith(_FIRST) or _SECOND not in words:
-        return None
-    first, _, second = words.partition(_SECOND)
-    of_second = _mean_choice(second.split(_SECOND))
-    return Orders(
-        _mean_choice(first.split(_FIRST)[1:]), None if of_second is None else 1 - of_second
-    )
+def read_orders(said: BothOrders) -> Orders:
+    """Return what a response got in each order."""
+    swapped = _mean_choice(said.second)
+    return Orders(_mean_choice(said.first), None if swapped is None else 1 - swapped)
 
 
 def _mean_choice(texts: Sequence[str]) -> float | None:
@@ -123,9 +116,7 @@ class _Decision:
 
     @property
     def orders(self) -> Orders:
-        swapped = _mean_choice(self.second_first)
-        second = None if swapped is None else 1 - swapped
-        return Orders(_mean_choice(self.first_first), second)
+        return read_orders(BothOrders(tuple(self.first_first), tuple(self.second_first)))
 
     @property
     def unscored(self) -> str | None:
@@ -152,7 +143,7 @@ def _decisions(
             draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
             of = {decision.match.id: decision for decision in decisions}
             for draw in map(own_words, draws):
-                places[draw.key].append(_whole(draw))
+                places[draw.key].append(draw.text.strip())
                 of[draw.key.rpartition("/")[0]].reasoning.append(draw.reasoning)
             prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
             sampled = sum(d.new_tokens for d in draws)
@@ -170,11 +161,6 @@ def _both_orders(decision: _Decision, wording: JudgePrompt) -> Iterator[tuple[st
         yield wording.filled(match.id, match.prompt, *shown), told
 
 
-def _whole(draw: Draw) -> str:
-    """Return a draw's text as one vote: a heading of ours in it would split it."""
-    return draw.text.replace("[shown ", "[ shown ")
-
-
 def _outcome(decision: _Decision) -> Outcome:
     match = decision.match
     lengths = len(match.first), len(match.second)
@@ -189,7 +175,7 @@ def tournament(
 ) -> Iterator[Batch[Verdict]]:
     """Compare every two responses of a prompt; a response's mean score is its share of the wins.
 
-    A verdict's `vote` is the index of the opponent; a match with an unfinished response is settled by that,
+    A match with an unfinished response is settled by that,
     and not asked. All responses of a prompt must lie in one chunk; a prompt with a single response has
     no verdicts.
     """
@@ -198,7 +184,7 @@ def tournament(
     for chunk, batch in zip(chunks, made, strict=True):
         place = {(r.prompt_id, r.index): i for i, r in enumerate(chunk)}
         verdicts = [verdict for decision in batch.rows for verdict in _both_sides(decision)]
-        ordered = sorted(verdicts, key=lambda v: (place[v.prompt_id, v.index], v.vote))
+        ordered = sorted(verdicts, key=lambda v: (place[v.prompt_id, v.index], v.opponent))
         yield Batch(ordered, batch.tokens_sampled, batch.prompt_tokens, batch.engine)
 
 
@@ -213,15 +199,10 @@ def _both_sides(decision: _Decision) -> tuple[Verdict, Verdict]:
     prompt, why, won = decision.match.prompt_id, decision.unscored, decision.preference
     first, second = (int(i) for i in decision.match.id.rsplit("#", 1)[1].split("-"))
     lost = None if won is None else 1 - won
-    ours, theirs = decision.first_first, decision.second_first
+    ours, theirs = tuple(decision.first_first), tuple(decision.second_first)
+    one, other = (BothOrders(ours, theirs), BothOrders(theirs, ours)) if ours else (None, None)
     thought = "\n\n".join(filter(None, decision.reasoning))
     return (
-        Verdict(prompt, first, second, won, why, _words(ours, theirs), reasoning=thought),
-        Verdict(prompt, second, first, lost, why, _words(theirs, ours), reasoning=thought),
+        Verdict(prompt, first, 0, won, why, "", reasoning=thought, opponent=second, said=one),
+        Verdict(prompt, second, 0, lost, why, "", reasoning=thought, opponent=first, said=other),
     )
-
-
-def _words(shown_first: Sequence[str], shown_second: Sequence[str]) -> str:
-    """Return what was said of a response in both orders, as `read_orders` takes it apart."""
-    first = [f"{_FIRST}{text.strip()}\n" for text in shown_first]
-    return "".join([*first, *(f"{_SECOND}{text.strip()}\n" for text in shown_second)])

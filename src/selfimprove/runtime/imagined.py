@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final, final
 
 from selfimprove.evaluation.accuracy import Answered
-from selfimprove.judges.gap import Improved, Scores
+from selfimprove.judges.gap import Gain, Improved, Scores
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.types import Draw, Labelled, Outcome, Prompt, ReasoningPath, Verdict
 
@@ -81,7 +81,11 @@ class ImaginedScorer:
 
     def told(self, rows: Sequence[Improved]) -> Scores:
         """Return a number for each candidate."""
-        return Scores([1.0 / (2 + row.index) if row.index >= 0 else 0.0 for row in rows], 0)
+        return Scores([1.0 / (2 + row.index) for row in rows], 0)
+
+    def gains(self, rows: Sequence[Improved]) -> list[Gain]:
+        """Return a step that wins for each candidate."""
+        return [Gain(row.prompt_id, row.index, 1.0, 0.0, None) for row in rows]
 
 
 def as_hoped(row: Any) -> Any:  # noqa: ANN401  a row of any step

@@ -92,7 +92,7 @@ class Milestones(TrainerCallback):
             # A copy: writing merges adapters and changes the precision.
             # Its hooks belong to the trainer, which is not to be copied with it.
             model = copy.deepcopy(self._trainer.model, {id(self._trainer): self._trainer})
-            write(model, self._base, partial, f"Step {step} of a training.")
+            write(model, self._base, partial)
             partial.rename(out)
 
 

@@ -48,12 +48,11 @@ tags: [selfimprove, reward-model]
 ---
 # Reward model ({reads}), trained by selfimprove
 
-{card}
 Base: `{base}`. One logit, read at the last token of a conversation. Made with {versions}.
 """
 
 
-def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all by name
+def train_head(  # noqa: PLR0913  two folders, a seed, and settings, all by name
     base: Path,
     compared: Comparisons,
     config: RewardConfig,
@@ -62,7 +61,6 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
     checkpoints: Path,
     seed: int,
     settings: Mapping[str, Any],
-    card: str,
 ) -> TrainedReward:
     """Train on the comparisons and write the folder; `settings` go into its config.
 
@@ -100,7 +98,7 @@ def train_head(  # noqa: PLR0913  two folders, a seed, settings and a card, all 
         if trainer.is_world_process_zero():
             _write(trainer.model, base, out, settings)
             _write_tokenizer(tokenizer, pad, out)
-            _write_card(base, out, str(settings["reads"]), card)
+            _write_card(base, out, str(settings["reads"]))
         trainer.accelerator.wait_for_everyone()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     return TrainedReward(
@@ -185,8 +183,7 @@ def _write_tokenizer(tokenizer: Any, pad: int, out: Path) -> None:  # noqa: ANN4
     tokenizer.save_pretrained(out)
 
 
-def _write_card(base: Path, out: Path, reads: str, card: str) -> None:
+def _write_card(base: Path, out: Path, reads: str) -> None:
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers"))
-    said = f"{card}\n" if card else ""
-    text = _CARD.format(base=base.name, reads=reads, card=said, versions=versions)
+    text = _CARD.format(base=base.name, reads=reads, versions=versions)
     (out / "README.md").write_text(text, encoding="utf-8")

@@ -82,7 +82,7 @@ class TrainedDpo:
     """Of this call: after a resume, the part since then."""
 
 
-def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, all by name
+def train_dpo(  # noqa: PLR0913  two folders, a seed and a reference, all by name
     policy: Path,
     pairs: Sequence[Pair],
     config: DpoConfig,
@@ -91,7 +91,6 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
     checkpoints: Path,
     seed: int,
     reference: Path | None = None,
-    card: str = "",
     shown: Shown | None = None,
 ) -> TrainedDpo:
     """Train the model of `policy` to prefer the chosen responses, and write it to `out`.
@@ -104,7 +103,6 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the pairs, of adapters and dropout.
         reference: the folder of the reference model; None: `policy`.
-        card: text for the model card.
         shown: how prompts are shown; None: as by an engine that says nothing of it.
 
     Raises:
@@ -152,7 +150,7 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed, a reference and a card, al
             trainer.add_callback(Milestones(trainer, config.try_every, policy, folder))
         newest = newest_readable(checkpoints, trainer.accelerator)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        model_folder.write_once(trainer, policy, out, card)
+        model_folder.write_once(trainer, policy, out)
     tokens = sum(len(r.ids) for i in order for r in (rows[i].chosen, rows[i].rejected))
     counts: dict[str, Any] = {
         "steps": steps,

@@ -25,7 +25,7 @@ from selfimprove.training.reward_config import RewardConfig, TrainedReward
 __all__ = ["train_gap_reward"]
 
 
-def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template and a card, by name
+def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, and a template, by name
     base: Path,
     preferences: Sequence[Preference],
     config: RewardConfig,
@@ -36,7 +36,6 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
     chat: bool,
     template: ImprovementTemplate,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-    card: str = "",
 ) -> TrainedReward:
     """Train R_PIT(x, y, y_ref) from the model of `base` and write it to `out`.
 
@@ -50,7 +49,6 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
         chat: prompts go through the chat template; otherwise they are laid out as plain text.
         template: how a response is shown that is to be improved; kept with the model.
         chat_template_kwargs: variables of the chat template.
-        card: text for the model card.
 
     Raises:
         TrainingError: no preference, none that fits into `max_length`, a loss that is no number.
@@ -77,7 +75,6 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, a template 
         checkpoints=checkpoints,
         seed=seed,
         settings=settings,
-        card=card,
     )
 
 

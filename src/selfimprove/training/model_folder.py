@@ -33,7 +33,6 @@ tags: [selfimprove, sft]
 ---
 # Fine-tuned by selfimprove
 
-{card}
 Base: `{base}`. The loss was taken on completions alone. Made with {versions}.
 """
 
@@ -112,14 +111,14 @@ def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401
         raise TrainingError(f"lora.target_modules={modules}: {error}") from error
 
 
-def write_once(trainer: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
+def write_once(trainer: Any, base: Path, out: Path) -> None:  # noqa: ANN401
     """Write the model of a trainer that is done; of several processes the first one does it."""
     if trainer.is_world_process_zero():
-        write(trainer.model, base, out, card)
+        write(trainer.model, base, out)
     trainer.accelerator.wait_for_everyone()
 
 
-def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
+def write(model: Any, base: Path, out: Path) -> None:  # noqa: ANN401
     """Write float32 weights, tokenizer, chat template, generation config and card."""
     if hasattr(model, "merge_and_unload"):
         model = merged(model, lambda: read_causal(base, torch.float32).state_dict())
@@ -128,7 +127,7 @@ def write(model: Any, base: Path, out: Path, card: str) -> None:  # noqa: ANN401
     # Read anew: the trainer may have given its copy a padding token.
     load_tokenizer(base).save_pretrained(out)
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers", "trl"))
-    text = _CARD.format(base=base.name, card=f"{card}\n" if card else "", versions=versions)
+    text = _CARD.format(base=base.name, versions=versions)
     (out / "README.md").write_text(text, encoding="utf-8")
 
 

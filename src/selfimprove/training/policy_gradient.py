@@ -98,7 +98,6 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
     out: Path,
     checkpoints: Path,
     seed: int,
-    card: str = "",
 ) -> TrainedPolicy:
     """Train the model of `policy` towards higher rewards, and write the best one to `out`.
 
@@ -115,7 +114,6 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         out: becomes a Hugging Face folder; the log is written beside it.
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the prompts, of the draws, of adapters and dropout.
-        card: text for the model card.
 
     Raises:
         TrainingError: no prompt, a reward or loss that is no number.
@@ -172,7 +170,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
                 trainer.try_policy()
         trainer.accelerator.wait_for_everyone()
         tries.load_best(trainer.model, trainer.state.global_step)
-        model_folder.write_once(trainer, policy, out, card)
+        model_folder.write_once(trainer, policy, out)
     if trainer.stopped:
         _log.warning("%s; kept the policy of step %d", trainer.stopped, tries.best)
     return _summary(trainer, tries, len(prompts), str(use), started)

@@ -18,7 +18,7 @@ from selfimprove.training.reward_config import RewardConfig, TrainedReward
 __all__ = ["train_reward"]
 
 
-def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all by name
+def train_reward(  # noqa: PLR0913  two folders, a seed and a form, all by name
     base: Path,
     preferences: Sequence[Preference],
     config: RewardConfig,
@@ -28,7 +28,6 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
     seed: int,
     chat: bool,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-    card: str = "",
 ) -> TrainedReward:
     """Train R_P(x, y) from the model of `base` and write it to `out`.
 
@@ -41,7 +40,6 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
         seed: of the order of the pairs, of adapters and dropout.
         chat: prompts go through the chat template; otherwise they are laid out as plain text.
         chat_template_kwargs: variables of the chat template.
-        card: text for the model card.
 
     Raises:
         TrainingError: no preference, none that fits into `max_length`, a loss that is no number.
@@ -68,5 +66,4 @@ def train_reward(  # noqa: PLR0913  two folders, a seed, a form and a card, all 
         checkpoints=checkpoints,
         seed=seed,
         settings=settings,
-        card=card,
     )

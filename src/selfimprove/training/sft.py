@@ -50,7 +50,7 @@ class Trained:
     """Of this call: after a resume, the part since then."""
 
 
-def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
+def train_sft(  # noqa: PLR0913  two folders, and a seed, all by name
     base: Path,
     examples: Sequence[Example],
     config: SftConfig,
@@ -58,7 +58,6 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
     out: Path,
     checkpoints: Path,
     seed: int,
-    card: str = "",
     shown: Shown | None = None,
 ) -> Trained:
     """Fine-tune the model of `base` on `examples` and write the result to `out`.
@@ -70,7 +69,6 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
         out: becomes a Hugging Face folder; the log is written beside it.
         checkpoints: where an interrupted training is looked for, and left.
         seed: of the order of the examples, of adapters and dropout.
-        card: text for the model card.
         shown: how prompts are shown; None: as by an engine that says nothing of it.
 
     Raises:
@@ -110,7 +108,7 @@ def train_sft(  # noqa: PLR0913  two folders, a seed and a card, all by name
         )
         newest = newest_readable(checkpoints, trainer.accelerator)
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        model_folder.write_once(trainer, base, out, card)
+        model_folder.write_once(trainer, base, out)
     return _summary(plan, tokenised, trainer.state.log_history, str(use), started)
 
 

@@ -77,7 +77,9 @@ class Link(Stored):
 
     step: int
     responses: str
-    gaps: str
+    gains: str | None = None
+    gaps: str | None = None
+    """As it was called up to 0.1, with a row for the old response over itself, too."""
     gain: FiniteFloat | None
     interval: Interval | None
     won: FiniteFloat | None

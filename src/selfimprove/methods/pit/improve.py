@@ -215,12 +215,9 @@ class Improver:
         drawn = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
         for chain, said in zip(chains, drawn, strict=True):
             chain.add(said)
-        pairs = list(zip(chains, turns, strict=True))
-        rows = [_over_the_old(chain, x, place) for place in (-1, -2) for chain, x in pairs]
-        gaps = self.gaps.told(rows).scores
-        for place, chain in enumerate(chains):
-            gap, still = gaps[place], gaps[place + len(chains)]
-            chain.gains.append(None if gap is None or still is None else gap - still)
+        rows = [_over_the_old(chain, x) for chain, x in zip(chains, turns, strict=True)]
+        for chain, gain in zip(chains, self.gaps.gains(rows), strict=True):
+            chain.gains.append(gain.won)
 
     def _draw(
         self,
@@ -234,7 +231,8 @@ class Improver:
         return [own_words(draw) for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
 
 
-def _over_the_old(chain: Chain, turns: tuple[Message, ...], place: int) -> Improved:
-    """Return what R_PIT reads: the response at a place, -1 or -2, over the last but one."""
-    return Improved(chain.id, 0, turns, chain.responses[place], chain.responses[-2],
-                    finished=chain.finished[place], reference_finished=chain.finished[-2])  # fmt: skip
+def _over_the_old(chain: Chain, turns: tuple[Message, ...]) -> Improved:
+    """Return what R_PIT reads: the last response over the one before it."""
+    old, new = chain.responses[-2:]
+    was_finished, finished = chain.finished[-2:]
+    return Improved(chain.id, 0, turns, new, old, finished, was_finished)

@@ -9,7 +9,7 @@ not either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from selfimprove.config import Config
 from selfimprove.data.improvement_prompts import improvement_template, rendered
-from selfimprove.judges.gap import Improved, Scored, gap_scores
+from selfimprove.judges.gap import Gain, Improved, gap_gains
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import SamplingConfig, Temperature
@@ -32,7 +32,6 @@ __all__ = [
     "Link",
     "compared",
     "finished_steps",
-    "gains",
     "improve",
     "requests",
     "stopped",
@@ -79,8 +78,7 @@ class Link:
     """One step of improvement: the new responses, and what R_PIT says of them."""
 
     responses: Rows[Response]
-    gaps: Rows[Scored]
-    """r_gap(x, y_k, y_{k-1}); those with an index of -1 - i are r_gap(x, y_{k-1}, y_{k-1})."""
+    gains: Rows[Gain]
 
 
 def requests(conversations: Sequence[Conversation]) -> list[Request]:
@@ -113,7 +111,7 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
     by_difference: bool,
     shard_items: int,
 ) -> list[Link]:
-    """Improve responses step by step; step k is stored as `NAME-yk-responses` and `NAME-yk-gaps`.
+    """Improve responses step by step; step k is stored as `NAME-yk-responses` and `NAME-yk-gains`.
 
     What M_PIT wrote at step k is `NAME-yk-drawn`; where that was cut off, the response stays.
 
@@ -130,9 +128,9 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
                               shard_items=shard_items)  # fmt: skip
         better = steps.rows(f"{name}-y{step}-responses", finished_steps, held, drawn)
         told = steps.rows(f"{name}-y{step}-compared", compared, conversations, better, held)
-        gaps = steps.sharded(f"{name}-y{step}-gaps", gap_scores, told, steps.asks(gap_model),
-                             by_difference, shard_items=shard_items)  # fmt: skip
-        chain.append(Link(better, gaps))
+        gains = steps.sharded(f"{name}-y{step}-gains", gap_gains, told, steps.asks(gap_model),
+                              by_difference, shard_items=shard_items)  # fmt: skip
+        chain.append(Link(better, gains))
         held = better
     return chain
 
@@ -154,27 +152,15 @@ def finished_steps(old: Sequence[Response], new: Sequence[Response]) -> Filtered
 def compared(
     conversations: Sequence[Conversation], new: Sequence[Response], old: Sequence[Response]
 ) -> list[Improved]:
-    """Return what R_PIT reads: each new response over the old one, and the old one over itself."""
+    """Return what R_PIT reads: each new response over the old one."""
     turns = {c.id: c.turns for c in conversations}
     before = {(r.prompt_id, r.index): r for r in old}
-    rows = []
-    for r in new:
-        x, was = turns[r.prompt_id], before[r.prompt_id, r.index]
-        for index, y in ((r.index, r), (-1 - r.index, was)):
-            rows.append(Improved(r.prompt_id, index, x, y.text, was.text,
-                                 finished=y.is_finished, reference_finished=was.is_finished))  # fmt: skip
-    return rows
-
-
-def gains(gaps: Iterable[Scored]) -> dict[tuple[str, int], float | None]:
-    """Return by how much each step won: the gap, less that of the old response over itself."""
-    told = {(g.prompt_id, g.index): g.score for g in gaps}
-    found: dict[tuple[str, int], float | None] = {}
-    for (prompt, index), score in told.items():
-        if index >= 0:
-            still = told[prompt, -1 - index]
-            found[prompt, index] = None if score is None or still is None else score - still
-    return found
+    pairs = ((r, before[r.prompt_id, r.index]) for r in new)
+    return [
+        Improved(r.prompt_id, r.index, turns[r.prompt_id], r.text, was.text,
+                 finished=r.is_finished, reference_finished=was.is_finished)
+        for r, was in pairs
+    ]  # fmt: skip
 
 
 def wins(gain: float | None, min_gap: float, *, finished: bool, was_finished: bool) -> bool:
@@ -183,7 +169,7 @@ def wins(gain: float | None, min_gap: float, *, finished: bool, was_finished: bo
     A finished response wins against an unfinished one, and never loses to one.
 
     Args:
-        gain: of the step, as `gains` gives it; None: it could not be read.
+        gain: of the step, as `Gain.won` tells; None: it could not be read.
         min_gap: what the gain must be above.
         finished: the new response came to its end.
         was_finished: the old one did.
@@ -201,7 +187,7 @@ def wins(gain: float | None, min_gap: float, *, finished: bool, was_finished: bo
 def stopped(
     start: Sequence[Response],
     steps: Sequence[Sequence[Response]],
-    gaps: Sequence[Sequence[Scored]],
+    gains: Sequence[Sequence[Gain]],
     min_gap: float,
 ) -> list[Response]:
     """Return what each chain holds before its first step that does not win.
@@ -209,13 +195,14 @@ def stopped(
     Args:
         start: y_0 of each chain.
         steps: y_1, y_2, ... of the chains, step by step.
-        gaps: of each step, as `Link.gaps`.
+        gains: of each step.
         min_gap: what a gain must be above.
     """
     held = {(r.prompt_id, r.index): r for r in start}
     going = set(held)
-    for new, told in zip(steps, gaps, strict=True):
-        better, won = {(r.prompt_id, r.index): r for r in new}, gains(told)
+    for new, told in zip(steps, gains, strict=True):
+        better = {(r.prompt_id, r.index): r for r in new}
+        won = {(g.prompt_id, g.index): g.won for g in told}
         going = {
             key
             for key in going

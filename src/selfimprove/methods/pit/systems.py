@@ -19,7 +19,6 @@ from selfimprove.methods.pit.inference import (
     Conversation,
     ImproveConfig,
     Link,
-    gains,
     improve,
     requests,
     stopped,
@@ -226,7 +225,7 @@ class _Bench:
         """Add the chain that ends where R_PIT says: no gain."""
         name = "pit-stopped"
         rows = self.steps.rows(f"{name}-responses", stopped, start.responses,
-                               [link.responses for link in chain], [link.gaps for link in chain],
+                               [link.responses for link in chain], [link.gains for link in chain],
                                self.config.improve.min_gap)  # fmt: skip
         last = f"pit-y{len(chain)}"
         self.add(name, "method", self.models.pit, rows, against=(start.name, last))
@@ -287,7 +286,8 @@ def _chains(start: Start, chain: list[Link], min_gap: float) -> list[dict[str, A
     told = []
     old = _by_place(start.responses)
     for number, link in enumerate(chain, start=1):
-        new, gained = _by_place(link.responses), gains(link.gaps)
+        new = _by_place(link.responses)
+        gained = {(g.prompt_id, g.index): g.won for g in link.gains}
         found = [gain for gain in gained.values() if gain is not None]
         won = [
             wins(gain, min_gap, finished=new[key].is_finished, was_finished=old[key].is_finished)
@@ -297,7 +297,7 @@ def _chains(start: Start, chain: list[Link], min_gap: float) -> list[dict[str, A
         told.append({
             "step": number,
             "responses": f"pit-y{number}-responses",
-            "gaps": f"pit-y{number}-gaps",
+            "gains": f"pit-y{number}-gains",
             "gain": estimate and estimate.value,
             "interval": estimate and [estimate.low, estimate.high],
             "won": fmean(won) if won else None,

@@ -31,7 +31,7 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
 def _examples(run: RunFolder, start: str, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a seeded choice of prompts, each with its first chain."""
     first = _texts(run, start)
-    later = [(_texts(run, s["responses"]), _gains(run, s["gaps"])) for s in steps]
+    later = [(_texts(run, s["responses"]), _gains(run, s)) for s in steps]
     truth = [_scores(run, name) for name in (start, *(s["responses"] for s in steps))]
     chosen = rng(run.seed, "report", "chains").sample(sorted(first), min(_SHOWN, len(first)))
     told = []
@@ -74,8 +74,13 @@ def _scores(run: RunFolder, step: str) -> dict[str, float]:
     return {row["prompt_id"]: row["score"] for row in rows if row["index"] == 0}
 
 
-def _gains(run: RunFolder, step: str) -> dict[str, float]:
-    rows = run.rows(step, ["prompt_id", "index", "score"])
+def _gains(run: RunFolder, link: dict[str, Any]) -> dict[str, float]:
+    if link["gains"]:
+        rows = run.rows(link["gains"], ["prompt_id", "index", "gap", "still"])
+        first = (row for row in rows if row["index"] == 0)
+        return {row["prompt_id"]: row["gap"] - row["still"] for row in first
+                if row["gap"] is not None and row["still"] is not None}  # fmt: skip
+    rows = run.rows(link["gaps"], ["prompt_id", "index", "score"])
     told = {(row["prompt_id"], row["index"]): row["score"] for row in rows}
     found = {}
     for prompt, _ in told:
