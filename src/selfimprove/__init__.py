@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from selfimprove.answer_kinds import answer_type
-    from selfimprove.api.methods import lmsi, pit, self_rewarding
+    from selfimprove.api.methods import lmsi, pit, run, self_rewarding
     from selfimprove.api.model import Model
     from selfimprove.api.result import Measured, Result
     from selfimprove.api.steps import (
@@ -46,6 +46,7 @@ __all__ = [
     "lmsi",
     "pit",
     "read_questions",
+    "run",
     "self_rewarding",
     "table",
     "training_rows",
@@ -75,6 +76,7 @@ _WHERE = {
     "lmsi": "api.methods",
     "pit": "api.methods",
     "read_questions": "api.steps",
+    "run": "api.methods",
     "self_rewarding": "api.methods",
     "table": "api.steps",
     "training_rows": "api.steps",

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 
 from selfimprove.errors import ConfigError
 
-__all__ = ["OwnCode", "load_named", "pinned"]
+__all__ = ["OwnCode", "code_name", "load_named", "pinned"]
 
 _OF: Final = "__selfimprove_digest__"
 
@@ -103,6 +103,13 @@ def _instructions(code: object) -> object:
 
 def _short(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def code_name(code: Callable[..., object]) -> str:
+    """Return the name of a function; of one in a file of the user's own, with a digest of that file."""
+    module = sys.modules.get(code.__module__)
+    digest = vars(module).get(_OF) if module else None
+    return f"{code.__name__}@{digest}" if digest else code.__name__
 
 
 def pinned(given: str | Callable[..., object]) -> str:

@@ -62,7 +62,7 @@ def test_a_recipe_a_command_and_a_call_are_one_config(path: Path, monkeypatch) -
     assert read_config(Path(words[2]), words[3:]) == config
 
     asked: list[MethodConfig] = []
-    monkeypatch.setattr(methods, "run", lambda config, *_, **__: asked.append(config))
+    monkeypatch.setattr(methods, "_run", lambda config, *_, **__: asked.append(config))
     exec(spelled(config, "python"), {})
     assert asked == [config]
 
@@ -71,6 +71,7 @@ def test_a_default_of_the_block_is_said_where_the_recipes_own_default_is_another
     fields = {"method": "pit", "model": "tiny", "preferences": "tiny:train",
               "evaluation": {}, "sft": {"learning_rate": SftConfig().learning_rate}}  # fmt: skip
     config = config_of(fields, "test")
+    assert isinstance(config, PitConfig)
     assert config.sft.learning_rate != PitConfig.model_fields["sft"].default.learning_rate
     for spelling in ("recipe", "command"):
         assert "learning_rate" in spelled(config, spelling)
@@ -103,6 +104,7 @@ def test_a_models_engine_is_the_runs_and_blocks_may_be_configs() -> None:
     data = {"train": "tiny:train", "test": "tiny:test"}
     keys = {"data": data, "sft": SftConfig(epochs=3), "engine": {"dtype": "bfloat16"}}
     config = methods.config("lmsi", model, keys)
+    assert isinstance(config, LmsiConfig)
     assert (config.engine.device, config.engine.dtype) == ("cpu", "bfloat16")
     assert config.sft == SftConfig(epochs=3)
     assert config.model == "tiny"

@@ -15,7 +15,7 @@ from selfimprove.api.model import Model
 from selfimprove.api.result import Result
 from selfimprove.config import Config, described
 from selfimprove.methods.table import METHODS, MethodConfig
-from selfimprove.runtime.launch import config_of, run_config
+from selfimprove.runtime.launch import config_of, default_folder, run_config
 
 __all__ = ["Block", "Files", "config", "lmsi", "pit", "run", "self_rewarding"]
 
@@ -115,7 +115,7 @@ def lmsi(
     """
     data = {**_tree(recipe.get("data", {})), "train": train, "test": test}
     paths = {**_tree(recipe.get("paths", {})), **({} if m is None else {"m": m})}
-    return run(config("lmsi", model, {**recipe, "data": data, "paths": paths}), out, quiet=quiet)
+    return _run(config("lmsi", model, {**recipe, "data": data, "paths": paths}), out, quiet=quiet)
 
 
 def self_rewarding(
@@ -143,7 +143,7 @@ def self_rewarding(
         SelfImproveError: with what happened, where, and what to do.
     """
     keys = {**recipe, "seeds": seeds, "evaluation": evaluation, "iterations": iterations}
-    return run(config("self_rewarding", model, keys), out, quiet=quiet)
+    return _run(config("self_rewarding", model, keys), out, quiet=quiet)
 
 
 def pit(
@@ -166,7 +166,30 @@ def pit(
     Raises:
         SelfImproveError: with what happened, where, and what to do.
     """
-    return run(config("pit", model, {**recipe, "preferences": preferences}), out, quiet=quiet)
+    return _run(config("pit", model, {**recipe, "preferences": preferences}), out, quiet=quiet)
+
+
+def run(
+    method: str,
+    model: Model | str,
+    *,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    **recipe: Any,  # noqa: ANN401  keys of that method's recipe
+) -> Result:
+    """Run a method by its name: a shipped one, or one of your own as path/to/file.py:NAME.
+
+    Args:
+        method: its name.
+        model: that improves.
+        out: the run's folder [runs/NAME-seedN].
+        quiet: print no progress.
+        recipe: keys of its recipe.
+
+    Raises:
+        SelfImproveError: with what happened, where, and what to do.
+    """
+    return _run(config(method, model, recipe), out, quiet=quiet)
 
 
 def config(method: str, model: Model | str, keys: Mapping[str, Any]) -> MethodConfig:
@@ -185,7 +208,7 @@ def config(method: str, model: Model | str, keys: Mapping[str, Any]) -> MethodCo
     return config_of({"method": method, "model": name, **stated, **both}, f"{method}(...)")
 
 
-def run(config: MethodConfig, out: str | Path | None = None, *, quiet: bool = False) -> Result:
+def _run(config: MethodConfig, out: str | Path | None, *, quiet: bool) -> Result:
     """Run a config, or go on where it was interrupted; return a finished run as it is.
 
     Raises:
@@ -193,7 +216,7 @@ def run(config: MethodConfig, out: str | Path | None = None, *, quiet: bool = Fa
     """
     from selfimprove.terminal import announce
 
-    root = Path(out or Path("runs") / f"{config.method}-seed{config.seed}")
+    root = Path(out or default_folder(Path(config.method), config))
     run_config(config, root, (lambda _line: None) if quiet else announce)
     return Result.of(root)
 

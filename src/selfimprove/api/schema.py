@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 
-from selfimprove.methods.table import MethodConfig
+from selfimprove.methods.table import ShippedConfig
 
 __all__ = ["recipe_schema"]
 
@@ -16,7 +16,7 @@ _NULL: Final = {"type": "null"}
 
 def recipe_schema() -> dict[str, Any]:
     """Return the schema of a recipe of any method: every key with its type, range and doc line."""
-    recipe = TypeAdapter[Any](Annotated[MethodConfig, Field(discriminator="method")])
+    recipe = TypeAdapter[Any](Annotated[ShippedConfig, Field(discriminator="method")])
     schema = recipe.json_schema(mode="validation")
     for block in schema["$defs"].values():
         block["properties"] = {

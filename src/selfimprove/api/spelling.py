@@ -13,7 +13,7 @@ import yaml
 
 from selfimprove.config import Config
 from selfimprove.data.sources import Source, as_source
-from selfimprove.methods.table import MethodConfig
+from selfimprove.methods.table import METHODS, MethodConfig
 from selfimprove.runtime.launch import config_of
 
 __all__ = ["Spelling", "spelled"]
@@ -116,6 +116,8 @@ def _call(tree: Mapping[str, Any]) -> str:
     left = {n: value for n, value in keys.items() if value != {} or n not in emptied}
     arguments = [repr(tree["model"]), *(_argument(n, v) for n, v in {**taken, **left}.items())]
     said = "".join(f"    {argument},\n" for argument in arguments)
+    if method not in METHODS:
+        return f"import selfimprove as si\n\nsi.run(\n    {method!r},\n{said})"
     return f"import selfimprove as si\n\nsi.{method}(\n{said})"
 
 

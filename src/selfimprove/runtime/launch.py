@@ -11,8 +11,9 @@ from typing import Any
 from selfimprove.config import IDENTITY, fingerprint, load, overridden, read_recipe
 from selfimprove.errors import ConfigError
 from selfimprove.files import read_json
-from selfimprove.methods.table import METHODS, MethodConfig
+from selfimprove.methods.table import METHODS, MethodConfig, is_method, method_of
 from selfimprove.models import locate
+from selfimprove.own_code import pinned
 from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
@@ -24,6 +25,7 @@ __all__ = [
     "Finished",
     "Plan",
     "config_of",
+    "default_folder",
     "launch",
     "plan_recipe",
     "read_config",
@@ -46,7 +48,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
     """
-    if str(path) in METHODS and not path.is_file():
+    if is_method(str(path)) and not path.is_file():
         return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
     return config_of(read_recipe(path, overrides), str(path))
 
@@ -57,15 +59,19 @@ def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
     Raises:
         ConfigError: it names no known method, or does not fit it.
     """
-    method = tree.get("method")
-    if not isinstance(method, str) or method not in METHODS:
-        raise ConfigError(f"{source}: method is {method!r}; known: {', '.join(METHODS)}")
-    return load(METHODS[method].config, tree, source)
+    name = tree.get("method")
+    try:
+        method = method_of(str(name))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    if name not in METHODS:
+        tree = {**tree, "method": pinned(str(name))}
+    return load(method.config, tree, source)
 
 
 def default_folder(path: Path, config: MethodConfig) -> Path:
-    """Return where a recipe runs unless told otherwise."""
-    return Path("runs") / f"{path.stem}-seed{config.seed}"
+    """Return where a recipe, or a method by its name, runs unless told otherwise."""
+    return Path("runs") / f"{path.name.partition('.')[0]}-seed{config.seed}"
 
 
 def launch(
@@ -141,7 +147,7 @@ def run_method(config: MethodConfig, run: Run) -> ModelRef:
         SelfImproveError: with what happened, where, and what to do.
     """
     use_threads(config.engine.threads)
-    return METHODS[config.method].run(config, run)
+    return method_of(config.method).run(config, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,5 +169,5 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processe
     check(config, processes)
     root = out or default_folder(path, config)
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
-        METHODS[config.method].run(config, run)
+        method_of(config.method).run(config, run)
         return Plan(root, run.steps, needs(run.uses, run.steps, run.absent))

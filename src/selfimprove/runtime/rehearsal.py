@@ -8,7 +8,7 @@ few of the prompts that a model writes are new, a real run lets it write more of
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import getdoc
 from pathlib import Path
@@ -25,7 +25,7 @@ from selfimprove.rows import Batch, Filtered, Rows
 from selfimprove.runtime.imagined import ImaginedEngine, ImaginedScorer, as_hoped, parted
 from selfimprove.runtime.plan import PlannedStep, Use
 from selfimprove.sampling.engine import Engine, EngineConfig
-from selfimprove.store import Run, Training, in_chunks
+from selfimprove.store import Run, Training, in_chunks, row_type
 from selfimprove.training.dpo import milestones_of
 from selfimprove.training.jobs import Training as Job
 from selfimprove.types import ModelRef
@@ -56,6 +56,7 @@ class Rehearsal(Run):
         """Take no lock."""
         self.held = _Recorder(self)
         self._made: dict[str, Any] = {}
+        self._imagined: set[str] = set()
         self._shapes: dict[str, Path | None] = {}
         self._step = ""
         self._scratch = TemporaryDirectory(prefix="selfimprove-dry-run-")
@@ -86,9 +87,18 @@ class Rehearsal(Run):
             else:
                 made = make(*inputs)
                 items = tuple(map(as_hoped, made.rows if isinstance(made, Filtered) else made))
+            items = items or self._all_of(make, inputs)
             self._note(name, make, rows=len(items))
+            if any(isinstance(i, Rows) and i.folder.name in self._imagined for i in inputs):
+                self._imagined.add(name)
             self._made[name] = Rows(items, f"dry run: {name}", self.root / name)
         return cast("Rows[T]", self._made[name])
+
+    def _all_of(self, make: Callable[..., object], inputs: Sequence[object]) -> tuple[Any, ...]:
+        """Return the imagined rows that a filter was given and kept none of: it may as well keep all."""
+        kind = row_type(make)
+        given = (i.items for i in inputs if isinstance(i, Rows) and i.folder.name in self._imagined)
+        return next((items for items in given if items and isinstance(items[0], kind)), ())
 
     def sharded(
         self,
@@ -105,6 +115,7 @@ class Rehearsal(Run):
             chunks = in_chunks(list(items), shard_items, together)
             made = make(chunks, *map(_forgiving, inputs))
             batches = list(track(made, name, len(chunks)))
+            self._imagined.add(name)
             found = tuple(as_hoped(row) for batch in batches for row in batch.rows)
             self._note(name, make, rows=len(found), sampled=sum(b.tokens_sampled for b in batches))
             self._made[name] = Rows(found, f"dry run: {name}", self.root / name)

@@ -11,11 +11,12 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 from selfimprove.config import fingerprint
 from selfimprove.errors import CorruptShardError, StaleStepError, StoreError
 from selfimprove.files import make_folder, read_json, sha256_of, write_json, write_replacing
+from selfimprove.own_code import code_name
 from selfimprove.provenance import circumstances, difference, inputs_of
 from selfimprove.rows import Batch, Funnel, Rows, decode, encode, rows_digest
 from selfimprove.types import ModelRef
 
-__all__ = ["Step", "places", "trained_model"]
+__all__ = ["Step", "places", "row_type", "trained_model"]
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Step(Generic[T]):
         self._make = make
         self._announce = announce
         self._identity = {
-            "made_by": make.__name__,
+            "made_by": code_name(make),
             "inputs": inputs_of(make, inputs),
         }
         self._refuse_if_stale()
@@ -87,7 +88,7 @@ class Step(Generic[T]):
     def write_shard(self, index: int, batch: Batch[T], seconds: float) -> None:
         """Write one shard and, last, what it cost."""
         path = self._shard(index)
-        write_replacing(path, encode(batch.rows, _row_type(self._make)))
+        write_replacing(path, encode(batch.rows, row_type(self._make)))
         about = {
             "sha256": sha256_of(path),
             "digest": rows_digest(batch.rows),
@@ -129,7 +130,7 @@ class Step(Generic[T]):
         for index in range(done["shards"]):
             path = self._shard(index)
             _check(path, read_json(path.with_suffix(".json"))["sha256"])
-            items.extend(decode(path, _row_type(self._make)))
+            items.extend(decode(path, row_type(self._make)))
         return Rows(tuple(items), done["digest"], self.folder)
 
     def finish_model(self, told: dict[str, Any], seconds: float) -> None:
@@ -174,7 +175,7 @@ def _check(path: Path, expected: str) -> None:
         )
 
 
-def _row_type(make: Callable[..., Any]) -> type[Any]:
+def row_type(make: Callable[..., Any]) -> type[Any]:
     """Read the row type from the annotation of what `make` returns: Batch[T], Filtered[T]."""
     returned = get_type_hints(make)["return"]
     while args := get_args(returned):
