@@ -41,7 +41,8 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.data.preferences import Preference, read_preferences
 from selfimprove.data.sources import Source
-from selfimprove.judges.gap import GapScorer, Improved
+from selfimprove.judges.gap import GapScorer
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.policy_config import PolicyGradientConfig

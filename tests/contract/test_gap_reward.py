@@ -15,14 +15,9 @@ from selfimprove.data.preferences import Preference, read_preferences
 from selfimprove.data.sources import Source
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
-from selfimprove.judges.gap import (
-    GapScorer,
-    Improved,
-    RewardScorer,
-    four_of,
-    gap_scores,
-    reward_scores,
-)
+from selfimprove.judges.gap import GapScorer, four_of, gap_scores, reward_scores
+from selfimprove.judges.plain_reward import RewardScorer
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.models import locate
 from selfimprove.sampling.conversation import Spoken
 from selfimprove.sampling.engine import EngineConfig

@@ -29,10 +29,11 @@ from selfimprove.data.preferences import read_preferences
 from selfimprove.data.sources import Source
 from selfimprove.errors import EngineError
 from selfimprove.judges import rubric
-from selfimprove.judges.gap import Improved, RewardScorer
 from selfimprove.judges.judge import compare, judge, judge_conversations, judging_model, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
+from selfimprove.judges.plain_reward import RewardScorer
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.models import locate
 from selfimprove.sampling.conversation import Spoken, as_asked, in_words

@@ -15,7 +15,7 @@ from tests.smoke.dry_runs import check_bounds
 from tests.smoke.killing import differences, run_killed
 from tests.smoke.random_model import random_qwen2
 
-from selfimprove.errors import ConfigError, DataError, EngineError
+from selfimprove.errors import ConfigError, DataError, EngineError, StaleStepError
 from selfimprove.report.page import write
 from selfimprove.runtime.launch import launch, read_config
 from selfimprove.training.export import stored_dtype
@@ -252,6 +252,27 @@ def test_policies_and_reward_models_leave_the_run_rounded_once(finished: Path) -
 @pytest.mark.slow
 def test_a_dry_run_tells_every_step_and_bounds_its_cost(finished: Path) -> None:
     check_bounds(_SMALL, [], finished)
+
+
+@pytest.mark.slow
+def test_a_reward_of_ones_own_takes_the_place_of_the_reward_model(tmp_path: Path) -> None:
+    code = tmp_path / "rewards.py"
+    code.write_text("def short(prompts, responses):\n    return [-len(r) for r in responses]\n")
+    own = [f"reward_function={code}:short", "gap=difference", "ablations=[]", "rounds=first",
+           "baselines={best_of_n: 2, self_refine: null}", "evaluation.temperatures=[]",
+           "evaluation.reference_use=null", "improve.steps=1"]  # fmt: skip
+    root = launch(_SMALL, own, tmp_path / "run", _silent).root
+    check_bounds(_SMALL, own, root)
+    told = {(r["prompt_id"], r["index"]): r["score"] for r in _rows(root / "pit-y1-rewards")}
+    texts = {(r["prompt_id"], r["index"]): r["text"] for r in _rows(root / "pit-y1-responses")}
+    assert told == {key: -len(text) for key, text in texts.items()}
+    before = {(r["prompt_id"], r["index"]): r["text"] for r in _rows(root / "policy-sft-responses")}
+    for gain in _rows(root / "pit-y1-gains"):
+        key = gain["prompt_id"], gain["index"]
+        assert (gain["gap"], gain["still"]) == (len(before[key]) - len(texts[key]), 0)
+    code.write_text(code.read_text().replace("-len", "len"))
+    with pytest.raises(StaleStepError, match="function was"):
+        launch(_SMALL, own, root, _silent)
 
 
 @pytest.mark.parametrize("name", ["pit-hh-rlhf", "pit-paper", "pit-tiny"])

@@ -9,7 +9,8 @@ import pytest
 
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import ConfigError, DataError, StoreError
-from selfimprove.judges.gap import Improved, RewardScorer, Scored
+from selfimprove.judges.plain_reward import RewardScorer
+from selfimprove.judges.reward_rows import Improved, Scored
 from selfimprove.methods.one_model import config_of_words
 from selfimprove.methods.reward_start import RewardStartConfig, pair_accuracy, reward_start
 from selfimprove.models import locate

@@ -8,7 +8,8 @@ import pytest
 
 from selfimprove.data.preferences import Preference
 from selfimprove.evaluation.gap_quality import FourGaps, against_truth, four_gaps, gap_quality
-from selfimprove.judges.gap import Scored, four_of
+from selfimprove.judges.gap import four_of
+from selfimprove.judges.reward_rows import Scored
 from selfimprove.types import Message
 
 _RIGHT = FourGaps("a", "x", wl=2.0, ww=0.5, ll=-0.5, lw=-2.0)

@@ -10,7 +10,8 @@ import pytest
 
 from selfimprove.config import load
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Gain, GapScorer, Improved, Scores
+from selfimprove.judges.gap import GapScorer
+from selfimprove.judges.reward_rows import Gain, Improved, Scores
 from selfimprove.methods.pit.baselines import candidates
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.improve import Improver, Item

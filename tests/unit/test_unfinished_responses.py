@@ -22,9 +22,9 @@ from selfimprove.evaluation.pit_board import PitBoard, System
 from selfimprove.evaluation.response_board import Arm, ResponseBoard
 from selfimprove.evaluation.true_scores import oracle_scores
 from selfimprove.evaluation.versus import compare_systems
-from selfimprove.judges.gap import Scored
 from selfimprove.judges.judge import compare, judge, lowest_score, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
+from selfimprove.judges.reward_rows import Scored
 from selfimprove.methods.lmsi.config import KeepConfig
 from selfimprove.methods.lmsi.low_resource import Written, new_questions
 from selfimprove.methods.lmsi.plot import agreeing_paths

@@ -6,7 +6,7 @@ same call resumes a run that was interrupted, and returns a finished one at once
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypedDict, Unpack
@@ -74,6 +74,7 @@ class PitKeys(TypedDict, total=False):
     template: str
     sft: Block
     reward: Block
+    reward_function: str | Callable[..., Any] | None
     gap: str
     policy_rl: Block
     first_round: Block

@@ -24,7 +24,8 @@ from typing import Any, Final
 
 from selfimprove.data.preferences import Preference
 from selfimprove.evaluation.clusters import told
-from selfimprove.judges.gap import FOUR, Scored
+from selfimprove.judges.gap import FOUR
+from selfimprove.judges.reward_rows import Scored
 from selfimprove.training.gap_loss import CONTRASTS
 
 __all__ = ["FourGaps", "against_truth", "four_gaps", "gap_quality"]

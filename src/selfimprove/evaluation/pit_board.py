@@ -34,7 +34,7 @@ from selfimprove.evaluation.true_scores import (
 )
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
-from selfimprove.judges.gap import Improved, four_of, gap_scores, reward_scores
+from selfimprove.judges.gap import four_of, gap_scores, reward_scores
 from selfimprove.judges.judge import (
     asked_judge,
     highest_score,
@@ -44,6 +44,7 @@ from selfimprove.judges.judge import (
     mean_scores,
 )
 from selfimprove.judges.judge_config import JudgeConfig
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.store import Run

@@ -8,103 +8,31 @@ reward model for gaps therefore needs `by_difference`, and asking R_PIT for that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered, unrendered
 from selfimprove.data.preferences import Preference
 from selfimprove.errors import EngineError
-from selfimprove.files import read_json
+from selfimprove.judges.own_reward import reward_scorer
+from selfimprove.judges.reward_rows import Gain, Improved, Scored, Scores
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import Spoken, as_asked
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.served import Served
 from selfimprove.sampling.shortening import inside
-from selfimprove.types import Message
 
 if TYPE_CHECKING:
     from selfimprove.sampling.scalar_model import ScalarModel
 
-__all__ = [
-    "FOUR",
-    "Gain",
-    "GapScorer",
-    "Improved",
-    "RewardScorer",
-    "Scored",
-    "Scores",
-    "four_of",
-    "gap_gains",
-    "gap_scores",
-    "reads_gaps",
-    "reward_scores",
-    "trained_here",
-]
+__all__ = ["FOUR", "GapScorer", "four_of", "gap_gains", "gap_scores", "reward_scores"]
 
 FOUR: Final = ("wl", "ww", "ll", "lw")
 """The gaps of one preference, by candidate and reference: w chosen, l rejected."""
 
 _TOO_LONG: Final = "longer than the reward model's context"
-
-Turns = tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Improved:
-    """A candidate for something better than a reference; for a plain reward the latter is unused."""
-
-    prompt_id: str
-    index: int
-    """Which of the prompt's candidates it is, from 0."""
-    prompt: Turns
-    candidate: str
-    reference: str = ""
-    finished: bool = True
-    """Whether the candidate came to its end."""
-    reference_finished: bool = True
-    """Whether the reference did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a reward model said of one candidate."""
-
-    prompt_id: str
-    index: int
-    score: float | None
-    """Its logit; None where there is none, never 0."""
-    unscored: str | None
-    """Why there is no score; None where there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a gap reward said of one step of improvement."""
-
-    prompt_id: str
-    index: int
-    gap: float | None
-    """r_gap(x, y, y_ref); None where there is none."""
-    still: float | None
-    """r_gap(x, y_ref, y_ref): that of the old response over itself, as training fixes no zero."""
-    unscored: str | None
-    """Why there is no score; None where there is one."""
-
-    @property
-    def won(self) -> float | None:
-        """By how much the new response is the better one; None: it could not be read."""
-        return None if self.gap is None or self.still is None else self.gap - self.still
-
-
-class Scores(NamedTuple):
-    """What a reward model said of some candidates."""
-
-    scores: list[float | None]
-    """Of each; None where it does not fit into the model's context."""
-    tokens_read: int
-    """Of what fits, prompts included."""
 
 
 def four_of(preferences: Sequence[Preference]) -> list[Improved]:
@@ -152,7 +80,7 @@ def reward_scores(chunks: Sequence[Sequence[Improved]], model: Served) -> Iterat
     Raises:
         EngineError: the folder holds no plain reward model.
     """
-    scorer = model.scorer(RewardScorer)
+    scorer = model.scorer(reward_scorer)
     for chunk in chunks:
         yield Batch(_told(chunk, scorer.told(chunk)), engine=scorer.identity)
 
@@ -164,65 +92,6 @@ def _told(chunk: Sequence[Improved], told: Scores) -> list[Scored]:
     ]
 
 
-def reads_gaps(path: Path) -> bool:
-    """Whether a reward model was trained on gaps.
-
-    Raises:
-        EngineError: the folder holds no model.
-    """
-    return trained_here(path).get("reads") == "gap"
-
-
-def trained_here(path: Path) -> dict[str, Any]:
-    """Return what the training of a reward model noted; nothing of one from elsewhere.
-
-    Raises:
-        EngineError: the folder holds no model.
-    """
-    try:
-        noted: dict[str, Any] = read_json(path / "config.json").get("selfimprove", {})
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} holds no reward model: {error}") from error
-    return noted
-
-
-@final
-class RewardScorer:
-    """A plain reward model in memory."""
-
-    def __init__(self, path: Path, engine: EngineConfig) -> None:
-        from selfimprove.sampling.scalar_model import load_scalar_model
-
-        self._model = load_scalar_model(path, engine)
-        # A model from elsewhere notes nothing; such models are trained on the chat template.
-        reads = self._model.settings.get("reads", "reward")
-        if reads != "reward":
-            raise EngineError(f"{path} is a {reads} reward model, not one of single responses")
-        templated = bool(self._model.tokenizer.chat_template)
-        self._chat = bool(self._model.settings.get("chat", templated))
-        self.identity, self.context = self._model.identity, self._model.context
-
-    def told(self, rows: Sequence[Improved]) -> Scores:
-        """Return R_P(x, y) of each candidate y; too long a prompt loses its oldest turns."""
-        scores, tokens = self._model.read([[self._spoken(row)] for row in rows])
-        return Scores([score for (score,) in scores], tokens)
-
-    def differences(self, rows: Sequence[Improved]) -> Scores:
-        """Return R_P(x, y) - R_P(x, y_ref) of each candidate; None where one of the two does not fit."""
-        scores, tokens = self._model.read([[self._spoken(r), self._over(r)] for r in rows])
-        found = [
-            None if ours is None or theirs is None else ours - theirs for ours, theirs in scores
-        ]
-        return Scores(found, tokens)
-
-    def _spoken(self, row: Improved) -> Spoken:
-        return Spoken(as_asked(row.prompt, chat=self._chat), row.candidate, row.finished)
-
-    def _over(self, row: Improved) -> Spoken:
-        asked = as_asked(row.prompt, chat=self._chat)
-        return Spoken(asked, row.reference, row.reference_finished)
-
-
 @final
 class GapScorer:
     """A gap reward model in memory; or a plain one, whose differences are then the gaps."""
@@ -230,7 +99,7 @@ class GapScorer:
     def __init__(self, path: Path, engine: EngineConfig, *, by_difference: bool = False) -> None:
         self._read: Callable[[Sequence[Improved]], Scores]
         if by_difference:
-            plain = RewardScorer(path, engine)
+            plain = reward_scorer(path, engine)
             self._read, self.identity = plain.differences, plain.identity
             return
         from selfimprove.sampling.scalar_model import load_scalar_model

@@ -15,12 +15,12 @@ from typing import Final, Literal
 
 from selfimprove.errors import JudgeError
 from selfimprove.judges.function import function_verdicts
-from selfimprove.judges.gap import Improved
 from selfimprove.judges.judge_config import (
     JudgeConfig,
 )
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.pairwise import decide, tournament
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.judges.rubric import rubric_verdicts
 from selfimprove.models import locate
 from selfimprove.rows import Batch

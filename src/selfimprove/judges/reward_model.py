@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from selfimprove.errors import EngineError
-from selfimprove.judges.gap import Improved, RewardScorer, Scores, reads_gaps, trained_here
+from selfimprove.judges.own_reward import reward_scorer
+from selfimprove.judges.plain_reward import reads_gaps, trained_here
+from selfimprove.judges.reward_rows import Improved, Scores
 from selfimprove.reasoning import parted
 from selfimprove.rows import Batch
 from selfimprove.sampling.conversation import Spoken, in_words
@@ -102,7 +104,7 @@ def _scorer(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Score
     if reads_gaps(folder):
         raise EngineError(f"{folder} is a gap reward model, not one of single responses")
     if layout is None and trained_here(folder):
-        return RewardScorer(folder, engine)
+        return reward_scorer(folder, engine)
     return _load(folder, engine, layout)
 
 

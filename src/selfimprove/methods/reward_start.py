@@ -22,7 +22,8 @@ from selfimprove.evaluation.clusters import told
 from selfimprove.evaluation.judge_quality import ordered_alike, prefers_longer
 from selfimprove.evaluation.overlaps import Decontamination, held_out_conversations, named
 from selfimprove.files import read_json
-from selfimprove.judges.gap import Improved, Scored, reward_scores
+from selfimprove.judges.gap import reward_scores
+from selfimprove.judges.reward_rows import Improved, Scored
 from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout

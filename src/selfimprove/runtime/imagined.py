@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final, final
 
 from selfimprove.evaluation.accuracy import Answered
-from selfimprove.judges.gap import Gain, Improved, Scores
+from selfimprove.judges.reward_rows import Gain, Improved, Scores
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.types import Draw, Labelled, Outcome, Prompt, ReasoningPath, Verdict
 

@@ -15,7 +15,8 @@ from typing import Final
 from pydantic import Field
 
 from selfimprove.config import Config, load, read_yaml, shipped_or_given
-from selfimprove.judges.gap import Improved, Scored, reward_scores
+from selfimprove.judges.gap import reward_scores
+from selfimprove.judges.reward_rows import Improved, Scored
 from selfimprove.methods.pit.inference import Conversation, finished_steps, requests
 from selfimprove.rows import Rows
 from selfimprove.sampling.engine import SamplingConfig

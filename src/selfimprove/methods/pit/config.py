@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods.pit import baselines as pit_baselines
 from selfimprove.methods.pit.inference import ImproveConfig
+from selfimprove.own_code import OwnCode
 from selfimprove.training.export import ExportConfig
 from selfimprove.training.policy_config import PolicyGradientConfig
 from selfimprove.training.reward_config import RewardConfig
@@ -44,6 +45,9 @@ class PitConfig(ChatsAndJudges):
     """Supervised stage. Paper: one epoch, 3e-5."""
     reward: RewardConfig = RewardConfig()
     """Both reward models. Paper: 3e-4."""
+    reward_function: OwnCode | None = None
+    """Code of your own in the place of R_P, module:name or path/to/file.py:name: it gets a list of prompts and one
+    of responses, and returns a reward for each, or None. With `gap: difference` it is all that RL learns from."""
     gap: Literal["trained", "difference"] = "trained"
     """difference: an ablation, R_P(x, y) - R_P(x, y_ref) in place of R_PIT."""
     policy_rl: PolicyGradientConfig = PolicyGradientConfig()
@@ -70,6 +74,8 @@ class PitConfig(ChatsAndJudges):
     """Measuring."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run, reward models too."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"reward_function"})
 
     @property
     def models(self) -> list[str]:

@@ -17,7 +17,8 @@ from selfimprove.data.row import RowError, optional
 from selfimprove.data.tables import records
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
-from selfimprove.judges.gap import GapScorer, Improved
+from selfimprove.judges.gap import GapScorer
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.inference import ImproveConfig, wins
 from selfimprove.models import finished_model

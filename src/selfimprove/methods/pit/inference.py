@@ -17,7 +17,8 @@ from pydantic import BeforeValidator, Field
 
 from selfimprove.config import Config
 from selfimprove.data.improvement_prompts import improvement_template, rendered
-from selfimprove.judges.gap import Gain, Improved, gap_gains
+from selfimprove.judges.gap import gap_gains
+from selfimprove.judges.reward_rows import Gain, Improved
 from selfimprove.rows import Drop, Filtered, Funnel, Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import SamplingConfig, Temperature

@@ -29,7 +29,10 @@ from pathlib import Path
 
 from selfimprove.data.improvement_prompts import improvement_template, rendered, unrendered
 from selfimprove.data.preferences import Preference, of_fold, read_preferences, three_folds
-from selfimprove.judges.gap import GapScorer, Improved, RewardScorer, reads_gaps
+from selfimprove.judges.gap import GapScorer
+from selfimprove.judges.own_reward import own_reward, reward_scorer
+from selfimprove.judges.plain_reward import reads_gaps
+from selfimprove.judges.reward_rows import Improved
 from selfimprove.methods.pit import tasks as pit_tasks
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.held_out import learned_preferences
@@ -76,8 +79,7 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     m_pit = steps.train("pit-sft", imitate_improvement, base, sft_fold, config.sft,
                         steps.engine.layout, config.template, steps.seed)  # fmt: skip
     # Reward models: R_P of a response, R_PIT of the gap between two (Eq. 1-2).
-    r_p = steps.train("reward-model", learn_reward, base, reward_fold, config.reward,
-                      steps.engine.layout, steps.seed)  # fmt: skip
+    r_p = plain_reward(config, steps, base, reward_fold)
     r_pit = steps.train("gap-reward-model", learn_gaps, base, reward_fold, config.reward,
                         steps.engine.layout, config.template, steps.seed)  # fmt: skip
     # Reinforcement learning: M_P by R_P (Eq. 3), then M_PIT by the gap in two rounds (Eq. 4-5).
@@ -106,6 +108,16 @@ def preferences_that_fit(config: PitConfig, steps: Run, base: ModelRef) -> Rows[
     told = steps.rows("preferences-read", read_preferences, config.preferences, steps.seed)
     return steps.rows("preferences", pit_tasks.fitting, told, base, steps.engine.layout,
                       config.max_prompt_tokens, config.max_response_tokens)  # fmt: skip
+
+
+def plain_reward(
+    config: PitConfig, steps: Run, base: ModelRef, preferences: Rows[Preference]
+) -> ModelRef:
+    """Return R_P: trained on preferences, or code of the user's own."""
+    if config.reward_function is not None:
+        return steps.model("reward-model", own_reward, base, config.reward_function)
+    return steps.train("reward-model", learn_reward, base, preferences, config.reward,
+                       steps.engine.layout, steps.seed)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +199,8 @@ def optimise(  # noqa: PLR0913  who learns from whom, held to whom, by whose rew
 def _rewarding(tasks: Sequence[Task], model: Path, engine: EngineConfig) -> Reward:
     """Return the reward of these tasks, by the model in memory."""
     of = {task.id: task for task in tasks}
-    by: RewardScorer | GapScorer = (
-        RewardScorer(model, engine)
+    by = (
+        reward_scorer(model, engine)
         if tasks[0].reference is None
         else GapScorer(model, engine, by_difference=not reads_gaps(model))
     )

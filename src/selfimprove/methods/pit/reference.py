@@ -17,7 +17,8 @@ from selfimprove.evaluation.reference_use import (
     interaction,
     use,
 )
-from selfimprove.judges.gap import Improved, Scored, gap_scores, reward_scores
+from selfimprove.judges.gap import gap_scores, reward_scores
+from selfimprove.judges.reward_rows import Improved, Scored
 from selfimprove.methods.pit.baselines import candidates
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.inference import Conversation
