@@ -44,10 +44,12 @@ def recipe(setting: Setting, name: str) -> dict[str, Any]:
     held = [HeldOut("made", "in", Labelled(q, ("7",))) for q in asked]
     ask = AskConfig(modes=("cot", "self_consistency"), votes=paths.m // 2,
                     max_tokens=paths.max_tokens)  # fmt: skip
-    run = Run(setting.scratch / "run")
-    run.sharded("paths", draw_paths, asked, model, shown, paths, engine, 0, shard_items=shard)
+    run = Run(setting.scratch / "run", engine=engine)
+    by = run.asks(model)
+    run.sharded("paths", draw_paths, asked, by, shown, paths, 0, shard_items=shard)
+    run.held.free()
     measured = 2 if setting.tiny else EvaluationConfig().shard_questions
-    run.sharded("evaluation", answer_questions, held, model, ask, engine, 0, shard_items=measured)
+    run.sharded("evaluation", answer_questions, held, by, ask, 0, shard_items=measured)
     run.close()
     bare = _bare(Path(model.path), asked, paths, engine)
     told = {step: _rates(run.root / step) for step in ("paths", "evaluation")}

@@ -29,6 +29,7 @@ from selfimprove.evaluation.gap_quality import four_gaps, gap_quality
 from selfimprove.judges.gap import four_of, gap_scores
 from selfimprove.sampling.conversation import transcript
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.reward import train_reward
 from selfimprove.training.reward_config import RewardConfig
@@ -127,7 +128,7 @@ def _rewards(
             done = train_reward(base, learnt, how, out=folder, checkpoints=out / name / "steps",
                                 seed=0, chat=False)  # fmt: skip
         model = ModelRef(name, str(folder), weights_digest(folder))
-        scored = [s for batch in gap_scores([four_of(held_out)], model, _ENGINE, name == "reward")
+        scored = [s for batch in gap_scores([four_of(held_out)], Served(model, _ENGINE), name == "reward")
                   for s in batch.rows]  # fmt: skip
         found = gap_quality(four_gaps(held_out, scored), len(held_out))
         told[name] = {"seconds": round(done.seconds), "pairs": done.pairs,

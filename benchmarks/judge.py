@@ -36,6 +36,7 @@ from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.tiny.corpus import QUALITY, drafted
 from selfimprove.tiny.instructions import instructions, respond
@@ -233,7 +234,7 @@ def _ours(folder: Path, responses: Sequence[Response], config: JudgeConfig) -> S
     """Time one chunk of a judging step, behind another that loads and warms what is needed."""
     model = ModelRef(folder.name, str(folder), "")
     warm, chunks = list(responses[:2]), list(responses)
-    batches = judge([warm, chunks], model, config, _ENGINE, 0)
+    batches = judge([warm, chunks], Served(model, _ENGINE), config, 0)
     next(batches)
     start = time.perf_counter()
     rows = next(batches).rows
@@ -251,7 +252,7 @@ def _equal_greedy(
     """Return how many greedy verdicts are those of `generate`; all must be."""
     greedy = config.model_copy(update={"votes": 1, "temperature": 0.0})
     few = list(responses[:_GREEDY])
-    (batch,) = judge([few], ModelRef(folder.name, str(folder), ""), greedy, _ENGINE, 0)
+    (batch,) = judge([few], Served(ModelRef(folder.name, str(folder), ""), _ENGINE), greedy, 0)
     same = sum(
         v.text.strip() == theirs.greedy(r).strip() for v, r in zip(batch.rows, few, strict=True)
     )

@@ -75,11 +75,13 @@ class Config(BaseModel):
         self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> dict[str, Any]:
         tree: dict[str, Any] = serialised(self)
-        if info.context == IDENTITY:
-            for name in self.later:
-                if getattr(self, name) == type(self).model_fields[name].default:
-                    del tree[name]
-        return tree
+        return self.identifying(tree) if info.context == IDENTITY else tree
+
+    def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return what of the config, as `tree`, says what is made by it."""
+        default = {name: type(self).model_fields[name].default for name in self.later}
+        unsaid = {name for name, value in default.items() if getattr(self, name) == value}
+        return {name: value for name, value in tree.items() if name not in unsaid}
 
     @model_validator(mode="before")
     @classmethod

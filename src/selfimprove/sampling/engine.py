@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeAlias
 
-from pydantic import (
-    Field,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from selfimprove.config import IDENTITY, Config
+from selfimprove.config import Config
 from selfimprove.sampling.own_words import spoken
 from selfimprove.types import Draw, Prompt
 
@@ -147,21 +141,15 @@ class EngineConfig(Config):
     threads: int | None = Field(default=None, ge=1)
     """That compute on a CPU, in training as well; None: one a core. No step is made anew for it."""
 
-    @model_serializer(mode="wrap")
-    def _serialised(
-        self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
-    ) -> dict[str, Any]:
-        """Leave out of a step's identity what says how fast it is made, not what."""
-        tree: dict[str, Any] = serialised(self)
-        if info.context == IDENTITY:
-            del tree["threads"]
-            # Who draws is noted beside the rows; either is asked for the same, and no step is made
-            # anew when vLLM comes or goes. `auto` was `torch` before there was a choice.
-            if self.kind == "auto":
-                tree["kind"] = "torch"
-            # Left out, it is what it was when it had to be a number: steps made then are still good.
-            tree["max_batch_tokens"] = self.max_batch_tokens or BATCH_TOKENS
-        return tree
+    def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what says how fast a step is made, not what."""
+        told = super().identifying(tree)
+        del told["threads"]
+        # Who draws is noted beside the rows; either is asked for the same, and no step is made
+        # anew when vLLM comes or goes. `auto` was `torch` before there was a choice.
+        kind = "torch" if self.kind == "auto" else self.kind
+        # Left out, it is what it was when it had to be a number: steps made then are still good.
+        return {**told, "kind": kind, "max_batch_tokens": self.max_batch_tokens or BATCH_TOKENS}
 
     @property
     def one_of_several(self) -> EngineConfig:

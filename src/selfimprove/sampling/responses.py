@@ -10,8 +10,6 @@ from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.served import Served
 from selfimprove.types import (
-    Draw,
-    FinishReason,
     Message,
     Prompt,
     Request,
@@ -43,13 +41,12 @@ def respond(
     Raises:
         EngineError: a prompt does not fit the model's context, or the model cannot be loaded.
     """
-    with model.open() as sampler:
+    with model.open() as by:
         for chunk in chunks:
-            of = {prompt.id: prompt for prompt in chunk}
-            prompts = [asked(p.id, p.text, chat=model.chat) for p in chunk]
-            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = [Response(d.key, of[d.key].text, d.index, *_said(d)) for d in draws]
-            yield _batch(sampler, draws, rows)
+            asked_for = [
+                (p.id, Request(p.id, p.text, 0, (Message("user", p.text),))) for p in chunk
+            ]
+            yield _drawn(by, asked_for, sampling, chat=model.chat, seed=seed)
 
 
 def answer(
@@ -63,21 +60,29 @@ def answer(
     Raises:
         EngineError: a request does not fit the model's context, or the model cannot be loaded.
     """
-    with model.open() as sampler:
+    with model.open() as by:
         for chunk in chunks:
-            of = {f"{r.prompt_id}#{r.index}": r for r in chunk}
-            prompts = [Prompt(key, as_asked(r.turns, chat=model.chat)) for key, r in of.items()]
-            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            pairs = [(of[d.key], d) for d in draws]
-            rows = [Response(r.prompt_id, r.prompt, r.index + d.index, *_said(d)) for r, d in pairs]
-            yield _batch(sampler, draws, rows)
+            asked_for = [(f"{r.prompt_id}#{r.index}", r) for r in chunk]
+            yield _drawn(by, asked_for, sampling, chat=model.chat, seed=seed)
 
 
-def _said(draw: Draw) -> tuple[str, FinishReason, int, str]:
-    own = own_words(draw)
-    return own.text.strip(), own.finish, own.new_tokens, own.reasoning
-
-
-def _batch(by: Engine, draws: Sequence[Draw], rows: list[Response]) -> Batch[Response]:
+def _drawn(
+    by: Engine,
+    requests: Sequence[tuple[str, Request]],
+    sampling: SamplingConfig,
+    *,
+    chat: bool,
+    seed: int,
+) -> Batch[Response]:
+    """Draw responses to requests, each under a name by which it is seeded."""
+    of = dict(requests)
+    prompts = [Prompt(name, as_asked(r.turns, chat=chat)) for name, r in requests]
+    draws = draw_in_order(by, prompts, sampling, seed=seed)
+    rows = [
+        Response(r.prompt_id, r.prompt, r.index + d.index, own.text.strip(), own.finish,
+                 own.new_tokens, own.reasoning)
+        for d in draws
+        for r, own in ((of[d.key], own_words(d)),)
+    ]  # fmt: skip
     read = sum(draw.prompt_tokens for draw in draws if draw.index == 0)
     return Batch(rows, sum(row.new_tokens for row in rows), read, by.identity)
