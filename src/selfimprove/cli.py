@@ -74,7 +74,9 @@ def main() -> None:
 def run(
     recipe: Annotated[
         Path,
-        typer.Argument(help="A YAML recipe, e.g. recipes/lmsi-tiny.yaml, or the name of a method."),
+        typer.Argument(
+            help="A YAML recipe, e.g. recipes/lmsi-tiny.yaml, or a method: lmsi, or file.py:NAME."
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key.sub=value, as often as needed.")
@@ -116,11 +118,15 @@ def show(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of recipes, for editors that complete and check YAML."""
+def schema(
+    method: Annotated[
+        str | None, typer.Argument(help="Of one method alone, e.g. lmsi or file.py:NAME.")
+    ] = None,
+) -> None:
+    """Print the JSON schema of recipes, for editors that complete and check YAML: every key and its help."""
     from selfimprove.api.schema import recipe_schema
 
-    print(json.dumps(recipe_schema(), ensure_ascii=False, indent=2))
+    print(json.dumps(recipe_schema(method), ensure_ascii=False, indent=2))
 
 
 @app.command()
@@ -305,7 +311,9 @@ def head_to_head(  # noqa: PLR0913  each is an option of the command line
 @eval_app.command("judge")
 def evaluate_judge(
     data: Annotated[str, typer.Option(help="Matches that people decided, in LLMBar's layout.")],
-    judge: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or random.")],
+    judge: Annotated[
+        str, typer.Option(help="tiny, a folder, a hub id, file.py:function, or random.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Fields of the judge, e.g. kind=pairwise votes=1.")
     ] = None,

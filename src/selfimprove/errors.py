@@ -20,6 +20,7 @@ __all__ = [
     "EngineError",
     "JudgeError",
     "LockedRunError",
+    "OwnCodeError",
     "SelfImproveError",
     "StaleStepError",
     "StoreError",
@@ -61,6 +62,10 @@ class LockedRunError(StoreError):
 
 class EngineError(SelfImproveError):
     """A model cannot be loaded or sampled."""
+
+
+class OwnCodeError(SelfImproveError):
+    """Code of the user's own raised, or gave what it must not."""
 
 
 class JudgeError(SelfImproveError):

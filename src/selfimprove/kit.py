@@ -8,11 +8,13 @@ from selfimprove.data.sources import DataConfig, Sources, training_questions
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.evaluation.accuracy import answer_questions
 from selfimprove.evaluation.open_prompts import ResponsesConfig
+from selfimprove.evaluation.overlaps import Decontamination
 from selfimprove.evaluation.response_board import ResponseBoard
 from selfimprove.evaluation.scoreboard import EvaluationConfig, Scoreboard
 from selfimprove.judges.judge import asked_judge, judge, mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.methods.lmsi.config import FormatsConfig, KeepConfig, PathsConfig
+from selfimprove.methods.lmsi.held_out import decontamination, shown_exemplars
 from selfimprove.methods.lmsi.plot import (
     TrainingRow,
     agreeing_paths,
@@ -52,6 +54,7 @@ __all__ = [
     "Batch",
     "Config",
     "DataConfig",
+    "Decontamination",
     "DpoConfig",
     "Drop",
     "EngineConfig",
@@ -98,6 +101,7 @@ __all__ = [
     "answer_questions",
     "asked_judge",
     "best_against_worst",
+    "decontamination",
     "draw_in_order",
     "draw_paths",
     "fine_tune",
@@ -112,6 +116,7 @@ __all__ = [
     "rng",
     "seed_of",
     "shipped_sets",
+    "shown_exemplars",
     "training_questions",
     "vote_each",
 ]  # fmt: skip

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
+from math import isfinite, nan
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator
 
-from selfimprove.errors import ConfigError
+from selfimprove.errors import ConfigError, OwnCodeError
 
-__all__ = ["OwnCode", "code_name", "load_named", "pinned"]
+__all__ = ["OwnCode", "called", "code_name", "load_named", "numbers_of", "pinned"]
 
 _OF: Final = "__selfimprove_digest__"
+
+T = TypeVar("T")
 
 
 def load_named(name: str) -> Any:  # noqa: ANN401  whatever the user's code holds there
@@ -103,6 +107,52 @@ def _instructions(code: object) -> object:
 
 def _short(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def called(name: str, code: Callable[..., T], *given: object) -> T:
+    """Return what the user's code makes of something.
+
+    Raises:
+        OwnCodeError: it raised; the message says what, and where in it.
+    """
+    try:
+        return code(*given)
+    except Exception as error:
+        within = traceback.extract_tb(error.__traceback__)[1:]
+        where = f" ({within[-1].filename}, line {within[-1].lineno})" if within else ""
+        raise OwnCodeError(f"{name} raised {type(error).__name__}: {error}{where}") from error
+
+
+def numbers_of(
+    name: str, code: Callable[..., Any], prompts: list[str], responses: list[str]
+) -> list[float | None]:
+    """Return a number for each response, or None, by the user's code.
+
+    Raises:
+        OwnCodeError: it raised, or gave something else.
+    """
+    name = name.partition("@")[0]
+    given = called(name, code, prompts, responses) if responses else []
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise OwnCodeError(
+            f"{name} gave {given!r}: it must return a list, a number or None a response"
+        )
+    told = list(given)
+    if len(told) != len(responses):
+        raise OwnCodeError(f"{name} gave {len(told)} scores for {len(responses)} responses")
+    return [_number(name, one) for one in told]
+
+
+def _number(name: str, given: Any) -> float | None:  # noqa: ANN401
+    if given is None:
+        return None
+    try:
+        told = float(given)
+    except (TypeError, ValueError):
+        told = nan
+    if not isfinite(told):
+        raise OwnCodeError(f"{name} gave {given!r} for a response, which is no finite number")
+    return told
 
 
 def code_name(code: Callable[..., object]) -> str:

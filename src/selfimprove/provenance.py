@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,7 +20,7 @@ _LONG = 16  # longer lists are written as their digest
 _VERSIONS = ("torch", "transformers", "trl", "peft", "pyarrow", "selfimprove")
 
 
-def inputs_of(make: Callable[..., Any], inputs: tuple[object, ...]) -> dict[str, Any]:
+def inputs_of(make: Callable[..., Any], inputs: Sequence[object]) -> dict[str, Any]:
     """Give each input the name of the parameter it goes to, so that a difference can be named."""
     parameters = inspect.signature(make).parameters.values()
     names = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]

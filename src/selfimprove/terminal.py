@@ -58,7 +58,8 @@ def announce(line: str) -> None:
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     table = Table(title=title, title_justify="left", show_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold",
+                         no_wrap=i == 0)  # fmt: skip
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console().print(table)
@@ -69,7 +70,7 @@ def show_plan(plan: Plan) -> None:
     costly = [s for s in plan.steps if s.tokens_sampled or s.tokens_trained]
     rows = [
         (s.name, s.does, "-" if s.rows is None else f"{s.rows:,}", f"{s.tokens_sampled:,}",
-         f"{s.tokens_trained:,}", "done" if s.is_done else "to do")
+         f"{s.tokens_trained:,}", s.state)
         for s in costly
     ]  # fmt: skip
     columns = ("step", "does", "rows", "to sample", "to train on", "state")

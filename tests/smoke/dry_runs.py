@@ -18,7 +18,7 @@ def check_bounds(recipe: Path, overrides: list[str], root: Path) -> None:
     assert made.keys() <= planned.keys()
     for name, done in made.items():
         step = planned[name]
-        assert step.is_done
+        assert step.state == "done", name
         assert _sampled(done) <= step.tokens_sampled, name
         assert done.get("tokens_trained", 0) <= step.tokens_trained, name
         assert step.rows is None or done["rows"] <= step.rows or "overlaps" in name, name

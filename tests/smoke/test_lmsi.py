@@ -126,7 +126,7 @@ def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> No
 
 def test_a_dry_run_lists_the_steps_and_makes_nothing(tmp_path: Path) -> None:
     plan = plan_recipe(_SMALL, [], tmp_path / "run")
-    assert {s.is_done for s in plan.steps} == {False}
+    assert {s.state for s in plan.steps} == {"to do"}
     (drawn,) = [s.tokens_sampled for s in plan.steps if s.name == "round-1-paths"]
     assert drawn == 48 * 4 * 64
     assert plan.needs.memory_bytes is not None

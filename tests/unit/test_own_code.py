@@ -20,7 +20,7 @@ from selfimprove.answers.vote import vote
 from selfimprove.config import IDENTITY, load
 from selfimprove.data.questions import parse
 from selfimprove.data.row import RowError
-from selfimprove.errors import ConfigError, JudgeError
+from selfimprove.errors import ConfigError, OwnCodeError
 from selfimprove.judges.judge import judge
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.own_code import load_named, pinned
@@ -138,7 +138,7 @@ def test_a_function_of_ones_own_judges(own: Path) -> None:
 
 def test_a_function_that_gives_too_few_scores_is_refused(own: Path) -> None:
     config = load(JudgeConfig, {"kind": "function", "function": f"{own}/judges.py:one"}, "test")
-    with pytest.raises(JudgeError, match="gave 1 scores for 3 responses"):
+    with pytest.raises(OwnCodeError, match="gave 1 scores for 3 responses"):
         list(judge([_responses()], NOBODY, config, 0))
 
 
@@ -186,7 +186,7 @@ def test_what_has_no_name_is_refused() -> None:
 def test_a_score_that_is_no_number_is_refused(own: Path, score: float) -> None:
     (own / "odd.py").write_text(f"def odd(p, r): return [float('{score}')] * len(r)")
     config = load(JudgeConfig, {"kind": "function", "function": "odd.py:odd"}, "test")
-    with pytest.raises(JudgeError, match=f"gave {score} for a response of p"):
+    with pytest.raises(OwnCodeError, match=f"odd.py:odd gave {score} for a response"):
         list(judge([_responses()], NOBODY, config, 0))
 
 
@@ -253,3 +253,21 @@ def test_the_digest_of_a_notebooks_function_is_the_same_in_every_process() -> No
         for seed in ("1", "2", "3")
     }  # fmt: skip
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return ['a' for _ in responses]", "gave 'a' for a response, which is no finite number"),
+        ("return 1.0", "gave 1.0: it must return a list, a number or None a response"),
+        ("return [1 / 0]", r"raised ZeroDivisionError: division by zero \(.*judges.py, line 2\)"),
+    ],
+)
+def test_what_goes_wrong_in_own_code_is_told_in_a_line(
+    tmp_path: Path, body: str, says: str
+) -> None:
+    file = tmp_path / "judges.py"
+    file.write_text(f"def odd(prompts, responses):\n    {body}\n")
+    config = JudgeConfig(kind="function", function=f"{file}:odd")
+    with pytest.raises(OwnCodeError, match=says):
+        list(judge([_responses()], NOBODY, config, 0))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 
-from selfimprove.methods.table import ShippedConfig
+from selfimprove.methods.table import ShippedConfig, method_of
 
 __all__ = ["recipe_schema"]
 
@@ -14,11 +14,16 @@ _ABOUT: Final = ("default", "description", "title")
 _NULL: Final = {"type": "null"}
 
 
-def recipe_schema() -> dict[str, Any]:
-    """Return the schema of a recipe of any method: every key with its type, range and doc line."""
-    recipe = TypeAdapter[Any](Annotated[ShippedConfig, Field(discriminator="method")])
+def recipe_schema(method: str | None = None) -> dict[str, Any]:
+    """Return the schema of a recipe, of one method or any that ships: every key with its type, range and doc line.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    any_of: Any = Annotated[ShippedConfig, Field(discriminator="method")]
+    recipe = TypeAdapter[Any](method_of(method).config if method else any_of)
     schema = recipe.json_schema(mode="validation")
-    for block in schema["$defs"].values():
+    for block in (*schema["$defs"].values(), *([schema] if method else [])):
         block["properties"] = {
             name: _or_its_default(field) for name, field in block.get("properties", {}).items()
         }

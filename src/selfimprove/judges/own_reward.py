@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import TypeAlias, final
 
-from selfimprove.errors import JudgeError
 from selfimprove.files import make_folder, write_json
 from selfimprove.judges.plain_reward import RewardScorer, trained_here
 from selfimprove.judges.reward_rows import Improved, Scores
-from selfimprove.own_code import load_named
+from selfimprove.own_code import load_named, numbers_of
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.types import ModelRef
@@ -81,10 +79,4 @@ class FunctionScorer:
         )
 
     def _of(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
-        told = list(self._function([x for x, _ in pairs], [y for _, y in pairs])) if pairs else []
-        if len(told) != len(pairs):
-            raise JudgeError(f"{self._name} gave {len(told)} rewards for {len(pairs)} responses")
-        found = [None if one is None else float(one) for one in told]
-        if any(one is not None and not isfinite(one) for one in found):
-            raise JudgeError(f"{self._name} gave a reward that is no finite number")
-        return found
+        return numbers_of(self._name, self._function, [x for x, _ in pairs], [y for _, y in pairs])

@@ -50,6 +50,8 @@ def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
     """
     if is_method(str(path)) and not path.is_file():
         return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
+    if path.suffix == ".py":
+        raise ConfigError(f"{path} is Python: name the method in it, e.g. {path}:METHOD")
     return config_of(read_recipe(path, overrides), str(path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from selfimprove.runtime.memory import (
     LIBRARIES,
@@ -36,7 +36,8 @@ class PlannedStep:
     """That it makes; None: it makes a model."""
     tokens_sampled: int
     tokens_trained: int
-    is_done: bool
+    state: Literal["to do", "begun", "done", "stale"]
+    """stale: made by other code or other settings, so that the run would stop there."""
 
 
 class Use(NamedTuple):

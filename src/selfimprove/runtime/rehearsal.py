@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from inspect import getdoc
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from tokenizers import Tokenizer
 
-from selfimprove.config import fingerprint
+from selfimprove.config import Config, fingerprint
+from selfimprove.files import read_json
 from selfimprove.judges.judge_config import RANDOM, JudgeConfig
 from selfimprove.models import config_here
+from selfimprove.own_code import code_name
 from selfimprove.progress import track
+from selfimprove.provenance import inputs_of
 from selfimprove.rows import Batch, Filtered, Rows
 from selfimprove.runtime.imagined import ImaginedEngine, ImaginedScorer, as_hoped, parted
 from selfimprove.runtime.plan import PlannedStep, Use
@@ -39,6 +42,7 @@ S = TypeVar("S")
 
 _CHARACTERS_A_TOKEN = 4  # of English text, roughly, where the tokenizer is not here
 _SAMPLE = 200_000  # characters
+_SETTINGS = (Config, str, int, float, bool)
 
 
 @dataclass
@@ -88,7 +92,7 @@ class Rehearsal(Run):
                 made = make(*inputs)
                 items = tuple(map(as_hoped, made.rows if isinstance(made, Filtered) else made))
             items = items or self._all_of(make, inputs)
-            self._note(name, make, rows=len(items))
+            self._note(name, make, inputs, rows=len(items))
             if any(isinstance(i, Rows) and i.folder.name in self._imagined for i in inputs):
                 self._imagined.add(name)
             self._made[name] = Rows(items, f"dry run: {name}", self.root / name)
@@ -117,7 +121,10 @@ class Rehearsal(Run):
             batches = list(track(made, name, len(chunks)))
             self._imagined.add(name)
             found = tuple(as_hoped(row) for batch in batches for row in batch.rows)
-            self._note(name, make, rows=len(found), sampled=sum(b.tokens_sampled for b in batches))
+            given = (None, *inputs, shard_items)
+            self._note(
+                name, make, given, rows=len(found), sampled=sum(b.tokens_sampled for b in batches)
+            )
             self._made[name] = Rows(found, f"dry run: {name}", self.root / name)
         return cast("Rows[T]", self._made[name])
 
@@ -130,7 +137,7 @@ class Rehearsal(Run):
             shape = self._shapes[base.digest]
             told = job.at_most(_Count((shape or self.root) / "tokenizer.json"))
             self.uses.append(Use(name, shape, job.config, beside=job.beside, draws=job.draws))
-            self._note(name, make, sampled=told.sampled, trained=told.trained)
+            self._note(name, make, (base, *inputs), sampled=told.sampled, trained=told.trained)
             model = self._after(name, base)
             for step in told.kept:
                 kept = self._standing_in(milestones_of(Path(model.path)) / f"step-{step}")
@@ -143,7 +150,7 @@ class Rehearsal(Run):
     ) -> ModelRef:
         """Imagine a model that no training made."""
         if name not in self._made:
-            self._note(name, make)
+            self._note(name, make, (base, *inputs))
             self._made[name] = self._after(name, base)
         return cast("ModelRef", self._made[name])
 
@@ -161,13 +168,14 @@ class Rehearsal(Run):
         self,
         name: str,
         make: Callable[..., object],
+        inputs: Sequence[object],
         *,
         rows: int | None = None,
         sampled: int = 0,
         trained: int = 0,
     ) -> None:
-        done = (self.root / name / "done.json").exists()
-        self.steps.append(PlannedStep(name, _first_line(make), rows, sampled, trained, done))
+        state = _state(self.root / name, make, inputs)
+        self.steps.append(PlannedStep(name, _first_line(make), rows, sampled, trained, state))
 
     def _stands_in(self, model: ModelRef) -> bool:
         return Path(model.path).is_relative_to(self._scratch.name)
@@ -241,6 +249,25 @@ def _forgiving(given: object) -> object:
     if given.function is not None:
         return RANDOM
     return given.model_copy(update={"max_unscored": 1.0})
+
+
+def _state(
+    folder: Path, make: Callable[..., object], inputs: Sequence[object]
+) -> Literal["to do", "begun", "done", "stale"]:
+    """Compare a step's folder with the code and settings that it would be made by now.
+
+    Whether the rows and models that it was made from are still the same shows in the run alone.
+    """
+    if not (folder / "step.json").exists():
+        return "to do"
+    told = read_json(folder / "step.json")
+    wanted = inputs_of(make, [i if isinstance(i, _SETTINGS) else None for i in inputs])
+    same = told["made_by"].rpartition(".")[2] == code_name(make) and all(
+        told["inputs"].get(name) == value for name, value in wanted.items() if value is not None
+    )
+    if not same:
+        return "stale"
+    return "done" if (folder / "done.json").exists() else "begun"
 
 
 def _first_line(make: Callable[..., object]) -> str:

@@ -148,7 +148,7 @@ def draw_paths(
     config: PathsConfig,
     seed: int,
 ) -> Iterator[Batch[ReasoningPath]]:
-    """Draw `config.m` paths a question, spread evenly over the exemplar sets of its dataset."""
+    """Draw m paths a question, spread evenly over the exemplar sets of its dataset."""
     layout = layouts.chain_of_thought if config.layout == "cot" else layouts.standard
     ways = Counter(s.dataset for s in sets).most_common(1)[0][1]
     sampling = SamplingConfig(
@@ -241,7 +241,7 @@ def mixed_formats(
     config: FormatsConfig,
     seed: int,
 ) -> Filtered[TrainingRow]:
-    """Write each kept path in the formats of `config`."""
+    """Write each kept path in the formats of the recipe."""
     of = {q.id: q for q in questions}
     rows = []
     for path in kept:
