@@ -19,7 +19,7 @@ from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.evaluation.meetings import outcomes_of
 from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.pit_board import PitBoard, System
-from selfimprove.evaluation.response_board import Arm, ResponseBoard
+from selfimprove.evaluation.response_board import ResponseArm, ResponseBoard
 from selfimprove.evaluation.true_scores import oracle_scores
 from selfimprove.evaluation.versus import compare_systems
 from selfimprove.judges.judge import compare, judge, lowest_score, mean_scores
@@ -50,6 +50,7 @@ from selfimprove.types import (
     Verdict,
 )
 
+_MODEL = ModelRef("m", "m", "")
 QUESTION = Question("q", "d", "How many?", "number")
 
 
@@ -232,7 +233,7 @@ def _board(config: dict[str, object]) -> ResponseBoard:
     for name, last, scores in arms:
         rows = Rows(tuple(_responses("stop", last)), "", Path(name))
         truth = tuple(Verdict("p", i, 0, s, None, "") for i, s in enumerate(scores))
-        board.arms.append(Arm(name, "method", 0, model, model, None, None, rows, truth))
+        board.arms.append(ResponseArm(name, "method", 0, model, model, None, None, rows, truth))
     return board
 
 
@@ -266,10 +267,10 @@ def test_systems_of_pit_hold_their_cut_responses_as_the_least_reward_of_all():
     for name, finishes, scores in systems:
         rows = Rows(tuple(_responses(*finishes)), "", Path(name))
         rewards = {("p", i): value for i, value in enumerate(scores)}
-        board.systems.append(System(name, "method", 0, ModelRef("m", "m", ""), None, None, rows,
+        board.arms.append(System(name, "method", 0, _MODEL, _MODEL, None, None, rows,
                                     {"reward": rewards}, None))  # fmt: skip
-    y0, y1 = board.systems
-    (told,) = board._figures(y1, y0, board._by_prompt())["scores"]
+    y0, y1 = board.arms
+    (told,) = board._scores(y1, y0, board._by_prompt())
     assert (told["value"], told["unfinished"]) == (0.5, 1)  # (2 - 1) / 2
     (pair,) = board._pairs()
     assert (pair["win"], pair["lose"]) == (0.5, 0.5)
@@ -299,9 +300,9 @@ def test_a_headline_of_pit_names_the_end_of_its_scorers_scale(
     board = PitBoard(cast("Any", None), config, ModelRef("r", "r", ""))
     rows = Rows(tuple(_responses("stop", "stop")), "", Path("y0"))
     scores = {("p", 0): 1.0, ("p", 1): 3.0}
-    board.systems.append(System("y0", "base", 0, ModelRef("m", "m", ""), None, None, rows,
+    board.arms.append(System("y0", "base", 0, _MODEL, _MODEL, None, None, rows,
                                 {told["scorer"]: scores}, None))  # fmt: skip
-    (y0,) = board.systems
+    (y0,) = board.arms
     assert board._headline(y0, y0, board._by_prompt())["highest"] == highest
 
 

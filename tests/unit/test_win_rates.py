@@ -18,7 +18,7 @@ from selfimprove.evaluation import meetings, promotion, response_board
 from selfimprove.evaluation.head_to_head import HeadToHead, head_to_head
 from selfimprove.evaluation.open_prompts import ResponsesConfig
 from selfimprove.evaluation.promotion import Gate
-from selfimprove.evaluation.response_board import Arm
+from selfimprove.evaluation.response_board import ResponseArm
 from selfimprove.evaluation.self_rewarding_board import SelfRewardingBoard
 from selfimprove.evaluation.win_rates import mirrored
 from selfimprove.judges.judge_config import JudgeConfig
@@ -298,7 +298,7 @@ def test_a_headline_speaks_of_a_scale_only_where_there_is_one(
     asked = run.rows("asked", _one_response)
     truth = (Verdict("p", 0, 0, 2.0, None, ""),)
     model = ModelRef("m", "m", "")
-    arm = Arm("m1", "base", 0, model, model, None, None, asked, truth)
+    arm = ResponseArm("m1", "base", 0, model, model, None, None, asked, truth)
     board.arms.append(arm)
     assert board._headline(arm, arm, board.by_prompt())["highest"] == highest
     run.close()

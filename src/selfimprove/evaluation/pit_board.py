@@ -18,14 +18,14 @@ from typing import Any
 
 from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences
 from selfimprove.evaluation.counted import Scores, lowest_of, means, unfinished
+from selfimprove.evaluation.evaluator import Arm, Evaluator
 from selfimprove.evaluation.gap_quality import against_truth, four_gaps, gap_quality
 from selfimprove.evaluation.head_to_head import HeadToHead
 from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.evaluation.intervals import mean
-from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.meetings import Meetings
-from selfimprove.evaluation.response_board import Kind, Means, difference
-from selfimprove.evaluation.summary import write_summary
+from selfimprove.evaluation.response_board import Means, difference
+from selfimprove.evaluation.summary import ArmKind
 from selfimprove.evaluation.true_scores import (
     ORACLE_HIGHEST,
     ORACLE_LOWEST,
@@ -71,26 +71,18 @@ def held_out_preferences(
 
 
 @dataclass(frozen=True, slots=True)
-class System:
+class System(Arm):
     """One way to a response, measured."""
 
-    name: str
-    kind: Kind
-    round: int
-    model: ModelRef
-    """As it leaves the run."""
-    parent: ModelRef | None
-    data: Rows[Any] | None
-    responses: Rows[Response]
     scores: dict[str, Scores]
     """By who gives points: reward, oracle, judge."""
     before: str | None
     """The system that it came from; None where nothing was before it."""
 
     @property
-    def measured(self) -> ModelRef:
-        """The model that was measured: the one that leaves the run."""
-        return self.model
+    def responses(self) -> Rows[Response]:
+        """Its responses to the held-out prompts."""
+        return self.rows
 
     def by_prompt(self, scorer: str, lowest: float | None) -> Means:
         """Return the mean score of each prompt's responses; an unfinished one counts `lowest`."""
@@ -98,14 +90,12 @@ class System:
 
 
 @dataclass
-class PitBoard:
-    """Measures the systems of a run."""
+class PitBoard(Evaluator[System]):
+    """Measures the systems of a run: its arms."""
 
-    steps: Run
     config: ImprovementsConfig
     reward: ModelRef
     """R_P."""
-    systems: list[System] = field(default_factory=list)
     aside: list[System] = field(default_factory=list)
     """Measured for a table of their own; the others are compared with each other."""
     compared: list[tuple[str, str]] = field(default_factory=list)
@@ -131,14 +121,13 @@ class PitBoard:
     def add(  # noqa: PLR0913  what lineage and report say of a system
         self,
         name: str,
-        kind: Kind,
+        kind: ArmKind,
         model: ModelRef,
         responses: Rows[Response],
         asked: Rows[Improved],
         *,
         against: Sequence[str] = (),
         parent: ModelRef | None = None,
-        data: Rows[Any] | None = None,
         round_number: int = 0,
         aside: bool = False,
     ) -> System:
@@ -152,7 +141,6 @@ class PitBoard:
             asked: the same responses as a reward model reads them.
             against: systems that it is compared with in full, first the one it came from.
             parent: the model it came from.
-            data: what it was trained on.
             round_number: of improvement.
             aside: for a table of its own alone.
         """
@@ -163,9 +151,9 @@ class PitBoard:
         if self.config.judge is not None and not self.config.compares:
             by = self.config.judge
             scores["judge"] = mean_scores(self._verdicts(by, name, model, responses, asked))
-        system = System(name, kind, round_number, model, parent, data, responses, scores,
+        system = System(name, kind, round_number, model, model, parent, None, responses, scores,
                         before=next(iter(against), None))  # fmt: skip
-        (self.aside if aside else self.systems).append(system)
+        (self.aside if aside else self.arms).append(system)
         self.compared += [(name, other) for other in against]
         return system
 
@@ -194,7 +182,7 @@ class PitBoard:
 
     def system(self, name: str) -> System:
         """Return a system by its name."""
-        return next(s for s in (*self.systems, *self.aside) if s.name == name)
+        return next(s for s in (*self.arms, *self.aside) if s.name == name)
 
     def head_to_head(self, first: str, second: str) -> HeadToHead:
         """Compare two systems, draw by draw, by the first scorer."""
@@ -210,7 +198,7 @@ class PitBoard:
             by = Comparing(self.steps, self.config.judge,
                            self.config.shard_prompts * self.config.draws)  # fmt: skip
         return Meetings(scorer, self.set_name, lambda system: system.scores[scorer], by,
-                        systems=lambda: [*self.systems, *self.aside])  # fmt: skip
+                        systems=lambda: [*self.arms, *self.aside])  # fmt: skip
 
     @property
     def set_name(self) -> str:
@@ -226,21 +214,17 @@ class PitBoard:
     def summarise(self, model: str, *, start: str, last: str) -> None:
         """Write summary.json and lineage.json, from which the report is made."""
         base, found = self.system(start), {} if self._by_wins else self._by_prompt()
-        write_summary(
-            self.steps,
-            {
-                "method": "pit",
-                "title": "Implicit self-improvement (PIT)",
-                "model": model,
-                "seed": self.steps.seed,
-                "headline": self._headline(base, self.system(last), found),
-                "arms": [self._figures(system, base, found) for system in self.systems],
-                "head_to_head": [self.head_to_head(a, b).as_dict() for a, b in self.compared],
-                "pairs_of_systems": self._pairs(),
-                **self.told,
-            },
-            [ancestor(s, s.name, None) for s in self.systems],
-        )
+        told = {
+            "head_to_head": [self.head_to_head(a, b).as_dict() for a, b in self.compared],
+            "pairs_of_systems": self._pairs(),
+            **self.told,
+        }
+        headline = self._headline(base, self.system(last), found)
+        scores = {s.name: self._scores(s, base, found) for s in self.arms}
+        roles = {s.name: (s.name, None) for s in self.arms}
+        title = "Implicit self-improvement (PIT)"
+        about = {"method": "pit", "title": title, "model": model, "headline": headline}
+        self.write(about, scores, roles, told)
 
     @property
     def _by_wins(self) -> bool:
@@ -254,8 +238,8 @@ class PitBoard:
         """
         scorer, (lowest, _) = self.config.scorer, self._scale
         if lowest is None:
-            lowest = lowest_of((s.responses, s.scores[scorer]) for s in self.systems)
-        return {s.name: s.by_prompt(scorer, lowest) for s in self.systems}
+            lowest = lowest_of((s.responses, s.scores[scorer]) for s in self.arms)
+        return {s.name: s.by_prompt(scorer, lowest) for s in self.arms}
 
     @property
     def _scale(self) -> tuple[float | None, float | None]:
@@ -285,16 +269,12 @@ class PitBoard:
             "highest": self._scale[1],
         }
 
-    def _figures(self, system: System, base: System, found: Mapping[str, Means]) -> dict[str, Any]:
+    def _scores(
+        self, system: System, base: System, found: Mapping[str, Means]
+    ) -> list[dict[str, Any]]:
         told = self._wins(system, base) if self._by_wins else self._points(system, base, found)
         tokens, cut = fmean(r.new_tokens for r in system.responses), unfinished(system.responses)
-        return {
-            "name": system.name,
-            "kind": system.kind,
-            "round": system.round,
-            "step": system.responses.folder.name,
-            "scores": [{**told, "mean_tokens": tokens, "unfinished": cut}] if told else [],
-        }
+        return [{**told, "mean_tokens": tokens, "unfinished": cut}] if told else []
 
     def _wins(self, system: System, base: System) -> dict[str, Any] | None:
         """Return the win rate against the system before; the base's where the two are compared."""
@@ -325,7 +305,7 @@ class PitBoard:
         """Compare every two systems by everyone who gives points, those compared in full by all."""
         found = [
             {"first": a.name, "second": b.name, "scorer": scorer, **win_tie_lose(signs)}
-            for a, b in combinations(self.systems, 2)
+            for a, b in combinations(self.arms, 2)
             for scorer in a.scores
             if (signs := signs_of(self._decided_by(scorer).outcomes(a, b)))
         ]

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from selfimprove.errors import ConfigError, DataError
+from selfimprove.errors import DataError
 from selfimprove.evaluation.counted import lowest_of, means, unfinished
+from selfimprove.evaluation.evaluator import Arm, Evaluator
 from selfimprove.evaluation.head_to_head import HeadToHead
 from selfimprove.evaluation.intervals import mean, paired
 from selfimprove.evaluation.judge_quality import card
@@ -23,6 +24,7 @@ from selfimprove.evaluation.open_prompts import (
     held_out_prompts,
     validation_prompts,
 )
+from selfimprove.evaluation.summary import ArmKind
 from selfimprove.evaluation.true_scores import (
     ORACLE_HIGHEST,
     ORACLE_LOWEST,
@@ -36,13 +38,11 @@ from selfimprove.judges.judge import asked_judge, highest_score, judge, lowest_s
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.rows import Rows
 from selfimprove.sampling.responses import respond
-from selfimprove.store import Run
 from selfimprove.training.export import Export
 from selfimprove.types import ModelRef, Response, UserPrompt, Verdict
 
-__all__ = ["Arm", "ResponseBoard"]
+__all__ = ["ResponseArm", "ResponseBoard"]
 
-Kind = Literal["baseline", "base", "method", "control"]
 Means = dict[str, float]
 
 _KNOWN: Final = "held-out responses of known worth"
@@ -51,20 +51,16 @@ _KNOWN_BY: Final = {"oracle": _ORACLE, "people": "people's rankings"}
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class ResponseArm(Arm):
     """One measured model."""
 
-    name: str
-    kind: Kind
-    round: int
-    model: ModelRef
-    measured: ModelRef
-    """The model as it leaves the run."""
-    parent: ModelRef | None
-    data: Rows[Any] | None
-    responses: Rows[Response]
     truth: tuple[Verdict, ...]
     """What the responses are really worth; none where a pairwise judge compares them."""
+
+    @property
+    def responses(self) -> Rows[Response]:
+        """Its responses to the held-out prompts."""
+        return self.rows
 
     def by_prompt(self, lowest: float | None) -> Means:
         """Return the mean true score of each prompt's responses; an unfinished one counts `lowest`."""
@@ -72,13 +68,11 @@ class Arm:
 
 
 @dataclass
-class ResponseBoard:
-    """Measures models as a run makes them."""
+class ResponseBoard(Evaluator[ResponseArm]):
+    """Measures models as a run makes them, by their responses to open-ended prompts."""
 
-    steps: Run
     config: ResponsesConfig
     export: Export
-    arms: list[Arm] = field(default_factory=list)
     cards: list[dict[str, Any]] = field(default_factory=list)
 
     def prepare(self) -> None:
@@ -103,12 +97,12 @@ class ResponseBoard:
         self,
         name: str,
         model: ModelRef,
-        kind: Kind,
+        kind: ArmKind,
         *,
         parent: ModelRef | None = None,
         data: Rows[Any] | None = None,
         round_number: int = 0,
-    ) -> Arm:
+    ) -> ResponseArm:
         """Let a model, as it leaves the run, answer the held-out prompts; score its responses.
 
         Raises:
@@ -121,7 +115,7 @@ class ResponseBoard:
                                        self.steps.asks(measured), self.config.sampling,
                                        self.steps.seed,
                                        shard_items=self.config.shard_prompts)  # fmt: skip
-        arm = Arm(name, kind, round_number, model, measured, parent, data, responses,
+        arm = ResponseArm(name, kind, round_number, model, measured, parent, data, responses,
                   self._true_scores(f"{name}-truth", responses, measured))  # fmt: skip
         self.arms.append(arm)
         # At once: a judge that decides nothing, or gives no score, must not wait for further training.
@@ -201,18 +195,7 @@ class ResponseBoard:
 
     # ---- comparisons
 
-    def arm(self, name: str) -> Arm:
-        """Return the arm of this name.
-
-        Raises:
-            ConfigError: no arm of this name was measured.
-        """
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise ConfigError(f"no arm {name!r} was measured; there are {[a.name for a in self.arms]}")
-
-    def before(self, arm: Arm) -> Arm | None:
+    def before(self, arm: ResponseArm) -> ResponseArm | None:
         """Return what an arm is first compared with: a control's start, else the model before it."""
         if arm.kind == "control":
             return next((a for a in self.arms if a.model == arm.parent), None)
@@ -220,7 +203,7 @@ class ResponseBoard:
         place = [a.name for a in line].index(arm.name)
         return line[place - 1] if place else None
 
-    def against(self, first: Arm, second: Arm) -> HeadToHead:
+    def against(self, first: ResponseArm, second: ResponseArm) -> HeadToHead:
         """Compare two arms, draw by draw, on the held-out prompts.
 
         Raises:
@@ -229,7 +212,7 @@ class ResponseBoard:
         return self._meetings.between(first, second)
 
     @cached_property
-    def _meetings(self) -> Meetings[Arm]:
+    def _meetings(self) -> Meetings[ResponseArm]:
         by = None
         if self.config.judge is not None and self.config.compares:
             by = Comparing(self.steps, self.config.judge, self._shard)
@@ -246,7 +229,9 @@ class ResponseBoard:
         lowest = self._lowest()
         return {arm.name: arm.by_prompt(lowest) for arm in self.arms}
 
-    def score_of(self, arm: Arm, base: Arm, found: Mapping[str, Means]) -> dict[str, Any] | None:
+    def score_of(
+        self, arm: ResponseArm, base: ResponseArm, found: Mapping[str, Means]
+    ) -> dict[str, Any] | None:
         """Return an arm's mean true score, or its win rate against the arm before it.
 
         The first arm of all has nothing before it, and no win rate.
@@ -265,14 +250,16 @@ class ResponseBoard:
         tokens = sum(r.new_tokens for r in arm.responses) / len(arm.responses)
         return told and {**told, "mean_tokens": tokens, "unfinished": unfinished(arm.responses)}
 
-    def _wins_of(self, arm: Arm, base: Arm) -> dict[str, Any] | None:
+    def _wins_of(self, arm: ResponseArm, base: ResponseArm) -> dict[str, Any] | None:
         before = self.before(arm)
         if before is None:
             return None
         against_base = None if arm is base else self.against(arm, base)
         return score_of_wins(self.against(arm, before), against_base)
 
-    def points_of(self, arm: Arm, base: Arm, found: Mapping[str, Means]) -> dict[str, Any]:
+    def points_of(
+        self, arm: ResponseArm, base: ResponseArm, found: Mapping[str, Means]
+    ) -> dict[str, Any]:
         """Return an arm's mean true score, and its difference from the base, prompt by prompt.
 
         `found` is `by_prompt` of all arms.

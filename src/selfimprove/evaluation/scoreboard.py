@@ -26,6 +26,7 @@ from selfimprove.evaluation.accuracy import (
     scores,
 )
 from selfimprove.evaluation.controls import Control, kept_by_gold, unfiltered
+from selfimprove.evaluation.evaluator import Arm, Evaluator
 from selfimprove.evaluation.gate import (
     Verdict,
     compare,
@@ -38,11 +39,8 @@ from selfimprove.evaluation.gate import (
 from selfimprove.evaluation.intervals import Paired, mean, paired
 from selfimprove.evaluation.label_quality import label_quality
 from selfimprove.evaluation.labels import known_labels, read_labels
-from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.set_names import set_names
-from selfimprove.evaluation.summary import write_summary
 from selfimprove.rows import Rows
-from selfimprove.store import Run
 from selfimprove.training.export import Export
 from selfimprove.types import Labelled, ModelRef, Question, ReasoningPath
 
@@ -75,30 +73,13 @@ class EvaluationConfig(AskConfig):
         return AskConfig(**asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One measured model."""
-
-    name: str
-    kind: Kind
-    round: int
-    model: ModelRef
-    measured: ModelRef
-    """The model as it leaves the run."""
-    parent: ModelRef | None
-    data: Rows[Any] | None
-    answers: Rows[Answered]
-
-
 @dataclass
-class Scoreboard:
-    """Measures models as a run makes them, and writes what came of it."""
+class Scoreboard(Evaluator[Arm]):
+    """Measures models as a run makes them, by their answers to labelled questions."""
 
-    steps: Run
     data: DataConfig
     config: EvaluationConfig
     export: Export
-    _arms: list[Arm] = field(default_factory=list)
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
     _votes: dict[int, tuple[Rows[VotedQuestion], Rows[ReasoningPath]]] = field(default_factory=dict)
     """Of each round, with the paths that it kept."""
@@ -192,7 +173,7 @@ class Scoreboard:
         kind = kind or ("method" if parent else "base")
         measured = self.export(name, model) if parent else model
         answers = self._ask(f"eval-{name}", self._held_out(), measured, self.config.asking(kind))
-        self._arms.append(Arm(name, kind, round_number, model, measured, parent, data, answers))
+        self.arms.append(Arm(name, kind, round_number, model, measured, parent, data, answers))
 
     def _ask(
         self, step: str, questions: Rows[HeldOut], model: ModelRef, ask: AskConfig
@@ -224,7 +205,7 @@ class Scoreboard:
         return self._arm_of(model).measured
 
     def _arm_of(self, model: ModelRef) -> Arm:
-        return next(a for a in self._arms if a.model == model)
+        return next(a for a in self.arms if a.model == model)
 
     def choose(
         self, control: Control, paths: Rows[ReasoningPath], most: int | None
@@ -245,25 +226,17 @@ class Scoreboard:
             model: what the recipe calls it.
             overlaps: between training and held-out data, as `Decontamination` counted them.
         """
-        base = self._arms[0]
-        write_summary(
-            self.steps,
-            {
-                "method": method,
-                "title": title,
-                "model": model,
-                "seed": self.steps.seed,
-                "headline": self._headline(base),
-                "arms": [_arm_figures(arm, base) for arm in self._arms],
-                "calibration": [
-                    c for arm in self._arms for c in calibrations(arm.name, arm.answers.items)
-                ],
-                "gate": [self._gate(arm) for arm in self._arms if arm.name in self._verdicts],
-                "labels": self._label_qualities(),
-                "overlaps": list(overlaps),
-            },
-            [self._lineage(arm) for arm in self._arms],
-        )
+        base = self.arms[0]
+        told = {
+            "calibration": [c for arm in self.arms for c in calibrations(arm.name, arm.rows.items)],
+            "gate": [self._gate(arm) for arm in self.arms if arm.name in self._verdicts],
+            "labels": self._label_qualities(),
+            "overlaps": list(overlaps),
+        }
+        scored = {arm.name: _scores_of(arm, base) for arm in self.arms}
+        roles = {arm.name: (_role(arm), self._verdicts.get(arm.name)) for arm in self.arms}
+        about = {"method": method, "title": title, "model": model, "headline": self._headline(base)}
+        self.write(about, scored, roles, told)
 
     def _label_qualities(self) -> list[dict[str, Any]]:
         """Compare the votes with gold answers, now that nothing can learn from them any more."""
@@ -276,13 +249,13 @@ class Scoreboard:
 
     def _headline(self, base: Arm) -> dict[str, Any]:
         """Greedy chain-of-thought accuracy of the newest promoted model against the base's."""
-        promoted = [a for a in self._arms if a.name in self._verdicts]
+        promoted = [a for a in self.arms if a.name in self._verdicts]
         kept = [a for a in promoted if self._verdicts[a.name].promoted]
         last = kept[-1] if kept else base
         strict, flexible = _change(base, last, "strict"), _change(base, last, "flexible")
         return {
             "metric": "greedy chain-of-thought accuracy",
-            "set": domain_name(base.answers.items, "in"),
+            "set": domain_name(base.rows.items, "in"),
             "arm": last.name,
             **strict,
             # A gain in how answers are stated, and not in what they are, shows here.
@@ -301,10 +274,9 @@ class Scoreboard:
             "reason": verdict.reason,
         }
 
-    def _lineage(self, arm: Arm) -> dict[str, Any]:
-        verdict = self._verdicts.get(arm.name)
-        role = {"base": "base", "method": "student", "control": f"control:{arm.name}"}[arm.kind]
-        return ancestor(arm, role, verdict)
+
+def _role(arm: Arm) -> str:
+    return {"base": "base", "method": "student"}.get(arm.kind, f"control:{arm.name}")
 
 
 def read_held_out(
@@ -332,18 +304,12 @@ def _change(base: Arm, last: Arm, reading: Reading) -> dict[str, Any]:
 
 
 def _in_domain_hits(arm: Arm, reading: Reading) -> dict[str, float]:
-    return greedy_hits([a for a in arm.answers if a.domain == "in"], reading=reading)
+    return greedy_hits([a for a in arm.rows if a.domain == "in"], reading=reading)
 
 
-def _arm_figures(arm: Arm, base: Arm) -> dict[str, Any]:
-    against = None if arm is base else base.answers.items
-    return {
-        "name": arm.name,
-        "kind": arm.kind,
-        "round": arm.round,
-        "step": arm.answers.folder.name,
-        "scores": [score_figures(s) for s in scores(arm.answers.items, against)],
-    }
+def _scores_of(arm: Arm, base: Arm) -> list[dict[str, Any]]:
+    against = None if arm is base else base.rows.items
+    return [score_figures(s) for s in scores(arm.rows.items, against)]
 
 
 def score_figures(score: Score) -> dict[str, Any]:

@@ -11,10 +11,8 @@ from statistics import fmean
 from typing import Any, Final, Protocol
 
 from selfimprove.evaluation.collapse import collapse
-from selfimprove.evaluation.lineage import ancestor
 from selfimprove.evaluation.promotion import Decision
-from selfimprove.evaluation.response_board import Arm, Means, ResponseBoard
-from selfimprove.evaluation.summary import write_summary
+from selfimprove.evaluation.response_board import Means, ResponseArm, ResponseBoard
 from selfimprove.evaluation.win_rates import headline_of_wins
 from selfimprove.judges.judge import mean_scores
 from selfimprove.judges.judge_config import JudgeConfig
@@ -124,27 +122,22 @@ class SelfRewardingBoard(ResponseBoard):
             overlaps: between training and held-out data, as `Decontamination` counted them.
         """
         base, found = self.arm("m1"), self.by_prompt()
-        write_summary(
-            self.steps,
-            {
-                "method": method,
-                "title": title,
-                "model": model,
-                "seed": self.steps.seed,
-                "headline": self._headline(base, self.arm(last), found),
-                "arms": [self._figures(arm, base, found) for arm in self.arms],
-                "head_to_head": [self.against(a, b).as_dict() for a, b in self._compared()],
-                "judge_cards": self.cards,
-                "pairs": self.rounds,
-                "own_prompts": self.written,
-                "collapse": self._collapses(),
-                "gate": self.decisions,
-                "overlaps": list(overlaps),
-            },
-            [self._lineage(arm) for arm in self.arms],
-        )
+        told = {
+            "head_to_head": [self.against(a, b).as_dict() for a, b in self._compared()],
+            "judge_cards": self.cards,
+            "pairs": self.rounds,
+            "own_prompts": self.written,
+            "collapse": self._collapses(),
+            "gate": self.decisions,
+            "overlaps": list(overlaps),
+        }
+        scores = {arm.name: self._scores(arm, base, found) for arm in self.arms}
+        roles = {a.name: (_role(a), self._judgements.get(a.name)) for a in self.arms}
+        headline = self._headline(base, self.arm(last), found)
+        about = {"method": method, "title": title, "model": model, "headline": headline}
+        self.write(about, scores, roles, told)
 
-    def _compared(self) -> Iterable[tuple[Arm, Arm]]:
+    def _compared(self) -> Iterable[tuple[ResponseArm, ResponseArm]]:
         """Yield the later against the earlier of all models, and every control against its start."""
         line = [arm for arm in self.arms if arm.kind != "control"]
         for earlier, later in combinations(line, 2):
@@ -154,7 +147,9 @@ class SelfRewardingBoard(ResponseBoard):
             yield control, start
             yield next(a for a in self.arms if a.kind == "method"), control
 
-    def _headline(self, base: Arm, last: Arm, found: Mapping[str, Means]) -> dict[str, Any]:
+    def _headline(
+        self, base: ResponseArm, last: ResponseArm, found: Mapping[str, Means]
+    ) -> dict[str, Any]:
         if self.config.compares:
             told = None if last is base else self.against(last, base)
             return headline_of_wins(told, base=base.name, on=self.set_name,
@@ -162,7 +157,7 @@ class SelfRewardingBoard(ResponseBoard):
         return self._headline_of_points(base, last, found)
 
     def _headline_of_points(
-        self, base: Arm, last: Arm, found: Mapping[str, Means]
+        self, base: ResponseArm, last: ResponseArm, found: Mapping[str, Means]
     ) -> dict[str, Any]:
         before, after = (self.points_of(arm, base, found) for arm in (base, last))
         told = after["versus_base"] or {"difference": 0.0, "interval": [0.0, 0.0]}
@@ -179,14 +174,11 @@ class SelfRewardingBoard(ResponseBoard):
             "highest": self.highest,
         }
 
-    def _figures(self, arm: Arm, base: Arm, found: Mapping[str, Means]) -> dict[str, Any]:
-        return {
-            "name": arm.name,
-            "kind": arm.kind,
-            "round": arm.round,
-            "step": arm.responses.folder.name,
-            "scores": [told] if (told := self.score_of(arm, base, found)) else [],
-        }
+    def _scores(
+        self, arm: ResponseArm, base: ResponseArm, found: Mapping[str, Means]
+    ) -> list[dict[str, Any]]:
+        told = self.score_of(arm, base, found)
+        return [told] if told else []
 
     def _collapses(self) -> list[dict[str, Any]]:
         """Look at the measured responses of every model for signs of collapse, in order."""
@@ -199,10 +191,9 @@ class SelfRewardingBoard(ResponseBoard):
             told.append({**before.as_dict(), **unknown})
         return told
 
-    def _lineage(self, arm: Arm) -> dict[str, Any]:
-        decision = self._judgements.get(arm.name)
-        role = f"control:{arm.name}" if arm.kind == "control" else arm.name
-        return ancestor(arm, role, decision)
+
+def _role(arm: ResponseArm) -> str:
+    return f"control:{arm.name}" if arm.kind == "control" else arm.name
 
 
 def _pairs_told(made: Round) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from selfimprove.data.preferences import InFold, Preference
 from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import mean
 from selfimprove.evaluation.pit_board import PitBoard, held_out_preferences
-from selfimprove.evaluation.response_board import Kind
+from selfimprove.evaluation.summary import ArmKind
 from selfimprove.methods.pit import tasks as pit_tasks
 from selfimprove.methods.pit.baselines import best_of_n, candidates, rubric, self_refine
 from selfimprove.methods.pit.config import PitConfig
@@ -163,7 +163,7 @@ class _Bench:
     def add(
         self,
         name: str,
-        kind: Kind,
+        kind: ArmKind,
         model: ModelRef,
         rows: Rows[Response],
         **said: Any,  # noqa: ANN401  as the board takes it
@@ -209,7 +209,7 @@ class _Bench:
         return self.config.evaluation.shard_prompts * self.config.evaluation.draws
 
     def chain(
-        self, name: str, kind: Kind, model: ModelRef, start: Start, how: ImproveConfig
+        self, name: str, kind: ArmKind, model: ModelRef, start: Start, how: ImproveConfig
     ) -> list[Link]:
         """Add every step of a chain, each against the step before it and against its start."""
         links = self.links(name, model, start.responses, how)
