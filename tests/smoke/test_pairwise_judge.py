@@ -76,6 +76,8 @@ def test_self_rewarding_is_measured_by_win_rates(tmp_path: Path, draws: int) -> 
 def test_pit_is_measured_by_win_rates(tmp_path: Path, scorer: str) -> None:
     small = [_PAIRWISE, "evaluation.draws=1", f"evaluation.scorer={scorer}"]
     if scorer == "oracle":
+        small += ["ablations=[]", "evaluation.temperatures=[]", "evaluation.reference_use=null",
+                  "baselines.self_refine=null"]  # fmt: skip
         launch(_HERE / "small-pit.yaml", small, tmp_path / "run", lambda _line: None)
         told = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert told["headline"]["unit"] == "points"

@@ -75,12 +75,12 @@ def _made_up(count):
 
 
 @pytest.mark.slow
-def test_five_thousand_prompts_fare_as_in_the_comparison_of_all_pairs():
+def test_two_thousand_prompts_fare_as_in_the_comparison_of_all_pairs():
     asked = some_instructions("corpus", rng(0, "novelty"))
-    texts = [*_made_up(2500), *(one.text for one in islice(asked, 2500))]
+    texts = [*_made_up(1000), *(one.text for one in islice(asked, 1000))]
     found = _filtered(texts, 0.7)
     assert found == _all_pairs(texts, 0.7)
-    assert 1000 < sum(found) < 4000
+    assert 400 < sum(found) < 1600
 
 
 def test_texts_without_words_are_all_alike():
