@@ -335,6 +335,8 @@ def show_check(file: str, found: Check) -> None:
     if found.unlabelled:
         print(f"  {found.unlabelled:,} good rows have no answer")
     _list_rows(found.bad)
+    if found.looks_like:
+        print(f"  this looks like {' or '.join(found.looks_like)}: use --as {found.looks_like[0]}")
     if found.left_out:
         print(
             f"  {len(found.left_out):,} rows are no comparison to learn from; training leaves them out:"

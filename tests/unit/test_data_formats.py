@@ -36,6 +36,9 @@ CHOICE_ROWS: list[tuple[str, dict[str, Any]]] = [
              "choices": {"text": ["ice", "fire"], "label": ["1", "2"]}}),
     ("arc", {"instruction": "Please choose the correct answer to the question: Hot?\n\nAnswer1: ice "
                             "Answer2: fire\n\nAnswer format: answer1/answer2", "answer": "answer2"}),
+    ("mmlu", {"question": "Hot?", "subject": "physics", "choices": ["ice", "fire"], "answer": 1}),
+    ("mmlu", {"question_id": 7, "question": "Hot?", "options": ["ice", "fire"], "answer": "B",
+              "answer_index": 1, "category": "physics"}),
     ("openbookqa", {"id": "x", "question_stem": "Hot?", "choices": LABELS, "answerKey": "B"}),
     ("openbookqa", {"id": "x", "question": {"stem": "Hot?", "choices": OBJECTS}, "answerKey": "B"}),
     ("openbookqa", {"ID": "x", "Question Stem": "Hot?", "Choices": "(A) ice (B) fire",
@@ -70,6 +73,15 @@ NUMBER_ROWS: list[tuple[str, dict[str, Any], str, str]] = [
     ("multiarith", {"question": "How many?", "final_ans": "39"}, "How many?", "39"),
     ("bbh", {"input": "((1 + 2)) =", "target": "-3"}, "((1 + 2)) =", "-3"),
     ("questions", {"question": "How many?", "answer": 5}, "How many?", "5"),
+    ("math", {"problem": "How many?", "level": "Level 3", "type": "Algebra",
+              "solution": r"Then $\boxed{1}$ or rather $\boxed{\frac{1}{2}}$."}, "How many?", r"\frac{1}{2}"),
+    ("math", {"problem": "How many?", "solution": r"So $\boxed{12}$.", "answer": "12",
+              "subject": "Algebra", "level": 3, "unique_id": "test/1.json"}, "How many?", "12"),
+    ("aime", {"ID": "2024-I-1", "Problem": "How many?", "Answer": 204}, "How many?", "204"),
+    ("aime", {"id": 60, "problem": "How many?", "solution": "...", "answer": "204", "year": "2024"},
+     "How many?", "204"),
+    ("mgsm", {"question": "How many?", "answer": None, "answer_number": 18,
+              "equation_solution": None}, "How many?", "18"),
 ]  # fmt: skip
 
 
@@ -327,3 +339,43 @@ def test_the_arithmetic_of_the_exemplars_is_right() -> None:
                 assert value == c, f"{left} {sign} {right} = {result}"
                 checked += 1
     assert checked >= 25
+
+
+def test_words_in_a_box_are_words(tmp_path: Path) -> None:
+    row = {"problem": "Which day?", "solution": r"It is \boxed{\text{Monday}}."}
+    read = _read(tmp_path, "math", row)
+    assert (read.question.answer_type, read.gold) == ("span", ("Monday",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "problem"),
+    [
+        ("math", {"problem": "p", "solution": "It is 3."}, r"has no \boxed"),
+        ("math", {"problem": "p", "solution": r"\boxed{3"}, "never closed"),
+        ("mmlu", {"question": "q", "choices": ["a", "b"], "answer": 2}, "none of its 2 choices"),
+    ],
+)
+def test_what_a_row_lacks_is_named(tmp_path: Path, kind: str, row: object, problem: str) -> None:
+    path = tmp_path / "row.json"
+    path.write_text(json.dumps([row]))
+    (bad,) = check(path, kind).bad
+    assert problem in bad.problem
+
+
+@pytest.mark.parametrize(
+    ("row", "meant"),
+    [
+        ({"problem": "p", "solution": r"\boxed{3}"}, "math"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 1}, "mmlu"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b"}, "preferences"),
+        ({"instruction": "p", "completions": [{"response": "a", "overall_score": 1},
+                                              {"response": "b", "overall_score": 2}]}, "preferences"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_format_is_told_what_it_looks_like(
+    tmp_path: Path, row: object, meant: str
+) -> None:
+    path = tmp_path / "row.json"
+    path.write_text(json.dumps([row]))
+    assert meant in check(path, "svamp").looks_like
+    assert check(path, meant).looks_like == ()

@@ -18,7 +18,7 @@ from selfimprove.data.improvement_prompts import (
 )
 from selfimprove.data.preference_files import rows
 from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences, three_folds
-from selfimprove.data.row import RowError
+from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.rows import decode, encode
@@ -132,16 +132,75 @@ def test_a_limit_counts_kept_rows_and_looks_no_further(tmp_path: Path) -> None:
             "chosen": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "yes"}],
             "rejected": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "no"}],
         },
+        {  # ShareGPT, as LLaMA-Factory has it
+            "conversations": [{"from": "human", "value": "Why?"}],
+            "chosen": {"from": "gpt", "value": "yes"},
+            "rejected": {"from": "gpt", "value": "no"},
+        },
+        {"instruction": "Why?", "input": "", "output": ["yes", "no"]},  # Alpaca, likewise
+        {  # UltraFeedback
+            "source": "evol_instruct", "instruction": "Why?", "models": ["a", "b", "c"],
+            "completions": [
+                {"model": "a", "principle": "honesty", "response": "maybe", "overall_score": 6.0},
+                {"model": "b", "principle": "honesty", "response": "yes", "overall_score": 8.5},
+                {"model": "c", "principle": "honesty", "response": "no", "overall_score": 1.0},
+            ],
+        },
+        {  # HelpSteer3
+            "domain": "general", "language": "english",
+            "context": [{"role": "user", "content": "Why?"}],
+            "response1": "no", "response2": "yes", "overall_preference": 2,
+            "individual_preference": [{"score": 2, "reasoning": "...", "feedback_by": "..."}],
+        },
+        {"question": "Why?", "answers": [{"text": "no", "rank": 2}, {"text": "yes", "rank": 1}]},
+        {"prompt": "Why?", "completions": [{"completion": "yes", "rank": 0},
+                                           {"completion": "no", "rank": 3}]},
+        {
+            "prompt": [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}],
+            "chosen": [{"role": "assistant", "content": [{"type": "text", "text": "yes"}]}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        },
     ],
-)
+)  # fmt: skip
 def test_any_chosen_and_rejected_data_is_read(tmp_path: Path, row: object) -> None:
     ((_, told),) = rows(_file(tmp_path, row), "preferences")
     assert told == ((Message("user", "Why?"),), "yes", "no")
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"context": [{"role": "user", "content": "Why?"}], "response1": "a", "response2": "b",
+         "overall_preference": 0},
+        {"instruction": "Why?", "completions": [{"response": "a", "overall_score": 5},
+                                                {"response": "b", "overall_score": 5.0}]},
+    ],
+)  # fmt: skip
+def test_a_tie_is_no_comparison_and_is_counted(tmp_path: Path, row: object) -> None:
+    ((_, told),) = rows(_file(tmp_path, row), "preferences")
+    assert isinstance(told, UnusableRow)
+    assert "rates all its responses alike" in str(told)
+
+
+@pytest.mark.parametrize(
     ("row", "problem"),
     [
+        (
+            {"instruction": "Hi", "completions": [{"response": "a"}, {"response": "b"}]},
+            "has no 'overall_score'",
+        ),
+        (
+            {"prompt": "Hi", "answers": [{"text": "a", "rank": "?"}, {"text": "b", "rank": 1}]},
+            "which is no number",
+        ),
+        (
+            {
+                "prompt": [{"role": "user", "content": [{"type": "image"}]}],
+                "chosen": "a",
+                "rejected": "b",
+            },
+            "a part that is no text",
+        ),
         ({"chosen": "a", "rejected": "b"}, "has no 'prompt'"),
         ({"prompt": "Hi", "chosen": 3, "rejected": "b"}, "'chosen' is int, neither text nor turns"),
         ({"prompt": "Hi", "chosen": "a"}, "has no 'rejected'"),

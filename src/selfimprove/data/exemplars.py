@@ -21,15 +21,16 @@ __all__ = ["Exemplar", "ExemplarSet", "exemplars_for", "shipped_sets"]
 
 _FILES = {
     "gsm8k": "gsm8k", "svamp": "gsm8k", "multiarith": "gsm8k", "addsub": "gsm8k",
+    "mgsm": "gsm8k",
     "drop": "drop",
-    "arc": "choice", "openbookqa": "choice", "commonsense_qa": "choice",
+    "arc": "choice", "mmlu": "choice", "openbookqa": "choice", "commonsense_qa": "choice",
     "aqua": "aqua",
     "anli": "nli",
     "strategyqa": "yes_no",
 }  # fmt: skip
 """Which file under exemplar_files/ a format is asked with; the formats not named have none."""
 
-_NONE = ("bbh", "coin_flip", "last_letters", "questions")
+_NONE = ("aime", "bbh", "coin_flip", "last_letters", "math", "questions")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
-from selfimprove.data.row import RowError, UnusableRow, text, value
+from selfimprove.data.rated_rows import LISTS, of_list, of_preference
+from selfimprove.data.row import RowError, UnusableRow, optional, text, value
 from selfimprove.types import Message, Role
 
 __all__ = ["Told", "conversation", "merged", "parse"]
@@ -15,7 +16,15 @@ Told: TypeAlias = tuple[tuple[Message, ...], str, str]
 """The prompt's turns, the chosen response and the rejected one."""
 
 
-_PROMPTS: Final = ("prompt", "messages", "instruction", "question", "input")
+_PROMPTS: Final = (
+    "prompt",
+    "messages",
+    "conversations",
+    "context",
+    "instruction",
+    "question",
+    "input",
+)
 _ROLES: Final[dict[str, Role]] = {
     "user": "user", "human": "user", "prompter": "user", "assistant": "assistant",
     "gpt": "assistant", "system": "system",
@@ -23,12 +32,20 @@ _ROLES: Final[dict[str, Role]] = {
 
 
 def parse(fields: Mapping[str, Any]) -> Told:
-    """Read `chosen` and `rejected`, texts or turns; turns may hold the prompt as well.
+    """Read a comparison, in whichever way a row makes one.
+
+    `chosen` and `rejected`, texts or turns, which may hold the prompt as well; two outputs in a list, the better
+    one first; responses with ranks or ratings (`rated_rows`); or two with a preference, as HelpSteer3 has them.
 
     Raises:
-        UnusableRow: the turns of both share no prompt.
+        UnusableRow: the turns of both share no prompt, or no response is preferred.
         RowError: a field is missing, or none of these.
     """
+    if "chosen" not in fields and (pair := _pair(fields)) is not None:
+        prompt = conversation(fields)
+        if not prompt:
+            raise RowError("has an empty prompt")
+        return prompt, pair[0].strip(), pair[1].strip()
     chosen, rejected = (_said(value(fields, name), name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise UnusableRow("has no shared prompt: its replies have different turns before them")
@@ -39,21 +56,38 @@ def parse(fields: Mapping[str, Any]) -> Told:
     return prompt, chosen[-1].content, rejected[-1].content
 
 
+def _pair(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the better and the worse response of a row that does not call them chosen and rejected."""
+    if "overall_preference" in fields:
+        return of_preference(fields)
+    if any(name in fields for name in LISTS):
+        return of_list(fields)
+    outputs = fields.get("output")
+    if isinstance(outputs, list) and len(outputs) == 2 and all(isinstance(o, str) for o in outputs):
+        return outputs[0], outputs[1]
+    return None
+
+
 def conversation(fields: Mapping[str, Any]) -> tuple[Message, ...]:
     """Read the prompt of a row, text or turns.
 
     Raises:
         RowError: there is none, or it is neither.
     """
-    found = value(fields, *_PROMPTS)
+    known = [n for n in _PROMPTS if n != "context" or isinstance(fields.get(n), list)]
+    found = value(fields, *known)
     if isinstance(found, str):
-        return (Message("user", text(fields, *_PROMPTS)),)
+        about = optional(fields, "input") if "instruction" in fields else None
+        said = text(fields, *known)
+        return (Message("user", f"{said}\n\n{about}" if about else said),)
     return merged([_message(turn, "prompt") for turn in _listed(found, "prompt")])
 
 
 def _said(found: object, name: str) -> list[Message]:
     if isinstance(found, str):
         return [Message("assistant", found.strip())]
+    if isinstance(found, Mapping):
+        found = [found]  # ShareGPT: the reply alone, as one turn
     turns = [_message(turn, name) for turn in _listed(found, name)]
     if not turns or turns[-1].role != "assistant":
         raise RowError(f"{name!r} does not end in the assistant's turn")
@@ -69,10 +103,20 @@ def _listed(found: object, name: str) -> Sequence[object]:
 def _message(turn: object, name: str) -> Message:
     if not isinstance(turn, Mapping):
         raise RowError(f"{name!r} holds a turn that is {type(turn).__name__}, not an object")
-    role, said = value(turn, "role", "from"), value(turn, "content", "value")
+    role, said = value(turn, "role", "from"), _text_of(value(turn, "content", "value"), name)
     if not isinstance(role, str) or role not in _ROLES or not isinstance(said, str):
         raise RowError(f"{name!r} holds a turn of {role!r}, or one without text")
     return Message(_ROLES[role], said.strip())
+
+
+def _text_of(content: object, name: str) -> object:
+    """Return a turn's text, where it is told in parts: [{type: text, text: ...}]."""
+    if not isinstance(content, list):
+        return content
+    parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+    if not all(isinstance(part, str) for part in parts):
+        raise RowError(f"{name!r} holds a turn with a part that is no text")
+    return "\n\n".join(map(str, parts))
 
 
 def merged(turns: Sequence[Message]) -> tuple[Message, ...]:

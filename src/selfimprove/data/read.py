@@ -6,13 +6,14 @@ Nothing is dropped in silence: a broken row is an error that names it, and `chec
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from selfimprove.data import dialogues, preference_files
-from selfimprove.data.formats import FORMATS, Format
+from selfimprove.data.formats import FORMATS, Format, rows_of
 from selfimprove.data.hub import hub_records, is_hub_id
 from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.tables import Record, records
@@ -25,6 +26,7 @@ __all__ = ["TINY", "BadRow", "Check", "check", "read_labelled", "read_questions"
 TINY = "tiny"
 """The format whose source is a split of the embedded world: train, dev, test or ood."""
 
+_FIRST = 5  # rows by which a format is guessed
 _TINY_COUNT = 2000
 """Questions of a tiny split where no limit is given; the world could make more."""
 
@@ -53,6 +55,8 @@ class Check:
     bad: tuple[BadRow, ...]
     left_out: tuple[BadRow, ...] = ()
     """Well-formed rows that nothing can be learnt from, such as a comparison of two equal replies."""
+    looks_like: tuple[str, ...] = ()
+    """Formats that read its first rows, where this one reads none."""
 
 
 def read_labelled(
@@ -98,11 +102,40 @@ def read_questions(
 
 
 def check(source: str | Path, format: str) -> Check:
-    """Read everything, count it, and list each broken row.
+    """Read everything, count it, and list each broken row; where none is good, name formats that read some.
 
     Raises:
         DataError: the source as a whole cannot be read.
     """
+    found = _checked(source, format)
+    return found if found.good or not found.bad else replace(found, looks_like=_likely(source))
+
+
+def _likely(source: str | Path) -> tuple[str, ...]:
+    """Return the formats that read the first rows of a file."""
+    first = [r.fields for r in islice(records(Path(source), rows_of), _FIRST) if r.fields]
+    parsers: dict[str, Callable[[Mapping[str, Any]], object]] = {
+        **{name: form.parse for name, form in FORMATS.items()},
+        **{name: preference_files.parser(name) for name in preference_files.FORMATS},
+        "prompts": dialogues.prompt_of,
+    }
+    return tuple(name for name, parse in parsers.items() if first and _reads_all(parse, first))
+
+
+def _reads_all(
+    parse: Callable[[Mapping[str, Any]], object], rows: Sequence[Mapping[str, Any]]
+) -> bool:
+    try:
+        for fields in rows:
+            parse(fields)
+    except UnusableRow:
+        return True
+    except (RowError, DataError):
+        return False
+    return True
+
+
+def _checked(source: str | Path, format: str) -> Check:
     if format in dialogues.FORMATS:
         return _check_dialogues(str(source), format)
     if format in preference_files.FORMATS:
