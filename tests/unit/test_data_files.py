@@ -14,8 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from selfimprove.config import IDENTITY
+from selfimprove.data.preferences import read_preferences
 from selfimprove.data.read import BadRow, check, read_labelled, read_questions
-from selfimprove.errors import DataError
+from selfimprove.data.sources import Source
+from selfimprove.errors import DataError, OwnCodeError
+from selfimprove.evaluation.labels import read_labels
 
 ROWS: list[dict[str, Any]] = [
     {"question": "What is 1 + 1?", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"},
@@ -79,18 +83,44 @@ def test_json_lines_in_a_file_called_json_are_read(tmp_path: Path) -> None:
     assert len(read_labelled(path, "gsm8k")) == 3
 
 
-def test_limit_takes_the_first_and_shuffle_names_its_order(tmp_path: Path) -> None:
-    path = _write(
-        tmp_path / "rows.jsonl",
-        [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(50)],
+def test_limit_takes_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = [q.text for q in read_questions(path, "gsm8k", limit=3)]
+    assert first == ["0?", "1?", "2?"]
+
+
+def test_other_columns_are_named_and_other_records_made_by_own_code(tmp_path: Path) -> None:
+    path, code = tmp_path / "rows.jsonl", tmp_path / "mine.py"
+    path.write_text(json.dumps({"ask": {"en": "Why?"}, "good": "yes", "bad": "no"}) + "\n")
+    columns = {"prompt": "ask.en", "chosen": "good", "rejected": "bad"}
+    named = Source(source=str(path), format="preferences", columns=columns)
+    code.write_text(
+        "def row(r):\n    return {'prompt': r['ask']['en'], 'chosen': r['good'], 'rejected': r['bad']}\n"
     )
-    assert [r.gold[0] for r in read_labelled(path, "gsm8k", limit=3)] == ["0", "1", "2"]
-    one, again, other = (
-        [q.id for q in read_questions(path, "gsm8k", limit=10, seed=seed, shuffle=True)]
-        for seed in (1, 1, 2)
+    made = Source(source=str(path), format="preferences", row=f"{code}:row")
+    for source in (named, made):
+        (told,) = read_preferences((source,), 0).rows
+        assert (told.prompt[0].content, told.chosen, told.rejected) == ("Why?", "yes", "no")
+    with pytest.raises(DataError, match="has no 'better'"):
+        wrong = {**columns, "chosen": "better"}
+        read_preferences((named.model_copy(update={"columns": wrong}),), 0)
+    code.write_text("def row(r):\n    return r['asked']\n")
+    broken = Source(source=str(path), format="preferences", row=f"{code}:row")
+    with pytest.raises(OwnCodeError, match=r"raised KeyError: 'asked' .*mine.py, line 2"):
+        read_preferences((broken,), 0)
+
+
+def test_columns_of_questions_are_named_likewise(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"q": "How many?", "solution": "#### 3"}) + "\n")
+    source = Source(
+        source=str(path), format="gsm8k", columns={"question": "q", "answer": "solution"}
     )
-    assert one == again != other
-    assert len(set(one)) == 10
+    (labelled,) = read_labels((source,))
+    assert (labelled.question.text, labelled.gold) == ("How many?", ("3",))
+    assert "columns" not in Source(source="a").model_dump(context=IDENTITY)
 
 
 def test_rows_behind_the_limit_are_not_looked_at(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def _replies_of(source: Source) -> str:
 
 
 def _trees(source: Source) -> Iterator[oasst.Tree]:
-    return parsed(source.source, "oasst", oasst.parse)
+    return parsed(source.source, "oasst", oasst.parse, source.reshape)
 
 
 def _pairs(source: Source) -> Iterator[Demonstration | UnusableRow]:
@@ -93,7 +93,7 @@ def _pairs(source: Source) -> Iterator[Demonstration | UnusableRow]:
     def parse(fields: Mapping[str, Any]) -> tuple[str, str]:
         return prompt_of(fields), without_reasoning(response_of(fields))
 
-    for number, (prompt, response) in enumerate(parsed(source.source, name, parse)):
+    for number, (prompt, response) in enumerate(parsed(source.source, name, parse, source.reshape)):
         if response:
             yield Demonstration(f"{name}-{number}", name, prompt, response)
         else:
@@ -192,7 +192,8 @@ def _ranked_match(one: DecidedMatch) -> Ranked:
 
 def _rankings(source: Source) -> Iterator[Ranked | UnusableRow]:
     """Yield what is ranked in a file, and rows of which too little is."""
-    for number, row in enumerate(parsed(source.source, source.format or "prompts", _ranked_row)):
+    read = parsed(source.source, source.format or "prompts", _ranked_row, source.reshape)
+    for number, row in enumerate(read):
         if len(row.responses) < 2:
             yield UnusableRow("fewer than two replies that differ in words and rank")
         else:

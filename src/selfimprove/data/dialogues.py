@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from selfimprove.data import oasst
 from selfimprove.data.read_rows import read_rows
-from selfimprove.data.row import RowError, optional, text, value
+from selfimprove.data.row import Reshape, RowError, as_it_is, optional, text, value
 from selfimprove.errors import DataError
 
 __all__ = ["FORMATS", "parsed", "prompt_and_response", "prompt_of", "response_of", "rows"]
@@ -23,7 +23,7 @@ _RESPONSES: Final = ("response", "completion", "output", "answer", "chosen")
 
 
 def rows(
-    source: str, name: str, parse: Callable[[Mapping[str, Any]], T]
+    source: str, name: str, parse: Callable[[Mapping[str, Any]], T], reshape: Reshape = as_it_is
 ) -> Iterator[tuple[str, T | RowError]]:
     """Yield the place of each row of a file or hub dataset, and the row or what is wrong with it.
 
@@ -34,16 +34,18 @@ def rows(
         raise DataError(
             f"no format of prompts is called {name!r}; there are {', '.join((*FORMATS, 'tiny'))}"
         )
-    yield from read_rows(source, name, parse)
+    yield from read_rows(source, name, parse, reshape)
 
 
-def parsed(source: str, name: str, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
+def parsed(
+    source: str, name: str, parse: Callable[[Mapping[str, Any]], T], reshape: Reshape = as_it_is
+) -> Iterator[T]:
     """Yield the rows of a file or hub dataset, each as `parse` reads it.
 
     Raises:
         DataError: the format is unknown, the file cannot be read, or a row of it is broken.
     """
-    for place, row in rows(source, name, parse):
+    for place, row in rows(source, name, parse, reshape):
         if isinstance(row, RowError):
             hint = f"`selfimprove data check {source} --as {name}` lists every broken row"
             raise DataError(f"{source}, {place}: {row}; {hint}") from row

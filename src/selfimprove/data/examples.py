@@ -71,13 +71,14 @@ def read_lessons(sources: Sequence[Source], layout: layouts.Layout) -> list[Less
 
 def _read(source: Source, layout: layouts.Layout) -> Iterator[Lesson]:
     if source.format in FORMATS or source.format == TINY:
-        rows = read_labelled(source.source, source.format, limit=source.end)
+        rows = read_labelled(source.source, source.format, limit=source.end,
+                             reshape=source.reshape)  # fmt: skip
         return (_worked(row, layout) for row in source.part(rows))
     if source.format == "oasst":
         best = read_demonstrations((source,), 0).rows
         return (Lesson(d.id, d.source, (), d.prompt, d.response, is_words=True) for d in best)
     name = source.format or "prompts"
-    several = source.part(parsed(source.source, name, _lessons(name)))
+    several = source.part(parsed(source.source, name, _lessons(name), source.reshape))
     return (
         replace(lesson, id=f"{name}-{number}")
         for number, lessons in enumerate(several)

@@ -9,7 +9,7 @@ from selfimprove.data import hh_rlhf, summarize_feedback
 from selfimprove.data.preference_rows import Told, parse
 from selfimprove.data.read_rows import read_rows
 from selfimprove.data.replies import without_reasoning
-from selfimprove.data.row import RowError, UnusableRow
+from selfimprove.data.row import Reshape, RowError, UnusableRow, as_it_is
 from selfimprove.errors import DataError
 
 __all__ = ["FORMATS", "parser", "rows"]
@@ -25,14 +25,16 @@ FORMATS: Final = tuple(_PARSERS)
 """Formats of preference files, beside `tiny`. `preferences` is TRL's prompt/chosen/rejected."""
 
 
-def rows(source: str, name: str) -> Iterator[tuple[str, Told | RowError]]:
+def rows(
+    source: str, name: str, reshape: Reshape = as_it_is
+) -> Iterator[tuple[str, Told | RowError]]:
     """Yield the place of each row of a file or hub dataset, and the row or what is wrong with it.
 
     Raises:
         DataError: the format is unknown, or the file as a whole cannot be read.
     """
     read = parser(name)
-    yield from read_rows(source, name, lambda fields: _compared(read(fields)))
+    yield from read_rows(source, name, lambda fields: _compared(read(fields)), reshape)
 
 
 def parser(name: str) -> Callable[[Mapping[str, Any]], Told]:

@@ -86,7 +86,7 @@ def read_preferences(sources: Sequence[Source], seed: int) -> Filtered[Preferenc
 
 def _told(source: Source, name: str) -> Iterator[tuple[str, Told] | UnusableRow]:
     """Yield the comparisons of a file by number, and what is none."""
-    for number, (place, row) in enumerate(rows(source.source, name)):
+    for number, (place, row) in enumerate(rows(source.source, name, source.reshape)):
         if isinstance(row, UnusableRow):
             yield row
         elif isinstance(row, RowError):

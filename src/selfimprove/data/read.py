@@ -15,10 +15,9 @@ from typing import Any
 from selfimprove.data import dialogues, preference_files
 from selfimprove.data.formats import FORMATS, Format, rows_of
 from selfimprove.data.hub import hub_records, is_hub_id
-from selfimprove.data.row import RowError, UnusableRow
+from selfimprove.data.row import Reshape, RowError, UnusableRow, as_it_is
 from selfimprove.data.tables import Record, records
 from selfimprove.errors import DataError
-from selfimprove.seeds import rng
 from selfimprove.types import Labelled, Question
 
 __all__ = ["TINY", "BadRow", "Check", "check", "read_labelled", "read_questions"]
@@ -64,9 +63,8 @@ def read_labelled(
     format: str,
     *,
     limit: int | None = None,
-    seed: int = 0,
-    shuffle: bool = False,
     need_gold: bool = True,
+    reshape: Reshape = as_it_is,
 ) -> list[Labelled]:
     """Read questions with their answers, in the order of the file.
 
@@ -74,14 +72,14 @@ def read_labelled(
         source: a file, a hub id such as 'openai/gsm8k:test', or a tiny split.
         format: a key of `FORMATS`, or 'tiny'.
         limit: take only the first so many; rows behind them are not looked at.
-        seed: names the order when `shuffle` is set.
-        shuffle: put all rows in a random order before `limit` is applied.
         need_gold: a row without an answer is an error; else its `gold` is empty.
+        reshape: makes a row of the format from a record of the file.
 
     Raises:
         DataError: the source cannot be read, or a row is broken or has no answer that it needs.
     """
-    return list(_taken(source, format, limit, seed if shuffle else None, need_gold=need_gold))
+    rows = _good_rows(source, format, limit, need_gold=need_gold, reshape=reshape)
+    return list(islice(rows, limit))
 
 
 def read_questions(
@@ -89,16 +87,15 @@ def read_questions(
     format: str,
     *,
     limit: int | None = None,
-    seed: int = 0,
-    shuffle: bool = False,
+    reshape: Reshape = as_it_is,
 ) -> list[Question]:
     """Read questions alone, as methods get them: like `read_labelled`, but no answer is needed.
 
     Raises:
         DataError: the source cannot be read, or a row is broken.
     """
-    taken = _taken(source, format, limit, seed if shuffle else None, need_gold=False)
-    return [row.question for row in taken]
+    rows = _good_rows(source, format, limit, need_gold=False, reshape=reshape)
+    return [row.question for row in islice(rows, limit)]
 
 
 def check(source: str | Path, format: str) -> Check:
@@ -187,26 +184,10 @@ def _check_preferences(source: str, format: str) -> Check:
     return Check(source, format, rows, good, 0, {"comparison": good}, tuple(bad), tuple(left_out))
 
 
-def _taken(
-    source: str | Path,
-    name: str,
-    limit: int | None,
-    shuffle_seed: int | None,
-    *,
-    need_gold: bool,
-) -> Iterator[Labelled]:
-    checked = _good_rows(source, name, limit, need_gold=need_gold)
-    if shuffle_seed is None:
-        return islice(checked, limit)
-    rows = list(checked)
-    rng(shuffle_seed, "data", name).shuffle(rows)
-    return islice(rows, limit)
-
-
 def _good_rows(
-    source: str | Path, name: str, limit: int | None, *, need_gold: bool
+    source: str | Path, name: str, limit: int | None, *, need_gold: bool, reshape: Reshape
 ) -> Iterator[Labelled]:
-    for row in _rows(source, name, limit):
+    for row in _rows(source, name, limit, reshape):
         if isinstance(row, BadRow):
             hint = f"`selfimprove data check {source} --as {name}` lists every broken row"
             raise DataError(f"{source}, {row.place}: {row.problem}; {hint}")
@@ -215,12 +196,14 @@ def _good_rows(
         yield row
 
 
-def _rows(source: str | Path, name: str, limit: int | None) -> Iterator[Labelled | BadRow]:
+def _rows(
+    source: str | Path, name: str, limit: int | None, reshape: Reshape = as_it_is
+) -> Iterator[Labelled | BadRow]:
     if name == TINY:
         return iter(_tiny(str(source), limit))
     if name not in FORMATS:
         raise DataError(_no_questions(name))
-    return _parsed(_records(source, name, FORMATS[name]), name)
+    return _parsed(_records(source, name, FORMATS[name]), name, reshape)
 
 
 def _no_questions(name: str) -> str:
@@ -244,10 +227,10 @@ def _records(source: str | Path, name: str, form: Format) -> Iterator[Record]:
         raise DataError(f"{path} does not look like {name}: it {error}") from error
 
 
-def _parsed(found: Iterator[Record], name: str) -> Iterator[Labelled | BadRow]:
+def _parsed(found: Iterator[Record], name: str, reshape: Reshape) -> Iterator[Labelled | BadRow]:
     places: dict[str, str] = {}
     for number, record in enumerate(found, 1):
-        row = _one(record, name, number)
+        row = _one(record, name, number, reshape)
         if isinstance(row, Labelled):
             before = places.setdefault(row.question.id, record.place)
             if before != record.place:
@@ -255,11 +238,11 @@ def _parsed(found: Iterator[Record], name: str) -> Iterator[Labelled | BadRow]:
         yield row
 
 
-def _one(record: Record, name: str, number: int) -> Labelled | BadRow:
+def _one(record: Record, name: str, number: int, reshape: Reshape) -> Labelled | BadRow:
     if record.fields is None:
         return BadRow(record.place, record.problem)
     try:
-        item = FORMATS[name].parse(record.fields)
+        item = FORMATS[name].parse(reshape(record.fields))
     except RowError as error:
         return BadRow(record.place, str(error))
     question = Question(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from selfimprove.data.formats import rows_of
 from selfimprove.data.hub import hub_records, is_hub_id
-from selfimprove.data.row import RowError
+from selfimprove.data.row import Reshape, RowError, as_it_is
 from selfimprove.data.tables import records
 from selfimprove.errors import DataError
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def read_rows(
-    source: str, name: str, parse: Callable[[Mapping[str, Any]], T]
+    source: str, name: str, parse: Callable[[Mapping[str, Any]], T], reshape: Reshape = as_it_is
 ) -> Iterator[tuple[str, T | RowError]]:
     """Yield the place of each row, and the row or what is wrong with it.
 
@@ -26,6 +26,7 @@ def read_rows(
         source: a path, or the id of a dataset on the hub.
         name: of the format, for messages.
         parse: reads the fields of one row.
+        reshape: makes these from a record of the file.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -41,6 +42,6 @@ def read_rows(
             yield record.place, RowError(record.problem)
             continue
         try:
-            yield record.place, parse(record.fields)
+            yield record.place, parse(reshape(record.fields))
         except RowError as error:
             yield record.place, error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,8 +13,10 @@ from selfimprove.types import AnswerType
 __all__ = [
     "Fields",
     "Item",
+    "Reshape",
     "RowError",
     "UnusableRow",
+    "as_it_is",
     "choice_item",
     "choice_text",
     "optional",
@@ -24,6 +26,15 @@ __all__ = [
 ]
 
 Fields: TypeAlias = Mapping[str, Any]
+
+Reshape: TypeAlias = Callable[[Fields], Fields]
+"""Makes a row of a format from a record of a file that has other columns."""
+
+
+def as_it_is(fields: Fields) -> Fields:
+    """Return a record as it is."""
+    return fields
+
 
 _OPTION = re.compile(r"^\(([A-Z])\) (.*)$", re.MULTILINE)
 _CHOICES_HEADING = "Answer choices:"

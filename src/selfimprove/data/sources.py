@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from selfimprove.config import Config
 from selfimprove.data.read import read_questions
-from selfimprove.data.row import UnusableRow
+from selfimprove.data.row import Fields, RowError, UnusableRow, value
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.own_code import OwnCode, called, load_named
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.types import Question
 
@@ -23,7 +24,6 @@ __all__ = [
     "Source",
     "Sources",
     "as_source",
-    "count_questions",
     "distinct",
     "questions_of",
     "training_questions",
@@ -45,6 +45,29 @@ class Source(Config):
     """Pass over the first so many rows that could be used."""
     limit: int | None = Field(default=None, ge=1)
     """Use the first so many rows behind those; None is all."""
+
+    columns: dict[str, str] = Field(default={})
+    """What the file calls the columns that the format knows, e.g. {prompt: question, chosen: better}; a
+    dot goes into an inner object."""
+    row: OwnCode | None = None
+    """Code of your own that makes a row of the format from a record of the file, as a function of a dict:
+    module:name or path/to/file.py:name."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"columns", "row"})
+
+    def reshape(self, fields: Fields) -> Fields:
+        """Return a record of the file as a row of the format.
+
+        Raises:
+            RowError: a column is not there, or `row` made no dict.
+            OwnCodeError: `row` raised.
+        """
+        if self.row is not None:
+            made = called(self.row, load_named(self.row), dict(fields))
+            if not isinstance(made, Mapping):
+                raise RowError(f"was made {made!r} by {self.row}, which is no dict")
+            fields = made
+        return {**fields, **{name: value(fields, column) for name, column in self.columns.items()}}
 
     def part(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows that are used, of all that the source holds.
@@ -217,7 +240,8 @@ def questions_of(source: Source) -> Iterator[Question]:
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
     """
-    return source.part(read_questions(source.source, source.format, limit=source.end))
+    return source.part(read_questions(source.source, source.format, limit=source.end,
+                                     reshape=source.reshape))  # fmt: skip
 
 
 def training_questions(sources: Sequence[Source]) -> list[Question]:
@@ -229,12 +253,3 @@ def training_questions(sources: Sequence[Source]) -> list[Question]:
     read = [q for s in sources for q in questions_of(s)]
     names = distinct(q.id for q in read)
     return [replace(q, id=name) for q, name in zip(read, names, strict=True)]
-
-
-def count_questions(sources: Sequence[Source]) -> int:
-    """Return how many questions the sources hold.
-
-    Raises:
-        DataError: a file cannot be read, or a row of it is broken.
-    """
-    return len(training_questions(sources))

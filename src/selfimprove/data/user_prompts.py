@@ -42,9 +42,9 @@ def _read(source: Source) -> Iterator[UserPrompt]:
         name = source.format or "prompts"
         trees = name == "oasst"
         texts = list(
-            (tree.prompt for tree in parsed(source.source, name, oasst.parse))
+            (tree.prompt for tree in parsed(source.source, name, oasst.parse, source.reshape))
             if trees
-            else parsed(source.source, name, prompt_of)
+            else parsed(source.source, name, prompt_of, source.reshape)
         )
     for number, text in enumerate(texts):
         yield UserPrompt(f"{name}-{number}", name, text)

@@ -22,7 +22,13 @@ def read_labels(sources: Sequence[Source], *, need_gold: bool = True) -> list[La
         labelled
         for source in sources
         for labelled in source.part(
-            read_labelled(source.source, source.format, limit=source.end, need_gold=need_gold)
+            read_labelled(
+                source.source,
+                source.format,
+                limit=source.end,
+                need_gold=need_gold,
+                reshape=source.reshape,
+            )
         )
     ]
     names = distinct(x.question.id for x in read)

@@ -287,7 +287,7 @@ def read_held_out(
     return [
         HeldOut(name, domain, labelled)
         for name, (domain, s) in zip(names, sources, strict=True)
-        for labelled in s.part(read_labelled(s.source, s.format, limit=s.end))
+        for labelled in s.part(read_labelled(s.source, s.format, limit=s.end, reshape=s.reshape))
     ]
 
 
