@@ -118,6 +118,27 @@ def show(
 
 
 @app.command()
+def init(
+    method: Annotated[str, typer.Argument(help="lmsi, self_rewarding, pit, or file.py:NAME.")],
+) -> None:
+    """Print a recipe to begin with: every key with its default and its help (> my.yaml)."""
+    from selfimprove.api.commented import commented
+
+    print(commented(method), end="")
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where runs lie.")] = Path("runs"),
+) -> None:
+    """List the runs of a folder: method, model, state and headline."""
+    from selfimprove import terminal
+    from selfimprove.report.listing import listed
+
+    terminal.show_runs(listed(folder))
+
+
+@app.command()
 def schema(
     method: Annotated[
         str | None, typer.Argument(help="Of one method alone, e.g. lmsi or file.py:NAME.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from selfimprove.evaluation.file_overlaps import FileOverlaps
     from selfimprove.methods.pit.improve import Chain
     from selfimprove.models.listing import Listed
+    from selfimprove.report.listing import ListedRun
     from selfimprove.rows import Funnel
     from selfimprove.runtime.launch import Plan
     from selfimprove.runtime.plan import Needs
@@ -34,6 +35,7 @@ __all__ = [
     "show_outcome",
     "show_plan",
     "show_reward",
+    "show_runs",
     "show_scores",
     "show_warm_start",
 ]
@@ -123,6 +125,16 @@ def _how_to_get(name: str) -> str:
     if name.startswith("runs/"):
         return "make it first, as the head of the recipe says"
     return f"`hf download {name.partition('@')[0]} config.json` fetches a few kB; or give a folder"
+
+
+def show_runs(runs: Sequence[ListedRun]) -> None:
+    """Print runs, one below the other, each with its headline."""
+    for run in runs:
+        print(f"{run.path}  {run.method} of {run.model}, seed {run.seed}: {run.state}")
+        if run.headline:
+            print(f"  {run.headline}")
+    if not runs:
+        print("no run here; `selfimprove run recipes/lmsi-tiny.yaml` makes one")
 
 
 def show_models(models: Sequence[Listed]) -> None:

@@ -16,7 +16,7 @@ from selfimprove.data.sources import Source, as_source
 from selfimprove.methods.table import METHODS, MethodConfig
 from selfimprove.runtime.launch import config_of
 
-__all__ = ["Spelling", "spelled"]
+__all__ = ["Spelling", "one_line", "spelled"]
 
 Spelling: TypeAlias = Literal["recipe", "command", "python"]
 
@@ -74,7 +74,7 @@ def _source(told: Source) -> str | dict[str, Any]:
 
 
 def _command(tree: Mapping[str, Any]) -> str:
-    words = [f"{name}={_yaml(value)}" for name, value in _leaves(tree) if name != "method"]
+    words = [f"{name}={one_line(value)}" for name, value in _leaves(tree) if name != "method"]
     return " \\\n  ".join(["selfimprove run " + str(tree["method"]), *map(shlex.quote, words)])
 
 
@@ -87,7 +87,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield f"{above}{name}", value
 
 
-def _yaml(value: Any) -> str:  # noqa: ANN401  a plain value
+def one_line(value: Any) -> str:  # noqa: ANN401  a plain value
     """Return a value as YAML reads it on one line: a word as it stands, else JSON, else YAML's own way."""
     flow = yaml.safe_dump(value, default_flow_style=True, width=sys.maxsize, allow_unicode=True)
     ways = (str(value), json.dumps(value, ensure_ascii=False), flow.removesuffix("\n...\n").strip())
