@@ -204,7 +204,7 @@ def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: P
         )
         assert forth == back
         long = Item.said("essay", "Write about a owl. " * 100)
-        with pytest.raises(EngineError, match="prompt 'essay' has"):
+        with pytest.raises(EngineError, match="prompt 'essay#0' has"):
             list(improver.chains([*items, long], stop=False, seed=0))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -23,8 +23,8 @@ from selfimprove.methods.pit.inference import (
     wins,
 )
 from selfimprove.methods.pit.tasks import Task, from_policy
-from selfimprove.sampling.engine import SamplingConfig
-from selfimprove.types import Draw, FinishReason, Message, Prompt, Response
+from selfimprove.sampling.engine import EngineConfig, SamplingConfig
+from selfimprove.types import Draw, FinishReason, Message, ModelRef, Prompt, Response
 
 # What is said step by step, y_0 first, and the worth of each text to the gap reward.
 _WORTH = {"a": 0.0, "a better": 1.0, "the best": 2.0, "worse": -1.0, "cut": 3.0}
@@ -88,6 +88,7 @@ class _Scripted:
 
 class _Gaps:
     def __init__(self) -> None:
+        self.identity: dict[str, str] = {}
         self.read: list[Improved] = []
 
     def told(self, rows: Sequence[Improved]) -> Scores:
@@ -98,12 +99,29 @@ class _Gaps:
         return GapScorer.gains(self, rows)  # type: ignore[arg-type]
 
 
+class _Held:
+    """Holds what is scripted in the place of models."""
+
+    def __init__(self, engines: dict[str, _Scripted], gaps: _Gaps) -> None:
+        self._engines, self._gaps = engines, gaps
+
+    def engine(self, model: ModelRef, config: EngineConfig) -> Any:
+        return self._engines[model.name]
+
+    def scorer(self, model: ModelRef, config: EngineConfig, load: object) -> Any:
+        return self._gaps
+
+    def free(self) -> None:
+        """Nothing to give back."""
+
+
 def _improver(policy: Sequence[Said], pit: Sequence[Said], gaps: _Gaps | None = None) -> Improver:
     tree = {"method": "pit", "model": "tiny", "preferences": ["tiny:train"],
             "evaluation": {"scorer": "reward"}}  # fmt: skip
     how = ImproveConfig(steps=len(pit))
-    return Improver(load(PitConfig, tree, "test"), how, _Scripted(policy), _Scripted(pit),
-                    gaps or _Gaps(), ExitStack())  # type: ignore[arg-type]  # fmt: skip
+    first, second, gap = (ModelRef(name, name, "") for name in ("policy", "pit", "gap"))
+    held = _Held({"policy": _Scripted(policy), "pit": _Scripted(pit)}, gaps or _Gaps())
+    return Improver(load(PitConfig, tree, "test"), how, first, second, gap, held)
 
 
 @pytest.mark.parametrize(("chain", "held"), CHAINS)

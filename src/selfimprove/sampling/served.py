@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, final
+from typing import Protocol, TypeVar, cast, final
 
 from selfimprove.sampling.engine import Engine, EngineConfig
 from selfimprove.sampling.open import open_engine
 from selfimprove.types import ModelRef
 
-__all__ = ["Held", "Memory", "Served", "serving"]
+__all__ = ["Held", "Memory", "Served", "Several", "serving"]
 
 S = TypeVar("S")
 
@@ -70,6 +70,45 @@ class Memory:
         held, self._held = self._held, None
         if held is not None:
             held[2].close()
+
+
+@final
+class Several:
+    """Holds every model that was asked, for as long as it is wanted."""
+
+    def __init__(self) -> None:
+        self._engines: list[tuple[ModelRef, EngineConfig, Engine]] = []
+        self._scorers: list[tuple[ModelRef, EngineConfig, object]] = []
+
+    def engine(self, model: ModelRef, config: EngineConfig) -> Engine:
+        """Return the model's engine, loaded once.
+
+        Raises:
+            EngineError: it cannot be loaded, reached or started.
+        """
+        for known, how, engine in self._engines:
+            if (known, how) == (model, config):
+                return engine
+        opened = open_engine(Path(model.path), config)
+        self._engines.append((model, config, opened))
+        return opened
+
+    def scorer(
+        self, model: ModelRef, config: EngineConfig, load: Callable[[Path, EngineConfig], S]
+    ) -> S:
+        """Return what `load` makes of a model that scores, loaded once: it is always loaded in one way."""
+        for known, how, scorer in self._scorers:
+            if (known, how) == (model, config):
+                return cast("S", scorer)
+        loaded = load(Path(model.path), config)
+        self._scorers.append((model, config, loaded))
+        return loaded
+
+    def free(self) -> None:
+        """Give the memory of all models back."""
+        engines, self._engines, self._scorers = self._engines, [], []
+        for _, _, engine in engines:
+            engine.close()
 
 
 @dataclass(frozen=True, slots=True)

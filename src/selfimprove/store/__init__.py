@@ -2,5 +2,15 @@
 
 from selfimprove.store.run import Run, Training, TrainingResult, in_chunks
 from selfimprove.store.step import places, row_type, trained_model
+from selfimprove.store.unstored import Unstored
 
-__all__ = ["Run", "Training", "TrainingResult", "in_chunks", "places", "row_type", "trained_model"]
+__all__ = [
+    "Run",
+    "Training",
+    "TrainingResult",
+    "Unstored",
+    "in_chunks",
+    "places",
+    "row_type",
+    "trained_model",
+]

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from selfimprove.config import load
 from selfimprove.data.formats import rows_of
-from selfimprove.data.improvement_prompts import improvement_template, rendered
 from selfimprove.data.preference_rows import conversation
 from selfimprove.data.row import RowError, optional
 from selfimprove.data.tables import records
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.files import read_json
-from selfimprove.judges.gap import GapScorer
-from selfimprove.judges.reward_rows import Improved
 from selfimprove.methods.pit.config import PitConfig
-from selfimprove.methods.pit.inference import ImproveConfig, wins
+from selfimprove.methods.pit.inference import Conversation, ImproveConfig, improve, requests, wins
 from selfimprove.models import finished_model
-from selfimprove.sampling.conversation import as_asked, in_words
-from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
-from selfimprove.sampling.open import open_engine
-from selfimprove.sampling.own_words import own_words, spoken
-from selfimprove.seeds import seed_of
+from selfimprove.rows import Rows
+from selfimprove.sampling.conversation import in_words
+from selfimprove.sampling.engine import SamplingConfig
+from selfimprove.sampling.own_words import spoken
+from selfimprove.sampling.responses import answer
+from selfimprove.sampling.served import Held, Several
+from selfimprove.store import Unstored
 from selfimprove.training.export import left_the_run
-from selfimprove.types import Draw, Message, Prompt
+from selfimprove.types import Draw, Message, ModelRef, Response
 
 __all__ = ["Chain", "Improver", "Item", "read_items"]
 
 _TOGETHER: Final = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,10 @@ class Chain:
             "response": self.best,
         }
 
-    def add(self, said: Draw) -> None:
-        """Go on by a response; where it was cut off, a finished one stays as it is."""
-        stays = self.finished[-1:] == [True] and not said.is_finished
-        self.responses.append(self.responses[-1] if stays else said.text.strip())
-        self.finished.append(stays or said.is_finished)
+    def add(self, said: Response) -> None:
+        """Go on by a response."""
+        self.responses.append(said.text)
+        self.finished.append(said.is_finished)
         self.reasoning.append(said.reasoning)
 
     @property
@@ -117,24 +116,24 @@ def read_items(path: Path) -> list[Item]:
     return list(items.values())
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Improver:
     """The models of a run in memory: M_P, M_PIT and the gap reward."""
 
     config: PitConfig
     how: ImproveConfig
-    policy: Engine
-    pit: Engine
-    gaps: GapScorer
-    _open: ExitStack
+    policy: ModelRef
+    pit: ModelRef
+    gap: ModelRef
+    """R_PIT; or R_P, whose differences are the gaps."""
+    held: Held = field(default_factory=Several)
 
     @classmethod
     def of_run(cls, root: Path, overrides: dict[str, Any]) -> Self:
-        """Load a finished run; `overrides` are fields of `improve`.
+        """Find the models of a finished run; `overrides` are fields of `improve`.
 
         Raises:
             ConfigError: the folder is no finished PIT run, or an override is unknown.
-            EngineError: a model cannot be loaded.
         """
         if not (root / "finished.json").exists():
             raise ConfigError(
@@ -148,19 +147,17 @@ class Improver:
             )
         config = load(PitConfig, tree, str(root / "recipe.json"))
         how = load(ImproveConfig, {**config.improve.model_dump(), **overrides}, "overrides")
-        trained = config.gap == "trained"
-        with ExitStack() as stack:
-            policy, pit = (
-                stack.enter_context(closing(open_engine(path, config.engine.one_of_several)))
-                for path in (left_the_run(root, f"policy-{config.start}"), finished_model(root))
-            )
-            reward = left_the_run(root, "gap-reward-model" if trained else "reward-model")
-            gaps = GapScorer(reward, config.engine, by_difference=not trained)
-            return cls(config, how, policy, pit, gaps, stack.pop_all())
+        reward = "gap-reward-model" if config.gap == "trained" else "reward-model"
+        policy, pit, gap = (
+            ModelRef(path.parent.name, str(path), "")
+            for path in (left_the_run(root, f"policy-{config.start}"), finished_model(root),
+                         left_the_run(root, reward))
+        )  # fmt: skip
+        return cls(config, how, policy, pit, gap)
 
     def close(self) -> None:
         """Give the memory of the models back."""
-        self._open.close()
+        self.held.free()
 
     def chains(
         self, items: Iterable[Item], *, stop: bool, seed: int, together: int = _TOGETHER
@@ -168,72 +165,57 @@ class Improver:
         """Yield the chain of each item, `together` at a time; with `stop`, ended where no step wins.
 
         Raises:
-            EngineError: a prompt or response does not fit a model's context.
+            EngineError: a model cannot be loaded, or a prompt or response does not fit its context.
         """
+        steps = Unstored(engine=self.config.engine.one_of_several, seed=seed, held=self.held)
         waiting = iter(items)
         while some := list(islice(waiting, together)):
-            yield from self._improved(some, stop=stop, seed=seed)
+            yield from self._improved(steps, some, stop=stop)
 
-    def _improved(self, items: Sequence[Item], *, stop: bool, seed: int) -> list[Chain]:
-        chains = [Chain(item.id, in_words(item.turns)) for item in items]
-        for chain, y in zip(chains, self._first(items, seed), strict=True):
-            chain.add(y)
-        turns = {id(chain): item.turns for chain, item in zip(chains, items, strict=True)}
-        going = chains
-        for step in range(1, self.how.steps + 1):
-            going = [chain for chain in going if not chain.ended]
-            if going:
-                self._step(going, [turns[id(chain)] for chain in going], step, seed)
-            for chain in going:
-                was_finished, finished = chain.finished[-2:]
-                won = wins(chain.gains[-1], self.how.min_gap, finished=finished,
-                           was_finished=was_finished)  # fmt: skip
+    def _improved(self, steps: Unstored, items: Sequence[Item], *, stop: bool) -> list[Chain]:
+        chains = {item.id: Chain(item.id, in_words(item.turns)) for item in items}
+        conversations = {item.id: Conversation(item.id, item.turns) for item in items}
+        going = self._first(steps, items)
+        for response in going:
+            chains[response.prompt_id].add(response)
+        for number in range(1, self.how.steps + 1):
+            if not going:
+                break
+            before = {r.prompt_id: r.is_finished for r in going}
+            (link,) = improve(
+                steps, "improve", _rows([conversations[r.prompt_id] for r in going]), _rows(going),
+                self.pit, self.gap, self.how.model_copy(update={"steps": 1}), self.config.template,
+                max_tokens=self.config.max_response_tokens, first=number, shard_items=len(going),
+                by_difference=self.config.gap != "trained",
+            )  # fmt: skip
+            for response, gain in zip(link.responses, link.gains, strict=True):
+                chain = chains[response.prompt_id]
+                chain.add(response)
+                chain.gains.append(gain.won)
+                won = wins(gain.won, self.how.min_gap, finished=response.is_finished,
+                           was_finished=before[response.prompt_id])  # fmt: skip
                 chain.ended = stop and not won
-        return chains
+            going = [r for r in link.responses if not chains[r.prompt_id].ended]
+        return list(chains.values())
 
-    def _first(self, items: Sequence[Item], seed: int) -> list[Draw]:
-        new = [item for item in items if item.response is None]
-        evaluation = self.config.evaluation
-        sampling = SamplingConfig(temperature=evaluation.temperature, top_p=evaluation.top_p,
+    def _first(self, steps: Unstored, items: Sequence[Item]) -> list[Response]:
+        """Return y_0 of each item: what is given, or what M_P responds."""
+        asked = self.config.evaluation
+        sampling = SamplingConfig(temperature=asked.temperature, top_p=asked.top_p,
                                   max_tokens=self.config.max_response_tokens)  # fmt: skip
-        drawn = iter(self._draw(self.policy, {i.id: i.turns for i in new}, sampling, seed))
-        return [
-            next(drawn)
-            if item.response is None
-            else spoken(Draw(item.id, 0, item.response, "stop", 0, 0))
-            for item in items
-        ]
-
-    def _step(
-        self, chains: Sequence[Chain], turns: Sequence[tuple[Message, ...]], step: int, seed: int
-    ) -> None:
-        words = improvement_template(self.config.template)
-        old = [chain.responses[-1] for chain in chains]
-        asked = {
-            chain.id: rendered(words, x, y) for chain, x, y in zip(chains, turns, old, strict=True)
-        }
-        sampling = self.how.sampling(step, self.config.max_response_tokens)
-        drawn = self._draw(self.pit, asked, sampling, seed_of(seed, "improve", step))
-        for chain, said in zip(chains, drawn, strict=True):
-            chain.add(said)
-        rows = [_over_the_old(chain, x) for chain, x in zip(chains, turns, strict=True)]
-        for chain, gain in zip(chains, self.gaps.gains(rows), strict=True):
-            chain.gains.append(gain.won)
-
-    def _draw(
-        self,
-        engine: Engine,
-        turns: Mapping[str, tuple[Message, ...]],
-        sampling: SamplingConfig,
-        seed: int,
-    ) -> list[Draw]:
-        chat = self.config.engine.chat
-        prompts = [Prompt(id, as_asked(t, chat=chat)) for id, t in turns.items()]
-        return [own_words(draw) for draw in draw_in_order(engine, prompts, sampling, seed=seed)]
+        new = requests([Conversation(i.id, i.turns) for i in items if i.response is None])
+        drawn = iter(steps.sharded("first", answer, new, steps.asks(self.policy), sampling,
+                                   steps.seed, shard_items=max(len(new), 1)))  # fmt: skip
+        return [next(drawn) if item.response is None else _given(item) for item in items]
 
 
-def _over_the_old(chain: Chain, turns: tuple[Message, ...]) -> Improved:
-    """Return what R_PIT reads: the last response over the one before it."""
-    old, new = chain.responses[-2:]
-    was_finished, finished = chain.finished[-2:]
-    return Improved(chain.id, 0, turns, new, old, finished, was_finished)
+def _given(item: Item) -> Response:
+    """Return a response that is to be improved, its reasoning parted from it."""
+    said = spoken(Draw(item.id, 0, item.response or "", "stop", 0, 0))
+    return Response(
+        item.id, in_words(item.turns), 0, said.text.strip(), said.finish, 0, said.reasoning
+    )
+
+
+def _rows(items: Sequence[T]) -> Rows[T]:
+    return Rows(tuple(items), "", Path())

@@ -111,8 +111,9 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
     max_tokens: int,
     by_difference: bool,
     shard_items: int,
+    first: int = 1,
 ) -> list[Link]:
-    """Improve responses step by step; step k is stored as `NAME-yk-responses` and `NAME-yk-gains`.
+    """Improve responses step by step, from step `first` on; step k is stored as `NAME-yk-responses` and `NAME-yk-gains`.
 
     What M_PIT wrote at step k is `NAME-yk-drawn`; where that was cut off, the response stays.
 
@@ -121,7 +122,7 @@ def improve(  # noqa: PLR0913  what is improved, by which models, how, and how i
     """
     chain: list[Link] = []
     held = start
-    for step in range(1, config.steps + 1):
+    for step in range(first, first + config.steps):
         asked = steps.rows(f"{name}-y{step}-asked", asked_for_more, conversations, held, template)
         drawn = steps.sharded(f"{name}-y{step}-drawn", answer, asked, steps.asks(model),
                               config.sampling(step, max_tokens),
