@@ -83,13 +83,14 @@ def _needs(model: str) -> dict[str, str]:
     from selfimprove.sampling.arithmetic import arithmetic_of
     from selfimprove.sampling.engine import EngineConfig
     from selfimprove.sampling.loading import pick_device
-    from selfimprove.training.sft_config import LoraConfig, SftConfig
+    from selfimprove.training.sft_config import SftConfig
+    from selfimprove.training.training_config import LoraConfig
 
     shape = shape_of(config_here(model) or Path(locate(model).path))
     needs = {
         "to sample": next(sampling("", shape, EngineConfig())),
-        "to fine-tune": training("", shape, SftConfig()),
-        "with LoRA": training("", shape, SftConfig(lora=LoraConfig())),
+        "to fine-tune": training("", shape, SftConfig(), SftConfig().max_length),
+        "with LoRA": training("", shape, SftConfig(lora=LoraConfig()), SftConfig().max_length),
     }
     return {
         "model": f"{model}: {shape.parameters / 1e6:,.1f} million parameters, hidden size {shape.hidden}",

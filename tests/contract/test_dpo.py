@@ -21,7 +21,7 @@ from selfimprove.tiny.oracle import score
 from selfimprove.tiny.seeds_of_world import draft
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.dpo import DpoConfig, TrainedDpo, milestones_of, train_dpo
-from selfimprove.training.sft_config import LoraConfig
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Message, Pair, Prompt
 from selfimprove.weights import weights_digest
 

@@ -29,7 +29,7 @@ from selfimprove.tiny.shipped import folder
 from selfimprove.training.gap_reward import train_gap_reward
 from selfimprove.training.reward import train_reward
 from selfimprove.training.reward_config import RewardConfig, TrainedReward
-from selfimprove.training.sft_config import LoraConfig
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Message
 from selfimprove.weights import weights_digest
 

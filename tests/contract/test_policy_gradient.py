@@ -16,7 +16,7 @@ from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
 from selfimprove.training.policy_config import PolicyGradientConfig
 from selfimprove.training.policy_gradient import TrainedPolicy, train_policy
-from selfimprove.training.sft_config import LoraConfig
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Message, Prompt
 from selfimprove.weights import weights_digest
 

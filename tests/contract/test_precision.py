@@ -30,7 +30,8 @@ from selfimprove.training.model_folder import load, load_frozen
 from selfimprove.training.reward import train_reward
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft import train_sft
-from selfimprove.training.sft_config import LoraConfig, SftConfig
+from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Example, Message, ModelRef, Pair
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -26,8 +26,9 @@ from selfimprove.training import supervised, support
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Collator, Limits, groups_of
 from selfimprove.training.sft import Trained, train_sft
-from selfimprove.training.sft_config import LoraConfig, SftConfig
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import TokenisedExample, tokenise
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Example, Message
 from selfimprove.weights import weights_digest
 

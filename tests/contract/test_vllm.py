@@ -32,7 +32,8 @@ from selfimprove.tiny.shipped import folder
 from selfimprove.training import model_folder
 from selfimprove.training.policy_config import PolicyGradientConfig
 from selfimprove.training.policy_gradient import train_policy
-from selfimprove.training.sft_config import LoraConfig, SftConfig
+from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Message, Prompt
 
 _PYTHON = vllm_environment.find("cpu")

@@ -34,9 +34,10 @@ from selfimprove.training.recorded import Passes
 from selfimprove.training.reward import train_reward
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft import train_sft
-from selfimprove.training.sft_config import LoraConfig, SftConfig
+from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.supervised import piece_limits
 from selfimprove.training.tokens import tokenise
+from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Example, Message, Pair, Prompt
 
 pytestmark = [

@@ -17,7 +17,8 @@ from selfimprove.sampling.engine import EngineConfig, ServerConfig
 from selfimprove.tiny.shipped import folder as shipped
 from selfimprove.training.dpo import DpoConfig
 from selfimprove.training.policy_config import PolicyGradientConfig
-from selfimprove.training.sft_config import LoraConfig, SftConfig
+from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.training_config import LoraConfig
 
 _RECIPES = Path(__file__).parents[2] / "recipes"
 _LLAMA_8B: dict[str, Any] = {
@@ -48,11 +49,11 @@ def llama(tmp_path: Path) -> Path:
 def test_all_weights_take_sixteen_bytes_each_and_a_rounded_copy(llama: Path) -> None:
     shape = shape_of(llama)
     assert shape.parameters == _PARAMETERS
-    found = training("sft", shape, SftConfig(dtype="float32"))
+    found = training("sft", shape, SftConfig(dtype="float32"), 1_000)
     assert found.weights == 4 * _PARAMETERS
     assert found.gradients == 4 * _PARAMETERS
     assert found.optimiser == 8 * _PARAMETERS
-    rounded = training("sft", shape, SftConfig(dtype="bfloat16"))
+    rounded = training("sft", shape, SftConfig(dtype="bfloat16"), 1_000)
     assert rounded.weights == (4 + 2) * _PARAMETERS
 
 
@@ -62,7 +63,7 @@ def test_only_adapters_have_gradients_and_moments(llama: Path) -> None:
     config = SftConfig(dtype="bfloat16", lora=LoraConfig(r=16))
     shape = shape_of(llama)
     assert adapter_weights(shape, config) == count == 41_943_040
-    found = training("sft", shape, config)
+    found = training("sft", shape, config, 1_000)
     assert found.weights == 2 * _PARAMETERS + 4 * count
     assert (found.gradients, found.optimiser) == (4 * count, 8 * count)
     few = config.model_copy(update={"lora": LoraConfig(r=16, target_modules=("q_proj",))})
@@ -77,33 +78,34 @@ def test_the_cache_is_keys_and_values_of_every_layer(llama: Path) -> None:
 
 def test_models_beside_the_policy_are_counted(llama: Path) -> None:
     lora = SftConfig(dtype="bfloat16", lora=LoraConfig())
-    assert training("rl", shape_of(llama), lora, beside=2).beside == 2 * 2 * _PARAMETERS
+    assert training("rl", shape_of(llama), lora, 1_000, beside=2).beside == 2 * 2 * _PARAMETERS
 
 
 def test_checkpointing_keeps_the_input_of_each_layer_alone(llama: Path) -> None:
     shape = shape_of(llama)
-    kept = training("sft", shape, SftConfig(dtype="bfloat16")).activations
-    twice = training("sft", shape, SftConfig(dtype="bfloat16", gradient_checkpointing=True))
+    kept = training("sft", shape, SftConfig(dtype="bfloat16"), 1_000).activations
+    checkpointed = SftConfig(dtype="bfloat16", gradient_checkpointing=True)
+    twice = training("sft", shape, checkpointed, 1_000)
     assert twice.activations < kept / 2
 
 
 def test_rows_that_no_pass_parts_are_counted_together(llama: Path) -> None:
     """Pieces of one token: a row of 1,000 and the prefix before it, a pair, the draws of a prompt."""
-    told = {"max_length": 1_000, "piece_tokens": 1, "dtype": "float32"}
+    told = {"piece_tokens": 1, "dtype": "float32"}
     shape = shape_of(llama)
     one, pair, six = (
-        training("train", shape, config).activations
+        training("train", shape, config, 1_000).activations
         for config in (SftConfig(**told), DpoConfig(**told), PolicyGradientConfig(**told, n=6))
     )
     assert (pair, six) == (one // 2 * 3, one // 2 * 7)
 
 
 def test_a_cpu_keeps_logits_and_their_gradient_in_the_precision_of_the_model(llama: Path) -> None:
-    told = {"max_length": 1_000, "piece_tokens": 1, "dtype": "bfloat16"}
+    told = {"piece_tokens": 1, "dtype": "bfloat16"}
     few = dataclasses.replace(shape_of(llama), vocabulary=0)
     logits = (
-        training("sft", shape_of(llama), SftConfig(**told)).activations
-        - training("sft", few, SftConfig(**told)).activations
+        training("sft", shape_of(llama), SftConfig(**told), 1_000).activations
+        - training("sft", few, SftConfig(**told), 1_000).activations
     )
     assert logits == 2_000 * 128_256 * (12 if torch.cuda.is_available() else 2 * 2)
 

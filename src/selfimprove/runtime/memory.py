@@ -25,7 +25,7 @@ from selfimprove.sampling.engine import BATCH_TOKENS, MAX_ROWS, READ_TOKENS, Eng
 from selfimprove.training.dpo import DpoConfig
 from selfimprove.training.policy_config import PolicyGradientConfig
 from selfimprove.training.reward_config import RewardConfig
-from selfimprove.training.sft_config import SftConfig, piece_tokens
+from selfimprove.training.training_config import TrainingConfig, piece_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +134,7 @@ def _shape(model: Any, text: Any) -> Shape:  # noqa: ANN401  a model on the meta
     )
 
 
-def adapter_weights(shape: Shape, config: SftConfig) -> int:
+def adapter_weights(shape: Shape, config: TrainingConfig) -> int:
     """Return how many numbers LoRA trains: rank x (inputs + outputs) of every layer that gets one."""
     if config.lora is None:
         return 0
@@ -193,16 +193,25 @@ def cache_bytes(shape: Shape, engine: EngineConfig) -> int:
 
 
 def training(
-    stage: str, shape: Shape, config: SftConfig, *, beside: int = 0, cache: int = 0
+    stage: str,
+    shape: Shape,
+    config: TrainingConfig,
+    longest: int,
+    *,
+    beside: int = 0,
+    cache: int = 0,
 ) -> Need:
-    """Return what a training of the model holds; `beside` other models of its size are held, too."""
+    """Return what a training of the model holds, on rows of up to `longest` tokens.
+
+    `beside` other models of its size are held, too.
+    """
     device, number = _machine("auto", config.dtype, shape)
     adapters = adapter_weights(shape, config)
     lora = config.lora is not None
     trained = adapters if lora else shape.parameters
     stored = number if lora else _FLOAT
     rounded = number * shape.parameters if number < _FLOAT and not lora else 0
-    longest = min(config.max_length, shape.context)
+    longest = min(longest, shape.context)
     # A prefix that padded rows share is read before them, in a pass of its own. Rows end to end hold it
     # in their piece; whether they may lie so, only a trial with the weights tells.
     prefix = 0 if config.gradient_checkpointing else longest
@@ -220,7 +229,7 @@ def training(
     )
 
 
-def _together(config: SftConfig) -> int:
+def _together(config: TrainingConfig) -> int:
     """Return how many rows a pass never parts: draws of a prompt, a pair, the four gaps of a preference."""
     if isinstance(config, PolicyGradientConfig):
         return config.n
@@ -229,7 +238,7 @@ def _together(config: SftConfig) -> int:
     return 2 if isinstance(config, DpoConfig) else 1
 
 
-def _a_token(shape: Shape, config: SftConfig, number: int, seen: int) -> int:
+def _a_token(shape: Shape, config: TrainingConfig, number: int, seen: int) -> int:
     """Bytes that one token of a piece keeps for the backward pass."""
     # Inputs of both norms and their float32 copies, queries, attention's output and the two sums;
     # then gate, up, their activation and their product.

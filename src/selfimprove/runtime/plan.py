@@ -18,7 +18,7 @@ from selfimprove.runtime.memory import (
     training,
 )
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.training_config import TrainingConfig
 
 __all__ = ["Needs", "PlannedStep", "Use", "needs"]
 
@@ -46,7 +46,7 @@ class Use(NamedTuple):
     step: str
     model: Path | None
     """A folder with its config.json; None: it is not here."""
-    how: SftConfig | EngineConfig
+    how: TrainingConfig | EngineConfig
     """Trained so, or drawn from by this engine."""
     beside: int = 0
     """Models of the same size that are held beside the one in training."""
@@ -54,6 +54,8 @@ class Use(NamedTuple):
     """The engine that draws from it while it is trained."""
     cached: bool = True
     """Whether drawing keeps keys and values; a reward model reads a text once."""
+    longest: int = 0
+    """Tokens of the longest row in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def needs(uses: Iterable[Use], steps: Sequence[PlannedStep], absent: Iterable[st
         shape = shape_of(use.model)
         more = f" and {count - 1} more" if count > 1 else ""
         stages += (replace(need, stage=f"{need.stage}{more}") for need in _needs_of(use, shape))
-        if isinstance(use.how, SftConfig):
+        if isinstance(use.how, TrainingConfig):
             disk = max(disk or 0, _disk(shape, use.how, steps))
     return Needs(tuple(stages), tuple(absent), disk)
 
@@ -104,10 +106,10 @@ def _needs_of(use: Use, shape: Shape) -> Iterator[Need]:
         yield from sampling(use.step, shape, use.how, cached=use.cached)
     else:
         cache = cache_bytes(shape, use.draws) if use.draws else 0
-        yield training(use.step, shape, use.how, beside=use.beside, cache=cache)
+        yield training(use.step, shape, use.how, use.longest, beside=use.beside, cache=cache)
 
 
-def _disk(shape: Shape, config: SftConfig, steps: Sequence[PlannedStep]) -> int:
+def _disk(shape: Shape, config: TrainingConfig, steps: Sequence[PlannedStep]) -> int:
     trained = sum(s.tokens_trained > 0 for s in steps)
     rows = sum(s.tokens_sampled + s.tokens_trained for s in steps) * _ROW_BYTES
     # A checkpoint holds the trained weights and their two moments, in float32.

@@ -136,7 +136,8 @@ class Rehearsal(Run):
             job = cast("Job", make(base, *inputs))
             shape = self._shapes[base.digest]
             told = job.at_most(_Count((shape or self.root) / "tokenizer.json"))
-            self.uses.append(Use(name, shape, job.config, beside=job.beside, draws=job.draws))
+            self.uses.append(Use(name, shape, job.config, beside=job.beside, draws=job.draws,
+                                 longest=told.longest))  # fmt: skip
             self._note(name, make, (base, *inputs), sampled=told.sampled, trained=told.trained)
             model = self._after(name, base)
             for step in told.kept:

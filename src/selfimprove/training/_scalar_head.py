@@ -31,8 +31,8 @@ from selfimprove.training.order import in_order
 from selfimprove.training.processes import on_one_gpu, processes
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward_config import RewardConfig, TrainedReward
-from selfimprove.training.sft_config import piece_tokens
 from selfimprove.training.support import longest_packed
+from selfimprove.training.training_config import piece_tokens
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["train_head"]

@@ -10,7 +10,7 @@ import torch
 
 from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.training.processes import share_of
-from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.training_config import TrainingConfig
 
 __all__ = ["common"]
 
@@ -20,7 +20,7 @@ _SCHEDULES: Final = {"linear": "linear", "cosine": "cosine", "constant": "consta
 
 
 def common(
-    config: SftConfig, use: Arithmetic, steps: int, checkpoints: Path, seed: int
+    config: TrainingConfig, use: Arithmetic, steps: int, checkpoints: Path, seed: int
 ) -> dict[str, Any]:
     """Return the arguments of transformers' trainer and of those built on it.
 

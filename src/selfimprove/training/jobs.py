@@ -25,6 +25,7 @@ from selfimprove.training.reward_config import RewardConfig, TrainedReward
 from selfimprove.training.sft import Trained, train_sft
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
+from selfimprove.training.training_config import TrainingConfig
 from selfimprove.types import Example, Pair, Prompt
 
 __all__ = ["AtMost", "Count", "GapRewardTraining", "PolicyTraining", "PreferenceTraining",
@@ -44,6 +45,8 @@ class AtMost(NamedTuple):
     """Tokens that are trained on, prompts included."""
     sampled: int = 0
     """Tokens that are drawn for it."""
+    longest: int = 0
+    """Tokens of the longest row that is computed."""
     kept: tuple[int, ...] = ()
     """Steps whose models are kept beside the last one."""
 
@@ -57,7 +60,7 @@ class Training(Protocol):
         ...
 
     @property
-    def config(self) -> SftConfig:
+    def config(self) -> TrainingConfig:
         """How it trains."""
         ...
 
@@ -97,7 +100,7 @@ class SupervisedTraining:
     def at_most(self, count: Count) -> AtMost:
         """Return upper bounds of its cost."""
         rows = ([(e.prompt, e.completion)] for e in self.examples)
-        return AtMost(_tokens(rows, self.config, count))
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,8 @@ class PreferenceTraining:
         rows = ([(p.prompt, p.chosen), (p.prompt, p.rejected)] for p in self.pairs)
         every, last = self.config.try_every, _steps(len(self.pairs), self.config)
         kept = range(every, last, every) if every else ()
-        return AtMost(_tokens(rows, self.config, count), kept=tuple(kept))
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length,
+                      kept=tuple(kept))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class RewardTraining:
     def at_most(self, count: Count) -> AtMost:
         """Return upper bounds of its cost."""
         rows = ([(p.prompt, text) for text in (p.chosen, p.rejected)] for p in self.preferences)
-        return AtMost(_tokens(rows, self.config, count))
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ class GapRewardTraining:
             ]
             for p in self.preferences
         )
-        return AtMost(_tokens(rows, self.config, count))
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +230,12 @@ class PolicyTraining:
         draws = steps * config.batch_size * config.n
         tries = ceil(steps / config.try_every) + 1
         read = round(sum(asked) / max(len(asked), 1) * draws)
-        return AtMost(draws * self.max_tokens + read,
-                      (draws + tries * len(self.held_out)) * self.max_tokens)  # fmt: skip
+        sampled = (draws + tries * len(self.held_out)) * self.max_tokens
+        longest = max(asked, default=0) + self.max_tokens
+        return AtMost(draws * self.max_tokens + read, sampled, longest)
 
 
-def _steps(rows: int, config: SftConfig) -> int:
+def _steps(rows: int, config: TrainingConfig) -> int:
     return in_order(rows, config, 0, "")[1] if rows else 0
 
 

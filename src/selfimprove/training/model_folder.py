@@ -18,7 +18,7 @@ from selfimprove.errors import TrainingError
 from selfimprove.sampling.arithmetic import Arithmetic, arithmetic_of, width_of
 from selfimprove.sampling.loading import load_tokenizer, pick_device, read_causal, stop_tokens
 from selfimprove.training.quiet import quietly
-from selfimprove.training.sft_config import LoraConfig, SftConfig
+from selfimprove.training.training_config import LoraConfig, TrainingConfig
 
 __all__ = ["adapted", "arithmetic", "load", "load_frozen", "merged", "save", "write",
            "write_once"]  # fmt: skip
@@ -37,7 +37,7 @@ Base: `{base}`. The loss was taken on completions alone. Made with {versions}.
 """
 
 
-def arithmetic(config: SftConfig, base: Path) -> Arithmetic:
+def arithmetic(config: TrainingConfig, base: Path) -> Arithmetic:
     """Return the precision that a training of `base` computes in, and why.
 
     Raises:
@@ -46,7 +46,7 @@ def arithmetic(config: SftConfig, base: Path) -> Arithmetic:
     return arithmetic_of(config.dtype, pick_device("auto"), width_of(base))
 
 
-def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: ANN401
+def load_frozen(base: Path, config: TrainingConfig, trainer: Any) -> Any:  # noqa: ANN401
     """Return the model of `base`, which `trainer` will read and never change.
 
     Its weights have the precision of those that are trained: rounded ones would be another model, and
@@ -63,7 +63,7 @@ def load_frozen(base: Path, config: SftConfig, trainer: Any) -> Any:  # noqa: AN
     return model.eval().requires_grad_(False)
 
 
-def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]:
+def load(base: Path, config: TrainingConfig, seed: int) -> tuple[Any, Any, list[int]]:
     """Return model, tokenizer and stop tokens of `base`, with adapters where they are asked for.
 
     Raises:
@@ -83,7 +83,7 @@ def load(base: Path, config: SftConfig, seed: int) -> tuple[Any, Any, list[int]]
     return (adapted(model, config.lora, "CAUSAL_LM") if config.lora else model), tokenizer, stop
 
 
-def _stored(config: SftConfig, computes: torch.dtype) -> torch.dtype:
+def _stored(config: TrainingConfig, computes: torch.dtype) -> torch.dtype:
     """Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be."""
     return computes if config.lora else torch.float32
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from selfimprove.seeds import rng
-from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import TokenisedExample
+from selfimprove.training.training_config import TrainingConfig
 
 __all__ = ["Plan", "in_order"]
 
@@ -21,7 +21,9 @@ class Plan:
     steps: int
 
 
-def in_order(count: int, config: SftConfig, seed: int, stream: str) -> tuple[tuple[int, ...], int]:
+def in_order(
+    count: int, config: TrainingConfig, seed: int, stream: str
+) -> tuple[tuple[int, ...], int]:
     """Return the rows of a whole training, every epoch in a new order, and its optimiser steps."""
     wanted = (
         config.max_steps * config.batch_size

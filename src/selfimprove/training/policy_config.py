@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from pydantic import Field
 
-from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.training_config import TrainingConfig
 
 __all__ = ["PolicyGradientConfig", "Reward"]
 
@@ -17,7 +17,7 @@ Reward: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Seq
 there is none."""
 
 
-class PolicyGradientConfig(SftConfig):
+class PolicyGradientConfig(TrainingConfig):
     """Reinforcement learning; the defaults are PIT's where it gives one."""
 
     learning_rate: float = Field(default=1e-5, gt=0)

@@ -1,67 +1,17 @@
-"""How a model is fine-tuned: the part of a config that every training shares."""
+"""How a model is fine-tuned on rows of text."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
 from pydantic import Field
 
-from selfimprove.config import Config
+from selfimprove.training.training_config import TrainingConfig
 
-__all__ = ["LoraConfig", "SftConfig", "piece_tokens"]
-
-
-# Activations that stay in a CPU's cache are worth more than wide matrices.
-_PIECE_TOKENS: Final = {"cpu": 2_048, "cuda": 16_384}
+__all__ = ["SftConfig"]
 
 
-class LoraConfig(Config):
-    """Low-rank adapters; merged into the weights at the end."""
-
-    r: int = Field(default=16, ge=1)
-    """Rank."""
-    alpha: int = Field(default=32, ge=1)
-    """The adapter counts alpha / r times."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the adapter's inputs that is dropped, in SFT and of reward models. Preference training
-    and RL compare probabilities with a reference's, and drop nothing."""
-    target_modules: str | tuple[str, ...] = "all-linear"
-    """Which layers get one; all-linear: every one but the output layer."""
-
-
-class SftConfig(Config):
+class SftConfig(TrainingConfig):
     """Fine-tuning; the defaults are LMSI's (Sec. 4) where the paper gives one."""
 
-    learning_rate: float = Field(default=5e-5, gt=0)
-    """Highest learning rate. Paper: 5e-5."""
-    batch_size: int = Field(default=32, ge=1)
-    """Examples per optimiser step. Paper: 32."""
-    epochs: float = Field(default=1.0, gt=0)
-    """Passes over the examples. The paper gives steps instead."""
-    max_steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps, instead of `epochs`. Paper: 10,000."""
     max_length: int = Field(default=1024, ge=2)
     """In tokens; a longer prompt loses its oldest turns, then its oldest text; system and headers stay.
     A longer completion loses its row."""
-    piece_tokens: int | None = Field(default=None, ge=1)
-    """Tokens computed at once, for memory and speed alone; None: 2,048 on a CPU, else 16,384."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate goes down after the warm-up."""
-    warmup_frac: float = Field(default=0.03, ge=0, lt=1)
-    """Share of the steps in which the learning rate goes up."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the arithmetic; auto: bfloat16 on a GPU that has it, and on a CPU with AMX from a hidden size
-    of 256. The weights themselves are float32 all the same."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice to keep fewer of them: for models that fill the memory."""
-    save_every: int = Field(default=200, ge=1)
-    """Steps between checkpoints, of which two are kept."""
-    lora: LoraConfig | None = None
-    """Train adapters and merge them; None: all weights."""
-
-
-def piece_tokens(config: SftConfig) -> int:
-    """Return the tokens of a pass: what a recipe says, or what suits this machine."""
-    from selfimprove.sampling.loading import pick_device  # needs torch
-
-    return config.piece_tokens or _PIECE_TOKENS[pick_device("auto").type]

@@ -17,8 +17,8 @@ from selfimprove.training.arguments import common
 from selfimprove.training.order import Plan
 from selfimprove.training.pieces import Limits
 from selfimprove.training.processes import on_one_gpu, processes
-from selfimprove.training.sft_config import SftConfig, piece_tokens
 from selfimprove.training.support import longest_packed, may_share_prefixes
+from selfimprove.training.training_config import TrainingConfig, piece_tokens
 from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["piece_limits", "prepare"]
@@ -30,7 +30,7 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     kind: type[T],
     loaded: tuple[Any, Any],
     plan: Plan,
-    config: SftConfig,
+    config: TrainingConfig,
     collate: Callable[[Sequence[dict[str, int]]], dict[str, Any]],
     *,
     checkpoints: Path,
@@ -60,7 +60,7 @@ def prepare(  # noqa: PLR0913  what is trained, on what, kept where
     return trainer
 
 
-def piece_limits(model: Any, config: SftConfig, use: Arithmetic, *, drops: bool) -> Limits:  # noqa: ANN401
+def piece_limits(model: Any, config: TrainingConfig, use: Arithmetic, *, drops: bool) -> Limits:  # noqa: ANN401
     """Return what a piece may hold, and how its rows lie: without padding where that is faster.
 
     Between padded rows a prefix is read in a pass of its own; several processes add up gradients once
@@ -81,7 +81,7 @@ def piece_limits(model: Any, config: SftConfig, use: Arithmetic, *, drops: bool)
 
 def _arguments(
     plan: Plan,
-    config: SftConfig,
+    config: TrainingConfig,
     use: Arithmetic,
     checkpoints: Path,
     seed: int,
