@@ -75,7 +75,7 @@ def run(
     recipe: Annotated[
         Path,
         typer.Argument(
-            help="A YAML recipe, e.g. recipes/lmsi-tiny.yaml, or a method: lmsi, or file.py:NAME."
+            help="A YAML recipe; one that ships, e.g. lmsi-tiny; or a method: lmsi, or file.py:NAME."
         ),
     ],
     overrides: Annotated[

@@ -145,7 +145,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     try:
         tree = read_yaml(path)
     except FileNotFoundError:
-        raise ConfigError(f"no recipe at {path}; `ls recipes/` shows the shipped ones") from None
+        raise ConfigError(f"no recipe at {path}") from None
     return overridden(tree, overrides)
 
 

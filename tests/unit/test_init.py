@@ -13,7 +13,7 @@ from selfimprove.api.commented import commented
 from selfimprove.errors import ConfigError, DataError
 from selfimprove.methods.table import METHODS
 from selfimprove.report.listing import listed
-from selfimprove.runtime.launch import config_of
+from selfimprove.runtime.launch import config_of, read_config
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -49,3 +49,14 @@ def test_runs_are_listed_with_state_and_headline(tmp_path: Path) -> None:
     assert (done.state, "from 50.0% to 75.0%" in done.headline) == ("finished", True)
     with pytest.raises(DataError, match="there is no folder"):
         listed(tmp_path / "nowhere")
+
+
+def test_a_recipe_that_ships_is_found_by_its_name_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path("lmsi-tiny"), ["seed=4"]).seed == 4
+    with pytest.raises(ConfigError, match="no recipe at lmsi-tinny; those that ship: lmsi-gsm8k, "):
+        read_config(Path("lmsi-tinny"), [])
+    Path("lmsi-tiny").write_text("method: pit\nmodel: tiny\npreferences: tiny:train\n")
+    assert read_config(Path("lmsi-tiny"), []).method == "pit"  # a file of that name comes first

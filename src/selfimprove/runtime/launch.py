@@ -17,6 +17,7 @@ from selfimprove.own_code import pinned
 from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
+from selfimprove.runtime.shipped import recipe_path
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
@@ -43,7 +44,7 @@ class Finished:
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
-    """Read a recipe as the config of the method it names; a method's name is a recipe of its own.
+    """Read a recipe, a file or one that ships, as the config of the method it names; a method's name is one, too.
 
     Raises:
         ConfigError: the recipe names no known method, or does not fit it.
@@ -52,7 +53,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> MethodConfig:
         return config_of(overridden({"method": str(path)}, overrides), f"{path}, as overridden")
     if path.suffix == ".py":
         raise ConfigError(f"{path} is Python: name the method in it, e.g. {path}:METHOD")
-    return config_of(read_recipe(path, overrides), str(path))
+    return config_of(read_recipe(recipe_path(path), overrides), str(path))
 
 
 def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
