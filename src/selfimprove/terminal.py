@@ -57,11 +57,20 @@ def announce(line: str) -> None:
     Console(stderr=True, highlight=False).print(told, markup=False)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def _table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    words: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Print a table; the first column and those of `words` begin on the left, those of `whole` are not wrapped."""
     table = Table(title=title, title_justify="left", show_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold",
-                         no_wrap=i == 0)  # fmt: skip
+        left = i == 0 or column in words
+        table.add_column(column, justify="left" if left else "right", overflow="fold",
+                         no_wrap=column in whole)  # fmt: skip
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console().print(table)
@@ -76,7 +85,8 @@ def show_plan(plan: Plan) -> None:
         for s in costly
     ]  # fmt: skip
     columns = ("step", "does", "rows", "to sample", "to train on", "state")
-    _table(f"{plan.root}: rows and tokens are upper bounds", columns, rows)
+    _table(f"{plan.root}: rows and tokens are upper bounds", columns, rows, words=("does",),
+           whole=("step", "state"))  # fmt: skip
     print(f"all in all {sum(s.tokens_sampled for s in costly):,} tokens to sample, "
           f"{sum(s.tokens_trained for s in costly):,} to train on; {len(plan.steps) - len(costly)} "
           "further steps read, filter, score and count")  # fmt: skip
@@ -100,7 +110,8 @@ def _show_needs(needs: Needs) -> None:
         for s in needs.stages
     ]  # fmt: skip
     if rows:
-        _table("GiB of memory, at most, in the precision of this machine", columns, rows)
+        _table("GiB of memory, at most, in the precision of this machine", columns, rows,
+               whole=("stage",))  # fmt: skip
     for name in needs.unknown:
         print(f"memory for {name}: unknown until its config.json is here, as a dry run fetches nothing"
               f": {_how_to_get(name)}")  # fmt: skip

@@ -94,7 +94,7 @@ def needs(uses: Iterable[Use], steps: Sequence[PlannedStep], absent: Iterable[st
         if use.model is None:
             continue
         shape = shape_of(use.model)
-        more = f" and {count - 1} more" if count > 1 else ""
+        more = f" +{count - 1}" if count > 1 else ""
         stages += (replace(need, stage=f"{need.stage}{more}") for need in _needs_of(use, shape))
         if isinstance(use.how, TrainingConfig):
             disk = max(disk or 0, _disk(shape, use.how, steps))

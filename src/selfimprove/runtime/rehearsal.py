@@ -8,6 +8,7 @@ few of the prompts that a model writes are new, a real run lets it write more of
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import getdoc
@@ -273,4 +274,5 @@ def _state(
 
 def _first_line(make: Callable[..., object]) -> str:
     """Say in a line what a step does."""
-    return (getdoc(make) or make.__name__).partition("\n")[0].replace("`", "").rstrip(".")
+    said = (getdoc(make) or make.__name__).partition("\n")[0].replace("`", "")
+    return re.split(r"[;:.(]", said, maxsplit=1)[0].strip()
