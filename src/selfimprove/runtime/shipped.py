@@ -22,9 +22,9 @@ def recipe_path(given: Path) -> Path:
     """Return a recipe's file: the one that is given, or the shipped one of that name.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: a name is given, and no recipe that ships has it.
     """
-    if given.exists():
+    if given.exists() or given.suffix:  # of a file that is not there, its reader tells
         return given
     shipped = (folder / f"{given}.yaml" for folder in _FOLDERS)
     found = next((path for path in shipped if path.is_file()), None)
