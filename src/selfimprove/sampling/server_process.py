@@ -52,17 +52,19 @@ class ServerProcess:
         if shutil.which(words[0]) is None:
             raise EngineError(f"engine.server.command: there is no program {words[0]!r} to start")
         self.url = f"http://127.0.0.1:{port}/v1"
-        self._log = tempfile.NamedTemporaryFile(prefix="selfimprove-server-", suffix=".log")  # noqa: SIM115  open as long as the server runs
-        self._process = subprocess.Popen(
-            words,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={k: v for k, v in (os.environ | (environment or {})).items() if v is not None},
-            start_new_session=True,
-            preexec_fn=ends_with_parent,
-        )
-        self._left = weakref.finalize(self, _end, self._process)
+        log, name = tempfile.mkstemp(prefix="selfimprove-server-", suffix=".log")
+        self._log = Path(name)
+        with open(log, "wb") as output:  # the server's alone: it holds the file when ours is closed
+            self._process = subprocess.Popen(
+                words,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={k: v for k, v in (os.environ | (environment or {})).items() if v is not None},
+                start_new_session=True,
+                preexec_fn=ends_with_parent,
+            )
+        self._left = weakref.finalize(self, _end, self._process, self._log)
         try:
             self._wait(config.startup_timeout, words[0])
         except BaseException:
@@ -111,23 +113,23 @@ class ServerProcess:
         return False
 
     def _tail(self) -> str:
-        text = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+        text = self._log.read_text(encoding="utf-8", errors="replace")
         return text[-_LOG_TAIL:].strip() or "(it wrote nothing)"
 
     def stop(self) -> None:
         """End the whole group: first ask, then kill. Does nothing when it has ended."""
         self._left()
-        self._log.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its group, and wait until their memory is really free."""
+def _end(process: subprocess.Popen[bytes], log: Path) -> None:
+    """End a process and its group, wait until their memory is really free, and drop the log."""
     for order in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, order)
         deadline = time.monotonic() + _GRACE
         while _lives(process) and time.monotonic() < deadline:
             time.sleep(_POLL / 5)
+    log.unlink(missing_ok=True)
 
 
 def _lives(process: subprocess.Popen[bytes]) -> bool:
