@@ -8,6 +8,8 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-c
 # Tokenizers start no threads of their own beside torch's; nothing reports its use.
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
+# Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install setup demo demo-lmsi demo-self-rewarding demo-pit demo-control test test-vllm coverage check fix docs clean bench-envs
 

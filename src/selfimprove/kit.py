@@ -34,8 +34,8 @@ from selfimprove.seeds import rng, seed_of
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig
 from selfimprove.training.export import Exporter
-from selfimprove.training.jobs import PreferenceTraining, SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
+from selfimprove.training.trainings import PreferenceTraining, SupervisedTraining
 from selfimprove.types import (
     Example,
     Message,

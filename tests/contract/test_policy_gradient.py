@@ -117,13 +117,13 @@ def test_killed_at_any_step_it_ends_with_the_same_weights(tmp_path, monkeypatch)
 
 
 def test_how_rows_lie_is_tried_on_the_model_as_it_comes(tmp_path, monkeypatch):
-    from selfimprove.training import supervised
+    from selfimprove.training import support
 
     def limits(model, *_args, **_settings):
         assert model.config._attn_implementation == "sdpa"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(supervised, "piece_limits", limits)
+    monkeypatch.setattr(support, "piece_limits", limits)
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path)
 

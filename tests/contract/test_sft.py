@@ -22,7 +22,7 @@ from transformers import (
 
 from selfimprove.errors import TrainingError
 from selfimprove.seeds import rng
-from selfimprove.training import supervised, support
+from selfimprove.training import support
 from selfimprove.training._completion_trainer import CompletionTrainer
 from selfimprove.training.pieces import Collator, Limits, groups_of
 from selfimprove.training.sft import Trained, train_sft
@@ -116,14 +116,14 @@ def _loss_by_hand(base: Path, examples: Sequence[Example]) -> float:
 def _laid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lay the rows of the small model as those of a wide one, or as its own."""
     monkeypatch.setattr(support, "_PACKED_FROM", request.param)
-    found = supervised.piece_limits
+    found = support.piece_limits
 
     def limits(*args: Any, **settings: Any) -> Limits:
         told = found(*args, **settings)
         assert bool(told.packed) == (request.param == 0 or torch.cuda.is_available())
         return told
 
-    monkeypatch.setattr(supervised, "piece_limits", limits)
+    monkeypatch.setattr(support, "piece_limits", limits)
 
 
 @pytest.mark.usefixtures("_laid")

@@ -35,7 +35,7 @@ from selfimprove.training.reward import train_reward
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft import train_sft
 from selfimprove.training.sft_config import SftConfig
-from selfimprove.training.supervised import piece_limits
+from selfimprove.training.support import piece_limits
 from selfimprove.training.tokens import tokenise
 from selfimprove.training.training_config import LoraConfig
 from selfimprove.types import Example, Message, Pair, Prompt

@@ -27,8 +27,8 @@ from selfimprove.judges.reward_rows import Improved, Scored
 from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
-from selfimprove.training.jobs import RewardTraining
 from selfimprove.training.reward_config import RewardConfig
+from selfimprove.training.trainings import RewardTraining
 from selfimprove.types import ModelRef, Response
 
 __all__ = ["RewardStartConfig", "learn_reward", "pair_accuracy", "reward_start"]

@@ -29,9 +29,9 @@ from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.responses import as_content
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
-from selfimprove.training.jobs import SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
+from selfimprove.training.trainings import SupervisedTraining
 from selfimprove.types import Example, Message, ModelRef, Prompt
 
 __all__ = ["WarmStartConfig", "warm_start"]

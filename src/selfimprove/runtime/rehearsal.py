@@ -31,7 +31,7 @@ from selfimprove.runtime.plan import PlannedStep, Use
 from selfimprove.sampling.engine import Engine, EngineConfig
 from selfimprove.store import Run, Training, in_chunks, row_type
 from selfimprove.training.dpo import milestones_of
-from selfimprove.training.jobs import Training as Job
+from selfimprove.training.trainings import Training as Job
 from selfimprove.types import ModelRef
 from selfimprove.weights import weights_digest
 

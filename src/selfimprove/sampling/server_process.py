@@ -54,7 +54,9 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{port}/v1"
         log, name = tempfile.mkstemp(prefix="selfimprove-server-", suffix=".log")
         self._log = Path(name)
-        with open(log, "wb") as output:  # the server's alone: it holds the file when ours is closed
+        with os.fdopen(
+            log, "wb"
+        ) as output:  # the server's alone: it holds the file when ours is closed
             self._process = subprocess.Popen(
                 words,
                 stdout=output,

@@ -61,7 +61,7 @@ class TrainingResult(Protocol):
 
 
 class Training(Protocol):
-    """A training that is set up (`training.jobs`)."""
+    """A training that is set up (`training.trainings`)."""
 
     def fit(self, *, out: Path, checkpoints: Path) -> TrainingResult:
         """Train, and write the model to `out`, going on from what `checkpoints` holds."""

@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
+from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from selfimprove.training._rounded_trainer import RoundedTrainer
@@ -40,6 +41,13 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
         # Read when logged: a GPU is not waited for.
         self._measured: list[dict[str, torch.Tensor]] = []
         super().__init__(model=model, **settings)
+
+    @classmethod
+    def arguments(cls, told: dict[str, Any]) -> TrainingArguments:
+        """Return what every training is told as TRL's arguments, whose rows are made already."""
+        prepared = {"skip_prepare_dataset": True}
+        made: TrainingArguments = SFTConfig(**told, max_length=None, dataset_kwargs=prepared)
+        return made
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model compute what is scored alone, and attend and scale as it pays."""

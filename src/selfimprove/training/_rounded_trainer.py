@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from selfimprove.training import causal_products, gates, norms
 from selfimprove.training.half_copy import HalfCopy
@@ -50,6 +50,11 @@ class RoundedTrainer(Trainer):
         self.records = self.args.device.type == "cuda" and self.computes_rounded and not drops
         """Whether passes over rows end to end are recorded."""
         self._known: dict[torch.nn.Module, Passes] = {}
+
+    @classmethod
+    def arguments(cls, told: dict[str, Any]) -> TrainingArguments:
+        """Return what every training is told as this trainer's arguments."""
+        return TrainingArguments(**told)
 
     def lighten(self, model: Any) -> None:  # noqa: ANN401
         """Let a model attend and scale as it pays on its device."""

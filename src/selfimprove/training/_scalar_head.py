@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
-from datasets import Dataset
-from transformers import (
-    AutoModelForSequenceClassification,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.trainer_callback import PrinterCallback
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.sampling.loading import UNREADABLE, load_tokenizer, pick_device
 from selfimprove.sampling.scalar_model import fitting, padding_token
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
-from selfimprove.training.arguments import common
-from selfimprove.training.checkpoints import newest_readable
+from selfimprove.training.fit import Collate, Fitted, Job, Loaded, Objective, fit
 from selfimprove.training.model_folder import adapted, arithmetic, merged, save
-from selfimprove.training.order import in_order
-from selfimprove.training.processes import on_one_gpu, processes
+from selfimprove.training.processes import processes
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward_config import RewardConfig, TrainedReward
 from selfimprove.training.support import longest_packed
 from selfimprove.training.training_config import piece_tokens
-from selfimprove.training.watch import Bar, LogFile
 
 __all__ = ["train_head"]
 
@@ -68,51 +58,78 @@ def train_head(  # noqa: PLR0913  two folders, a seed, and settings, all by name
         TrainingError: no comparison, none that fits into `max_length`, a loss that is no number.
         EngineError: `base` holds no model or no tokenizer.
     """
-    started = time.monotonic()
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    tokenizer = load_tokenizer(base)
-    rows, truncated = _rows(compared, tokenizer, config.max_length, settings)
-    pad = padding_token(tokenizer, {row[-1] for comparison in rows for row in comparison})
-    model, use = _load(base, config, seed), arithmetic(config, base)
-    model.config.get_text_config().pad_token_id = pad
-    share = processes() == 1 and may_branch(model)
-    model.to(pick_device("auto"))
-    # On a CPU rows end to end see one run of tokens before themselves, and a branch may see several.
-    may = share and model.device.type == "cuda" and not config.gradient_checkpointing
-    packed = may and longest_packed(model, use, drops=True) > 0
-    order, steps = in_order(len(rows), config, seed, "reward order")
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with quietly():
-        trainer = HeadTrainer(
-            model=model,
-            args=on_one_gpu(TrainingArguments(**common(config, use, steps, checkpoints, seed))),
-            train_dataset=Dataset.from_dict({"row": list(order)}),
-            data_collator=Collator(rows, piece_tokens(config), pad, share=share, packed=packed),
-            callbacks=[LogFile(out.parent / "train_log.jsonl"), Bar()],
+    if not compared.replies:
+        raise TrainingError("there is no preference to train on: look at the funnels of the run")
+    return fit(Job(base, config, out, checkpoints, seed), ComparedScores(compared, settings))
+
+
+@final
+class ComparedScores(Objective[RewardConfig, TrainedReward]):
+    """A loss of the scores that a comparison's rows get from a head on a model."""
+
+    stream = "reward order"
+
+    def __init__(self, compared: Comparisons, settings: Mapping[str, Any]) -> None:
+        self._compared, self._settings = compared, settings
+
+    def trainer(self) -> type[HeadTrainer]:
+        """Return the trainer whose step knows of comparisons."""
+        return HeadTrainer
+
+    def load(self, job: Job[RewardConfig]) -> Loaded:
+        """Put a head on the model of the base; it needs no token that ends a text."""
+        model = _load(job.base, job.config, job.seed)
+        return Loaded(model, load_tokenizer(job.base), (), arithmetic(job.config, job.base))
+
+    def rows(self, job: Job[RewardConfig], loaded: Loaded) -> tuple[int, Collate]:
+        """Return how many comparisons fit, and what makes pieces of them."""
+        model, longest = loaded.model, job.config.max_length
+        self._rows, self._truncated = _rows(
+            self._compared, loaded.tokenizer, longest, self._settings
         )
-        trainer.compared = compared
-        trainer.remove_callback(PrinterCallback)
-        newest = newest_readable(checkpoints, trainer.accelerator)
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        self._pad = padding_token(
+            loaded.tokenizer, {row[-1] for rows in self._rows for row in rows}
+        )
+        model.config.get_text_config().pad_token_id = self._pad
+        share = processes() == 1 and may_branch(model)
+        model.to(pick_device("auto"))
+        # On a CPU rows end to end see one run of tokens before themselves, and a branch may see several.
+        may = share and model.device.type == "cuda" and not job.config.gradient_checkpointing
+        packed = may and longest_packed(model, loaded.use, drops=True) > 0
+        collate = Collator(
+            self._rows, piece_tokens(job.config), self._pad, share=share, packed=packed
+        )
+        return len(self._rows), collate
+
+    @contextmanager
+    def learning(self, job: Job[RewardConfig], trainer: Any, resumed_at: int) -> Iterator[None]:  # noqa: ANN401
+        """Tell the trainer what is compared."""
+        trainer.compared = self._compared
+        yield
+
+    def write(self, job: Job[RewardConfig], trainer: Any) -> None:  # noqa: ANN401
+        """Write classifier, tokenizer and card."""
         if trainer.is_world_process_zero():
-            _write(trainer.model, base, out, settings)
-            _write_tokenizer(tokenizer, pad, out)
-            _write_card(base, out, str(settings["reads"]))
+            _write(trainer.model, job.base, job.out, self._settings)
+            _write_tokenizer(load_tokenizer(job.base), self._pad, job.out)
+            _write_card(job.base, job.out, str(self._settings["reads"]))
         trainer.accelerator.wait_for_everyone()
-    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return TrainedReward(
-        steps=steps,
-        pairs=len(rows),
-        tokens=sum(len(row) for i in order for row in rows[i]),
-        truncated=truncated,
-        dropped=len(compared.replies) - len(rows),
-        first_loss=logged[0]["loss"],
-        final_loss=logged[-1]["loss"],
-        final_accuracy=logged[-1]["accuracy"],
-        arithmetic=str(use),
-        seconds=time.monotonic() - started,
-    )
+
+    def told(self, fitted: Fitted) -> TrainedReward:
+        """Return what the training did."""
+        logged = fitted.logged("loss")
+        return TrainedReward(
+            steps=fitted.trainer.state.max_steps,
+            pairs=len(self._rows),
+            tokens=sum(len(row) for i in fitted.order for row in self._rows[i]),
+            truncated=self._truncated,
+            dropped=len(self._compared.replies) - len(self._rows),
+            first_loss=logged[0]["loss"],
+            final_loss=logged[-1]["loss"],
+            final_accuracy=logged[-1]["accuracy"],
+            arithmetic=fitted.arithmetic,
+            seconds=fitted.seconds,
+        )
 
 
 def _rows(
@@ -123,8 +140,6 @@ def _rows(
 ) -> tuple[list[Rows], int]:
     """Return the comparisons of which every row fits, and how many lost some of their prompt."""
     count = len(compared.replies)
-    if not count:
-        raise TrainingError("there is no preference to train on: look at the funnels of the run")
     variables = settings.get("chat_template_kwargs")
     found = fitting(compared.replies, tokenizer, max_length, compared.shorten, variables)
     rows = [rows for rows in found.groups if rows is not None]

@@ -1,26 +1,23 @@
 """Direct Preference Optimization: pairs in, a plain Hugging Face folder out.
 
 The reference model is pinned: the folder given, by default the policy's own before training. Its
-log-probabilities are computed once, before the first step, and kept with the checkpoints. A killed
-training goes on from its newest readable checkpoint and ends with the very weights of one that was
-never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
+log-probabilities are computed once, before the first step, and kept with the checkpoints.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from pydantic import Field
 
 from selfimprove.config import fingerprint
 from selfimprove.errors import TrainingError
-from selfimprove.training.order import Plan, in_order
+from selfimprove.training.fit import Collate, Fitted, Job, Loaded, Objective, fit
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown, tokenise_groups
 from selfimprove.types import Example, Pair
@@ -110,56 +107,75 @@ def train_dpo(  # noqa: PLR0913  two folders, a seed and a reference, all by nam
             stop token, a loss that is no number.
         EngineError: a folder holds no causal language model or no tokenizer.
     """
-    started = time.monotonic()
     _check(pairs)
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # Loaded here: whoever only reads a recipe needs no torch.
-    from selfimprove.training import model_folder, supervised
-    from selfimprove.training._preference_trainer import (
-        Milestones,
-        PairCollator,
-        PreferenceTrainer,
-    )
-    from selfimprove.training.checkpoints import newest_readable
-    from selfimprove.training.quiet import quietly
+    return fit(Job(policy, config, out, checkpoints, seed), PreferredPairs(pairs, reference, shown))
 
-    model, tokenizer, stop = model_folder.load(policy, config, seed)
-    use = model_folder.arithmetic(config, policy)
-    rows, truncated = _rows(pairs, tokenizer, stop, config.max_length, shown)
-    order, steps = in_order(len(rows), config, seed, "dpo order")
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    limits = supervised.piece_limits(model, config, use, drops=PreferenceTrainer.dropout)
-    collate = PairCollator(rows, limits)
-    with quietly():
-        trainer = supervised.prepare(
-            PreferenceTrainer,
-            (model, tokenizer),
-            Plan((), order, steps),
-            config,
-            collate,
-            checkpoints=checkpoints,
-            log=out.parent / "train_log.jsonl",
-            use=use,
-            seed=seed,
+
+@final
+class PreferredPairs(Objective[DpoConfig, TrainedDpo]):
+    """The DPO loss: how much more likely a chosen response is than a rejected one, by the reference."""
+
+    stream = "dpo order"
+
+    def __init__(self, pairs: Sequence[Pair], reference: Path | None, shown: Shown | None) -> None:
+        self._pairs, self._reference, self._shown = pairs, reference, shown
+
+    def trainer(self) -> type[PreferenceTrainer]:
+        """Return the supervised loop around the DPO loss."""
+        from selfimprove.training._preference_trainer import PreferenceTrainer
+
+        return PreferenceTrainer
+
+    def rows(self, job: Job[DpoConfig], loaded: Loaded) -> tuple[int, Collate]:
+        """Return how many pairs fit, and what makes pieces of them."""
+        from selfimprove.training._preference_trainer import PairCollator
+        from selfimprove.training.support import piece_limits
+
+        longest = job.config.max_length
+        rows, self._truncated = _rows(
+            self._pairs, loaded.tokenizer, loaded.stop, longest, self._shown
         )
+        drops = self.trainer().dropout
+        limits = piece_limits(loaded.model, job.config, loaded.use, drops=drops)
+        self._collate = PairCollator(rows, limits)
+        return len(rows), self._collate
+
+    @contextmanager
+    def learning(self, job: Job[DpoConfig], trainer: Any, resumed_at: int) -> Iterator[None]:  # noqa: ANN401
+        """Know the reference's log-probabilities before the first step; keep models on the way."""
+        from selfimprove.training._preference_trainer import Milestones
+
+        config = job.config
         trainer.beta, trainer.nll_alpha = config.beta, config.nll_alpha
-        known = _reference(trainer, collate, reference or policy, policy, config, checkpoints)
+        self._collate.reference = _of_reference(
+            trainer, self._collate, self._reference or job.base, job
+        )
         if config.try_every is not None:
-            folder = milestones_of(out)
-            trainer.add_callback(Milestones(trainer, config.try_every, policy, folder))
-        newest = newest_readable(checkpoints, trainer.accelerator)
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        model_folder.write_once(trainer, policy, out)
-    tokens = sum(len(r.ids) for i in order for r in (rows[i].chosen, rows[i].rejected))
-    counts: dict[str, Any] = {
-        "steps": steps,
-        "pairs": len(rows),
-        "tokens": tokens,
-        "truncated": truncated,
-    }
-    counts |= {"dropped": len(pairs) - len(rows), "arithmetic": str(use)}
-    return _summary(counts, trainer.state.log_history, known, started)
+            folder = milestones_of(job.out)
+            trainer.add_callback(Milestones(trainer, config.try_every, job.base, folder))
+        yield
+
+    def told(self, fitted: Fitted) -> TrainedDpo:
+        """Return what the training did."""
+        pairs, known, logged = self._collate.pairs, self._collate.reference, fitted.logged("loss")
+        assert known is not None  # since the first step
+        last = logged[-1]
+        return TrainedDpo(
+            steps=fitted.trainer.state.max_steps,
+            pairs=len(pairs),
+            tokens=sum(
+                len(row.ids) for i in fitted.order for row in (pairs[i].chosen, pairs[i].rejected)
+            ),
+            truncated=self._truncated,
+            dropped=len(self._pairs) - len(pairs),
+            first_loss=logged[0]["loss"],
+            final_loss=last["loss"],
+            final_accuracy=last["rewards/accuracies"],
+            final_margin=last["rewards/margins"],
+            chosen_change=last["logps/chosen"] - float(known[:, 0].mean()),
+            arithmetic=fitted.arithmetic,
+            seconds=fitted.seconds,
+        )
 
 
 def milestones_of(out: Path) -> Path:
@@ -207,13 +223,8 @@ def _rows(
     return rows, found.shortened
 
 
-def _reference(
-    trainer: PreferenceTrainer,
-    collate: PairCollator,
-    reference: Path,
-    policy: Path,
-    config: DpoConfig,
-    checkpoints: Path,
+def _of_reference(
+    trainer: PreferenceTrainer, collate: PairCollator, reference: Path, job: Job[DpoConfig]
 ) -> Tensor:
     """Return the reference's log-probabilities, (pairs, 2): those kept, or computed now."""
     from safetensors.torch import load_file, save_file
@@ -223,20 +234,19 @@ def _reference(
 
     rows = [[list(r.chosen.ids), list(r.rejected.ids)] for r in collate.pairs]
     identity = fingerprint({"reference": weights_digest(reference), "rows": rows})
-    kept = checkpoints / f"reference-{identity[:16]}.safetensors"
+    kept = job.checkpoints / f"reference-{identity[:16]}.safetensors"
     if not kept.exists():
-        same = reference == policy
         model = (
-            trainer.computing(trainer.model) if same else load_frozen(reference, config, trainer)
+            trainer.computing(trainer.model)
+            if reference == job.base
+            else load_frozen(reference, job.config, trainer)
         )
         new, computed = kept.with_suffix(".new"), _log_probs(trainer, model, collate)
         if trainer.is_world_process_zero():
             save_file({"log_probs": computed}, new)
             new.replace(kept)
         trainer.accelerator.wait_for_everyone()
-    found = load_file(kept)["log_probs"]
-    collate.reference = found
-    return found
+    return load_file(kept)["log_probs"]
 
 
 def _log_probs(
@@ -265,19 +275,3 @@ def _log_probs(
     # What a process did not compute is zero there.
     whole: Tensor = accelerator.reduce(found.to(accelerator.device), "sum").cpu()
     return whole
-
-
-def _summary(
-    counts: Mapping[str, Any], history: Sequence[Mapping[str, float]], known: Tensor, started: float
-) -> TrainedDpo:
-    logged = [entry for entry in history if "loss" in entry and "rewards/margins" in entry]
-    change = logged[-1]["logps/chosen"] - float(known[:, 0].mean())
-    return TrainedDpo(
-        **counts,
-        first_loss=logged[0]["loss"],
-        final_loss=logged[-1]["loss"],
-        final_accuracy=logged[-1]["rewards/accuracies"],
-        final_margin=logged[-1]["rewards/margins"],
-        chosen_change=change,
-        seconds=time.monotonic() - started,
-    )

@@ -67,15 +67,8 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, and a templ
     settings: dict[str, Any] = {"reads": "gap", "chat": chat, "template": template.model_dump()}
     if chat_template_kwargs:
         settings["chat_template_kwargs"] = dict(chat_template_kwargs)
-    return train_head(
-        base,
-        told,
-        config,
-        out=out,
-        checkpoints=checkpoints,
-        seed=seed,
-        settings=settings,
-    )
+    return train_head(base, told, config, out=out, checkpoints=checkpoints, seed=seed,
+                      settings=settings)  # fmt: skip
 
 
 def _four(told: Preference, template: ImprovementTemplate, *, chat: bool) -> list[Spoken]:

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from selfimprove.seeds import rng
-from selfimprove.training.tokens import TokenisedExample
 from selfimprove.training.training_config import TrainingConfig
 
-__all__ = ["Plan", "in_order"]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which rows are trained on, in which order, in how many steps."""
-
-    rows: tuple[TokenisedExample, ...]
-    order: tuple[int, ...]
-    steps: int
+__all__ = ["in_order"]
 
 
 def in_order(

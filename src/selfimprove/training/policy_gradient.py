@@ -11,33 +11,29 @@ change, and then each token counts by how likely the policy itself finds it.
 Held-out prompts are drawn and rewarded at intervals, the start included: the policy whose E[r] - beta
 KL is the highest there is the result, not the last one. A KL that runs away ends the training, and
 only policies inside the bound may be chosen. Unfinished draws count by the one rule of `unfinished`.
-The policy learns without dropout, as it draws, and in the reference's precision. A killed training
-goes on from its newest readable checkpoint and, where the built-in engine draws, ends with the very
-weights of one that was never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
+The policy learns without dropout, as it draws, and in the reference's precision. Only where the
+built-in engine draws does a resumed training end with the very weights of an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, final
 
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.engine import EngineConfig
-from selfimprove.training.order import Plan, in_order
+from selfimprove.training.fit import Collate, Fitted, Job, Loaded, Objective, fit
 from selfimprove.training.policy_config import PolicyGradientConfig, Reward
 from selfimprove.training.processes import everyones
 from selfimprove.types import Prompt
 
 if TYPE_CHECKING:
     from selfimprove.training._policy_trainer import PolicyTrainer
-    from selfimprove.training._tries import Tries
 
 __all__ = ["TrainedPolicy", "train_policy"]
 
@@ -119,90 +115,106 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         TrainingError: no prompt, a reward or loss that is no number.
         EngineError: a folder holds no causal language model, or a prompt does not fit its context.
     """
-    started = time.monotonic()
     if not prompts or not held_out:
         raise TrainingError(
             f"reinforcement learning needs prompts to learn on and to be measured on: there are "
             f"{len(prompts)} and {len(held_out)}"
         )
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # Loaded here: whoever only reads a recipe needs no torch.
-    from selfimprove.training import model_folder, supervised
-    from selfimprove.training._policy_sampler import policy_sampler
-    from selfimprove.training._policy_trainer import Draws, PolicyTrainer, numbered
-    from selfimprove.training._tries import Tries
-    from selfimprove.training.checkpoints import newest_readable, step_of
-    from selfimprove.training.quiet import quietly
+    told = RewardedDraws(prompts, held_out, reward, engine, reference, max_tokens)
+    return fit(Job(policy, config, out, checkpoints, seed), told)
 
-    model, tokenizer, ends = model_folder.load(policy, config, seed)
-    use = model_folder.arithmetic(config, policy)
-    order, steps = in_order(len(prompts), config, seed, "rl order")
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Tried before the trainer changes how the model attends.
-    limits = supervised.piece_limits(model, config, use, drops=PolicyTrainer.dropout)
-    with quietly():
-        trainer = supervised.prepare(
-            PolicyTrainer,
-            (model, tokenizer),
-            Plan((), order, steps),
-            config,
-            numbered,
-            checkpoints=checkpoints,
-            log=out.parent / "train_log.jsonl",
-            use=use,
-            seed=seed,
-            log_every=1,
-        )
-        newest = newest_readable(checkpoints, trainer.accelerator)
-        tries = Tries(checkpoints, resumed_at=step_of(newest) if newest else 0)
-        draws = Draws(prompts, held_out, reward, config, max_tokens, seed,
-                      engine.chat_template_kwargs)  # fmt: skip
-        drawn_from = trainer.computing(trainer.model)
-        sampler = policy_sampler(
-            (drawn_from, tokenizer, ends), policy, engine, checkpoints / "adapter"
-        )
+
+@final
+class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
+    """-advantage x log-probability, of draws of the very policy that learns."""
+
+    stream = "rl order"
+    log_every = 1
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        held_out: Sequence[Prompt],
+        reward: Reward,
+        engine: EngineConfig,
+        reference: Path,
+        max_tokens: int,
+    ) -> None:
+        self._prompts, self._held_out, self._reward = prompts, held_out, reward
+        self._engine, self._reference, self._max_tokens = engine, reference, max_tokens
+
+    def trainer(self) -> type[PolicyTrainer]:
+        """Return the loop whose every step draws, rewards and learns."""
+        from selfimprove.training._policy_trainer import PolicyTrainer
+
+        return PolicyTrainer
+
+    def rows(self, job: Job[PolicyGradientConfig], loaded: Loaded) -> tuple[int, Collate]:
+        """Return how many prompts there are; a batch is their numbers, as nothing is drawn yet."""
+        from selfimprove.training._policy_trainer import numbered
+        from selfimprove.training.support import piece_limits
+
+        self._loaded = loaded
+        # Tried before the trainer changes how the model attends.
+        drops = self.trainer().dropout
+        self._limits = piece_limits(loaded.model, job.config, loaded.use, drops=drops)
+        return len(self._prompts), numbered
+
+    @contextmanager
+    def learning(
+        self,
+        job: Job[PolicyGradientConfig],
+        trainer: Any,  # noqa: ANN401
+        resumed_at: int,
+    ) -> Iterator[None]:
+        """Hold what draws; after the last step try the policy once more, unless it ran away."""
+        from selfimprove.training import model_folder
+        from selfimprove.training._policy_sampler import policy_sampler
+        from selfimprove.training._policy_trainer import Draws
+        from selfimprove.training._tries import Tries
+
+        draws = Draws(self._prompts, self._held_out, self._reward, job.config, self._max_tokens,
+                      job.seed, self._engine.chat_template_kwargs)  # fmt: skip
+        self._tries = Tries(job.checkpoints, resumed_at=resumed_at)
+        drawn_from = trainer.computing(trainer.model), self._loaded.tokenizer, self._loaded.stop
+        sampler = policy_sampler(drawn_from, job.base, self._engine, job.checkpoints / "adapter")
         with closing(sampler):
-            frozen = model_folder.load_frozen(reference, config, trainer)
-            trainer.set_up(draws, tries, sampler, frozen, limits)
-            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+            frozen = model_folder.load_frozen(self._reference, job.config, trainer)
+            trainer.set_up(draws, self._tries, sampler, frozen, self._limits)
+            yield
             if not trainer.stopped:
                 trainer.try_policy()
+
+    def write(self, job: Job[PolicyGradientConfig], trainer: Any) -> None:  # noqa: ANN401
+        """Write the policy that did best on the held-out prompts."""
         trainer.accelerator.wait_for_everyone()
-        tries.load_best(trainer.model, trainer.state.global_step)
-        model_folder.write_once(trainer, policy, out)
-    if trainer.stopped:
-        _log.warning("%s; kept the policy of step %d", trainer.stopped, tries.best)
-    return _summary(trainer, tries, len(prompts), str(use), started)
+        self._tries.load_best(trainer.model, trainer.state.global_step)
+        super().write(job, trainer)
+        if trainer.stopped:
+            _log.warning("%s; kept the policy of step %d", trainer.stopped, self._tries.best)
 
-
-def _summary(
-    trainer: PolicyTrainer,
-    tries: Tries,
-    prompts: int,
-    arithmetic: str,
-    started: float,
-) -> TrainedPolicy:
-    logged = [entry for entry in trainer.state.log_history if "reward" in entry]
-    last, best, start = logged[-1], tries.all[tries.best], tries.all[0]
-    if not math.isfinite(last["reward"]):
-        raise TrainingError(f"the reward is {last['reward']}: look at the reward model")
-    return TrainedPolicy(
-        steps=trainer.state.global_step,
-        prompts=prompts,
-        tokens=sum(everyones([trainer.tokens])),
-        tokens_sampled=sum(everyones([trainer.tokens_sampled])),
-        first_reward=logged[0]["reward"],
-        final_reward=last["reward"],
-        final_kl=last["kl"],
-        best_step=tries.best,
-        best_reward=best.reward,
-        best_kl=best.kl,
-        best_unfinished=best.unfinished,
-        start_reward=start.reward,
-        start_kl=start.kl,
-        start_unfinished=start.unfinished,
-        stopped=trainer.stopped,
-        arithmetic=arithmetic,
-        seconds=time.monotonic() - started,
-    )
+    def told(self, fitted: Fitted) -> TrainedPolicy:
+        """Return what the training did."""
+        trainer, tries, logged = fitted.trainer, self._tries, fitted.logged("reward")
+        last, best, start = logged[-1], tries.all[tries.best], tries.all[0]
+        if not math.isfinite(last["reward"]):
+            raise TrainingError(f"the reward is {last['reward']}: look at the reward model")
+        return TrainedPolicy(
+            steps=trainer.state.global_step,
+            prompts=len(self._prompts),
+            tokens=sum(everyones([trainer.tokens])),
+            tokens_sampled=sum(everyones([trainer.tokens_sampled])),
+            first_reward=logged[0]["reward"],
+            final_reward=last["reward"],
+            final_kl=last["kl"],
+            best_step=tries.best,
+            best_reward=best.reward,
+            best_kl=best.kl,
+            best_unfinished=best.unfinished,
+            start_reward=start.reward,
+            start_kl=start.kl,
+            start_unfinished=start.unfinished,
+            stopped=trainer.stopped,
+            arithmetic=fitted.arithmetic,
+            seconds=fitted.seconds,
+        )

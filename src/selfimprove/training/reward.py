@@ -1,8 +1,7 @@
 """The plain reward model R_P: pairs in, a classifier with one logit out (Bradley-Terry).
 
 Both responses of a pair are read in one pass, the reward at the true last token. The head starts at
-zero, so that the first loss is ln 2. A killed training goes on from its newest readable checkpoint and
-ends with the very weights of one that was never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
+zero, so that the first loss is ln 2.
 """
 
 from __future__ import annotations
@@ -58,12 +57,5 @@ def train_reward(  # noqa: PLR0913  two folders, a seed and a form, all by name
     settings: dict[str, Any] = {"reads": "reward", "chat": chat}
     if chat_template_kwargs:
         settings["chat_template_kwargs"] = dict(chat_template_kwargs)
-    return train_head(
-        base,
-        told,
-        config,
-        out=out,
-        checkpoints=checkpoints,
-        seed=seed,
-        settings=settings,
-    )
+    return train_head(base, told, config, out=out, checkpoints=checkpoints, seed=seed,
+                      settings=settings)  # fmt: skip

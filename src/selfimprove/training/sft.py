@@ -1,24 +1,25 @@
 """Supervised fine-tuning on TRL: examples in, a plain Hugging Face folder out.
 
 The loss is the mean cross-entropy of the completion tokens, the stop token among them; prompts carry
-none. A killed training goes on from its newest readable checkpoint and ends with the very
-weights of one that was never interrupted, on the same CPU with as many threads (a GPU adds up some gradients in no fixed order).
+none.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, final
 
 from selfimprove.errors import TrainingError
-from selfimprove.training.order import Plan, in_order
+from selfimprove.training.fit import Collate, Fitted, Job, Loaded, Objective, fit
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown, Tokenised, tokenise
 from selfimprove.types import Example
+
+if TYPE_CHECKING:
+    from selfimprove.training._completion_trainer import CompletionTrainer
 
 __all__ = ["Trained", "train_sft"]
 
@@ -76,46 +77,56 @@ def train_sft(  # noqa: PLR0913  two folders, and a seed, all by name
             is no number.
         EngineError: `base` holds no causal language model or no tokenizer.
     """
-    started = time.monotonic()
     if not examples:
         raise TrainingError("there is no example to train on: look at the funnels of the run")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # Loaded here: whoever only reads a recipe needs no torch.
-    from selfimprove.training import model_folder, supervised
-    from selfimprove.training._completion_trainer import CompletionTrainer
-    from selfimprove.training.checkpoints import newest_readable
-    from selfimprove.training.pieces import Collator
-    from selfimprove.training.quiet import quietly
+    return fit(Job(base, config, out, checkpoints, seed), Completions(examples, shown))
 
-    model, tokenizer, stop = model_folder.load(base, config, seed)
-    use = model_folder.arithmetic(config, base)
-    tokenised = tokenise(examples, tokenizer, stop, config.max_length, shown)
-    plan = _plan(tokenised, config, seed)
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    limits = supervised.piece_limits(model, config, use, drops=CompletionTrainer.dropout)
-    with quietly():
-        trainer = supervised.prepare(
-            CompletionTrainer,
-            (model, tokenizer),
-            plan,
-            config,
-            Collator(plan.rows, limits),
-            checkpoints=checkpoints,
-            log=out.parent / "train_log.jsonl",
-            use=use,
-            seed=seed,
+
+@final
+class Completions(Objective[SftConfig, Trained]):
+    """The mean cross-entropy of the completion tokens."""
+
+    stream = "sft order"
+
+    def __init__(self, examples: Sequence[Example], shown: Shown | None) -> None:
+        self._examples, self._shown = examples, shown
+
+    def trainer(self) -> type[CompletionTrainer]:
+        """Return TRL's supervised trainer with a cheaper step."""
+        from selfimprove.training._completion_trainer import CompletionTrainer
+
+        return CompletionTrainer
+
+    def rows(self, job: Job[SftConfig], loaded: Loaded) -> tuple[int, Collate]:
+        """Return how many examples fit, and what makes pieces of them."""
+        from selfimprove.training.pieces import Collator
+        from selfimprove.training.support import piece_limits
+
+        longest = job.config.max_length
+        found = tokenise(self._examples, loaded.tokenizer, loaded.stop, longest, self._shown)
+        _report_length(found, longest)
+        self._found = found
+        drops = self.trainer().dropout
+        limits = piece_limits(loaded.model, job.config, loaded.use, drops=drops)
+        return len(found.rows), Collator(found.rows, limits)
+
+    def told(self, fitted: Fitted) -> Trained:
+        """Return what the training did."""
+        found, losses = self._found, fitted.logged("loss")
+        rows = [found.rows[i] for i in fitted.order]
+        tokens = sum(len(row.ids) for row in rows)
+        return Trained(
+            steps=fitted.trainer.state.max_steps,
+            examples=len(found.rows),
+            tokens=tokens,
+            completion_tokens=tokens - sum(row.prompt_tokens for row in rows),
+            truncated=found.truncated,
+            dropped=found.dropped,
+            first_loss=losses[0]["loss"],
+            final_loss=losses[-1]["loss"],
+            arithmetic=fitted.arithmetic,
+            seconds=fitted.seconds,
         )
-        newest = newest_readable(checkpoints, trainer.accelerator)
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        model_folder.write_once(trainer, base, out)
-    return _summary(plan, tokenised, trainer.state.log_history, str(use), started)
-
-
-def _plan(tokenised: Tokenised, config: SftConfig, seed: int) -> Plan:
-    _report_length(tokenised, config.max_length)
-    order, steps = in_order(len(tokenised.rows), config, seed, "sft order")
-    return Plan(tokenised.rows, order, steps)
 
 
 def _report_length(tokenised: Tokenised, max_length: int) -> None:
@@ -134,27 +145,3 @@ def _report_length(tokenised: Tokenised, max_length: int) -> None:
             "%d of %d examples lost the oldest part of their prompt: it is longer than %d tokens",
             tokenised.truncated, total, max_length,
         )  # fmt: skip
-
-
-def _summary(
-    plan: Plan,
-    tokenised: Tokenised,
-    history: list[dict[str, float]],
-    arithmetic: str,
-    started: float,
-) -> Trained:
-    rows = [plan.rows[i] for i in plan.order]
-    tokens = sum(len(row.ids) for row in rows)
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    return Trained(
-        steps=plan.steps,
-        examples=len(plan.rows),
-        tokens=tokens,
-        completion_tokens=tokens - sum(row.prompt_tokens for row in rows),
-        truncated=tokenised.truncated,
-        dropped=tokenised.dropped,
-        first_loss=losses[0],
-        final_loss=losses[-1],
-        arithmetic=arithmetic,
-        seconds=time.monotonic() - started,
-    )

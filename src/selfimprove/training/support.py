@@ -12,13 +12,16 @@ from torch import Tensor
 
 from selfimprove.sampling.architecture import full_attention, unwrapped
 from selfimprove.sampling.arithmetic import Arithmetic, hidden_size
+from selfimprove.sampling.loading import pick_device
 from selfimprove.sampling.trial import UNABLE, are_near
 from selfimprove.training import causal_products, flash_rows
 from selfimprove.training.packed_rows import MOST_TOKENS, table_of
 from selfimprove.training.pieces import Group, Limits
+from selfimprove.training.processes import processes
 from selfimprove.training.tokens import TokenisedExample
+from selfimprove.training.training_config import TrainingConfig, piece_tokens
 
-__all__ = ["longest_packed", "may_pack", "may_share_prefixes"]
+__all__ = ["longest_packed", "may_pack", "may_share_prefixes", "piece_limits"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +30,25 @@ _PACKED_FROM: Final = 256  # hidden size; a CPU takes as long for attention row 
 _PREFIX: Final = 6
 _TAILS: Final = (3, 5)
 _ALONE: Final = 4
+
+
+def piece_limits(model: Any, config: TrainingConfig, use: Arithmetic, *, drops: bool) -> Limits:  # noqa: ANN401
+    """Return what a piece may hold, and how its rows lie: without padding where that is faster.
+
+    Between padded rows a prefix is read in a pass of its own; several processes add up gradients once
+    a pass.
+
+    Args:
+        model: that learns; it is brought to where it does.
+        config: of the training.
+        use: the precision that is computed in.
+        drops: whether it learns with dropout.
+    """
+    model.to(pick_device("auto"))
+    packed = longest_packed(model, use, drops=drops)
+    one_pass = packed > 0 or (processes() == 1 and not config.gradient_checkpointing)
+    share = one_pass and may_share_prefixes(model)
+    return Limits(piece_tokens(config), share=share, packed=packed)
 
 
 def may_share_prefixes(model: Any) -> bool:  # noqa: ANN401

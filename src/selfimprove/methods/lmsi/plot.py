@@ -40,9 +40,9 @@ from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.store import Run
 from selfimprove.training.export import Exporter
-from selfimprove.training.jobs import SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
+from selfimprove.training.trainings import SupervisedTraining
 from selfimprove.types import Example, Message, ModelRef, Question, ReasoningPath
 
 __all__ = ["run"]

@@ -46,11 +46,11 @@ from selfimprove.sampling.responses import answer
 from selfimprove.sampling.shortening import inside
 from selfimprove.store import Run
 from selfimprove.training.export import Exporter
-from selfimprove.training.jobs import GapRewardTraining, PolicyTraining, SupervisedTraining
 from selfimprove.training.policy_config import PolicyGradientConfig, Reward
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
+from selfimprove.training.trainings import GapRewardTraining, PolicyTraining, SupervisedTraining
 from selfimprove.types import Example, ModelRef, Prompt
 
 __all__ = ["run"]

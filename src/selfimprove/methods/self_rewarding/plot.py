@@ -54,9 +54,9 @@ from selfimprove.sampling.responses import as_content, respond
 from selfimprove.store import Run
 from selfimprove.training.dpo import DpoConfig, milestones_of
 from selfimprove.training.export import Exporter
-from selfimprove.training.jobs import PreferenceTraining, SupervisedTraining
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
+from selfimprove.training.trainings import PreferenceTraining, SupervisedTraining
 from selfimprove.types import (
     Demonstration,
     Example,
