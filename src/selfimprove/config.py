@@ -249,6 +249,8 @@ def _problem(kind: type[BaseModel], error: Any) -> str:  # noqa: ANN401  pydanti
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "value_error":  # raised by a check of our own over several fields
         return str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{place}: is required, it has no default"
     if error["type"] != "extra_forbidden":
         return f"{place}: {error['msg']} (got {error['input']!r})"
     near = difflib.get_close_matches(str(error["loc"][-1]), sorted(_field_names(kind)), n=1)

@@ -200,7 +200,7 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
         print(f"{root} is finished; nothing was done.")
     print(f"{verdict(head['interval'])}: {_headline(head)}")
     if (gate := told.get("gate")) and not any(decision["promoted"] for decision in gate):
-        print("no round passed the gate: the base model stays")
+        print("no round passed the gate: the model before the first stays")
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
     print(f"the model, as it was measured: {finished_model(root)}")

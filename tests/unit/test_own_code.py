@@ -20,10 +20,11 @@ from selfimprove.answers.vote import vote
 from selfimprove.config import IDENTITY, load
 from selfimprove.data.questions import parse
 from selfimprove.data.row import RowError
-from selfimprove.errors import ConfigError, OwnCodeError
+from selfimprove.errors import ConfigError, OwnCodeError, SelfImproveError
 from selfimprove.judges.judge import judge
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.own_code import load_named, pinned
+from selfimprove.runtime.launch import launch, plan_recipe
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.served import Served
 from selfimprove.types import ModelRef, Question, ReasoningPath, Response
@@ -271,3 +272,42 @@ def test_what_goes_wrong_in_own_code_is_told_in_a_line(
     config = JudgeConfig(kind="function", function=f"{file}:odd")
     with pytest.raises(OwnCodeError, match=says):
         list(judge([_responses()], NOBODY, config, 0))
+
+
+_METHOD = """
+from selfimprove.kit import Filtered, Method, Recipe
+
+def nothing(config, steps):
+    pass
+
+def unsaid(rows):
+    return Filtered(rows, ())
+
+def untyped(config, steps):
+    steps.rows("kept", unsaid, (1, 2))
+
+def unsummed(config, steps):
+    return steps.locate(config.model)
+
+NOTHING, UNTYPED, UNSUMMED = (Method(Recipe, run) for run in (nothing, untyped, unsummed))
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("NOTHING", "it must return the model it ends with"),
+        ("UNTYPED", "which dataclass its rows are"),
+    ],
+)
+def test_a_method_that_could_not_end_is_told_so_by_its_dry_run(own: Path, named: str, why: str):
+    (own / "method.py").write_text(_METHOD)
+    with pytest.raises(SelfImproveError, match=why):
+        plan_recipe(Path(f"method.py:{named}"), ["model=tiny"], own / "out")
+
+
+def test_a_method_without_a_summary_is_not_finished(own: Path):
+    (own / "method.py").write_text(_METHOD)
+    with pytest.raises(OwnCodeError, match="wrote no summary: call `summarise`"):
+        launch(Path("method.py:UNSUMMED"), ["model=tiny"], own / "out", print)
+    assert not (own / "out" / "finished.json").exists()

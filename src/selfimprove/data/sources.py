@@ -185,7 +185,7 @@ class DataConfig(Config):
     """Questions to learn from; their answers are not read."""
     dev: Sources = ()
     """Held-out questions on which the gate decides; without them a tenth of `train`, 16 to 500
-    questions, is held back for it. It never asks `test`."""
+    questions and never more than a quarter, is held back for it. It never asks `test`."""
     test: Sources
     """Held-out questions that are reported."""
     ood: Sources = ()

@@ -70,7 +70,7 @@ def held_back(
     reported: Sequence[HeldOut],
     seed: int,
 ) -> list[HeldOut]:
-    """Return the training questions that the gate holds back: a tenth, 16 to 500; none of under 32.
+    """Return the training questions that the gate holds back: a tenth, 16 to 500, at most a quarter.
 
     They carry their gold answers, or none at all where too few training questions have one.
 

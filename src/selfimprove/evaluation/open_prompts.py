@@ -54,7 +54,8 @@ class ResponsesConfig(Config):
         if self._judges_itself() or (self.scorer == "judge" and self.judge is None):
             raise ValueError(
                 "evaluation.judge must name a model that takes no part in the run (`model`), or a "
-                "reward model: a model that measures itself measures nothing"
+                "reward model: a model that measures itself measures nothing; for prompts of the tiny "
+                "world say evaluation.scorer: oracle"
             )
         if self.scorer == "oracle" and any(s.format != TINY for s in self.prompts):
             raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")

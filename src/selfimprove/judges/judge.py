@@ -262,8 +262,12 @@ def _random(responses: Sequence[Response], seed: int) -> list[Verdict]:
 
 def _refuse_silence(unscored: Sequence[str], of: int, config: JudgeConfig) -> None:
     if of >= _ENOUGH and len(unscored) / of > config.max_unscored:
+        way = (
+            "raise judge.max_tokens, choose another judge.prompt or judge.model,"
+            if config.is_asked
+            else "let the judge score more of them,"
+        )
         raise JudgeError(
-            f"{len(unscored)} of {of} got no score from the judge (the first: {unscored[0]}): raise "
-            "judge.max_tokens, choose another judge.prompt or judge.model, or allow it with "
-            "judge.max_unscored"
+            f"{len(unscored)} of {of} got no score from the judge (the first: {unscored[0]}): {way} or "
+            "allow it with judge.max_unscored"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfimprove.config import IDENTITY, fingerprint, load, overridden, read_recipe
-from selfimprove.errors import ConfigError
+from selfimprove.errors import ConfigError, OwnCodeError
 from selfimprove.files import read_json
 from selfimprove.methods.table import METHODS, MethodConfig, is_method, method_of
 from selfimprove.models import locate
@@ -118,6 +118,11 @@ def run_config(
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
         newest = run_method(config, run)
+        if not (root / "summary.json").exists():
+            raise OwnCodeError(
+                f"{config.method} returned its model and wrote no summary: call `summarise` of the board "
+                "that it measures with (docs/extend.md) and run it again; what was made is kept"
+            )
         run.write("recipe.json", config.model_dump(mode="json"))
         run.write("finished.json", {"identity": identity, "model": _within(root, newest.path)})
     finally:
@@ -150,7 +155,13 @@ def run_method(config: MethodConfig, run: Run) -> ModelRef:
         SelfImproveError: with what happened, where, and what to do.
     """
     use_threads(config.engine.threads)
-    return method_of(config.method).run(config, run)
+    newest = method_of(config.method).run(config, run)
+    if not isinstance(newest, ModelRef):
+        raise OwnCodeError(
+            f"`run` of {config.method} returned {newest!r}: it must return the model it ends with, e.g. "
+            "`return board.leaving(newest)`"
+        )
+    return newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,5 +183,5 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processe
     check(config, processes)
     root = out or default_folder(path, config)
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
-        method_of(config.method).run(config, run)
+        run_method(config, run)
         return Plan(root, run.steps, needs(run.uses, run.steps, run.absent))

@@ -86,7 +86,7 @@ class Rehearsal(Run):
     ) -> Rows[T]:
         """Make the rows; where a model's tokenizer is asked that is not here, take them as they are."""
         if name not in self._made:
-            self._step = name
+            self._step, _ = name, row_type(make)  # rows could not be stored without one
             if any(isinstance(i, ModelRef) and self._stands_in(i) for i in inputs):
                 items = next(tuple(i) for i in inputs if isinstance(i, Rows))
             else:
@@ -116,7 +116,7 @@ class Rehearsal(Run):
     ) -> Rows[T]:
         """Count what the step would draw, and imagine its rows."""
         if name not in self._made:
-            self._step = name
+            self._step, _ = name, row_type(make)
             chunks = in_chunks(list(items), shard_items, together)
             made = make(chunks, *map(_forgiving, inputs))
             batches = list(track(made, name, len(chunks)))

@@ -177,9 +177,12 @@ def _check(path: Path, expected: str) -> None:
 
 def row_type(make: Callable[..., Any]) -> type[Any]:
     """Read the row type from the annotation of what `make` returns: Batch[T], Filtered[T]."""
-    returned = get_type_hints(make)["return"]
+    returned: Any = get_type_hints(make).get("return")
     while args := get_args(returned):
         returned = args[0]
     if not hasattr(returned, "__dataclass_fields__"):
-        raise StoreError(f"{make.__qualname__} must say which dataclass its rows are")
+        raise StoreError(
+            f"{make.__qualname__} must say which dataclass its rows are, e.g. -> Filtered[ReasoningPath]: "
+            "they are stored by it"
+        )
     return returned  # type: ignore[no-any-return]

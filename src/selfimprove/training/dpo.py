@@ -185,7 +185,10 @@ def milestones_of(out: Path) -> Path:
 
 def _check(pairs: Sequence[Pair]) -> None:
     if not pairs:
-        raise TrainingError("there is no pair to train on: look at the funnels of the run")
+        raise TrainingError(
+            "there is no pair to train on: the responses to each prompt got no score, or the same one; the "
+            "funnels of the run count them"
+        )
     for number, pair in enumerate(pairs):
         if pair.chosen == pair.rejected:
             raise TrainingError(

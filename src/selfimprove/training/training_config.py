@@ -33,13 +33,13 @@ class TrainingConfig(Config):
     """What every training is told; the defaults are LMSI's (Sec. 4) where the paper gives one."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Highest learning rate. Paper: 5e-5."""
+    """Highest learning rate. LMSI: 5e-5."""
     batch_size: int = Field(default=32, ge=1)
-    """Examples per optimiser step. Paper: 32."""
+    """Examples per optimiser step. LMSI: 32."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the examples. The paper gives steps instead."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps, instead of `epochs`. Paper: 10,000."""
+    """Optimiser steps, instead of `epochs`. LMSI: 10,000."""
     piece_tokens: int | None = Field(default=None, ge=1)
     """Tokens computed at once, for memory and speed alone; None: 2,048 on a CPU, else 16,384."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
