@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from selfimprove.cli_data import data_app
 from selfimprove.cli_models import engines_app, models_app, tiny_app
+from selfimprove.cli_serve import serve
 
 _DEFAULT = "accuracy"
 _INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
@@ -46,6 +47,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(models_app, name="models")
 app.add_typer(engines_app, name="engines")
 app.add_typer(tiny_app, name="tiny")
+app.command("serve")(serve)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server that improves before it answers: `selfimprove serve`."""

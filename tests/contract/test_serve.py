@@ -1,0 +1,219 @@
+"""The server with real clients: the `openai` package, curl, and bare sockets, against the tiny model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
+openai = pytest.importorskip("openai")
+uvicorn = pytest.importorskip("uvicorn")
+
+from selfimprove.judges.judge_config import JudgeConfig  # noqa: E402
+from selfimprove.serve.app import Limits, app_of  # noqa: E402
+from selfimprove.serve.ways import Answer, Ask, Models  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+_ASKED = [{"role": "user", "content": "How can Ben make tea with jars?"}]
+
+
+@contextmanager
+def _running(app: Any) -> Iterator[str]:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    judge = JudgeConfig(prompt="tiny", votes=1, max_tokens=48)
+    models = replace(Models.of("tiny", {"device": "cpu"}), judge=judge)
+    with _running(app_of(models, limits=Limits(max_tokens=400, body=20_000))) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Any]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def _post(url: str, **body: Any) -> requests.Response:
+    return requests.post(
+        f"{url}/v1/chat/completions", json={"messages": _ASKED, **body}, timeout=60
+    )
+
+
+def test_openais_client_gets_what_it_knows(client: Any) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    told = client.chat.completions.create(model="tiny", messages=_ASKED, max_tokens=32, n=2, seed=1)
+    assert [choice.index for choice in told.choices] == [0, 1]
+    assert told.choices[0].message.content.startswith("To make tea")
+    assert told.usage.total_tokens == told.usage.prompt_tokens + told.usage.completion_tokens
+    text = client.completions.create(model="tiny", prompt="Q: 2 + 2\nA:", max_tokens=8, stop=["\n"])
+    assert text.choices[0].finish_reason in ("stop", "length")
+
+
+def test_a_stream_is_the_response_of_its_seed_word_by_word(client: Any) -> None:
+    same = {"model": "tiny", "messages": _ASKED, "max_tokens": 32, "seed": 7}
+    whole = client.chat.completions.create(**same)
+    chunks = list(
+        client.chat.completions.create(**same, stream=True, stream_options={"include_usage": True})
+    )
+    said = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(said) == whole.choices[0].message.content
+    assert len(said) > 5
+    assert chunks[-1].usage == whole.usage
+
+
+@pytest.mark.parametrize(
+    ("improve", "kept"),
+    [({"method": "vote", "n": 4}, "votes"), ({"method": "best_of_n", "n": 3}, "scores"),
+     ({"method": "self_refine", "steps": 1}, "chain")],
+)  # fmt: skip
+def test_what_improved_a_response_comes_back_with_it(
+    client: Any, improve: dict[str, Any], kept: str
+) -> None:
+    told = client.chat.completions.create(
+        model="tiny", messages=_ASKED, max_tokens=32, seed=3, extra_body={"improve": improve}
+    )
+    came = told.model_extra["improve"]
+    assert came["method"] == improve["method"]
+    assert kept in came
+    if kept == "scores":
+        assert came["by"] == "its own judgement"
+        assert len(came["scores"]) == 3
+
+
+def test_curl_reads_it(url: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    body = json.dumps({"messages": _ASKED, "max_tokens": 8})
+    words = [
+        "curl",
+        "-s",
+        f"{url}/v1/chat/completions",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        body,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout)["object"] == "chat.completion"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"max_tokens": 401}, 400, "above this server's 400"),
+        ({"temperature": -1}, 400, "temperature"),
+        ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "type text"),
+        ({"model": "gpt"}, 404, "tiny is"),
+        ({"improve": {"method": "pit"}}, 400, "needs a finished PIT run"),
+        ({"improve": {"method": "voting"}}, 400, "improve.method"),
+        ({"improve": {"method": "vote"}, "n": 2}, 400, "leave n out"),
+        ({"messages": [{"role": "user", "content": "owl " * 600}]}, 400, "the model reads 512"),
+        ({"messages": [{"role": "user", "content": "owl " * 6000}]}, 413, "20,000 bytes"),
+    ],
+)
+def test_what_cannot_be_answered_is_told(
+    url: str, body: dict[str, Any], status: int, said: str
+) -> None:
+    reply = _post(url, **body)
+    assert reply.status_code == status
+    assert said in reply.json()["error"]["message"]
+
+
+def test_figures_are_told_and_strange_pages_are_not_there(url: str) -> None:
+    _post(url, max_tokens=4)
+    page = requests.get(f"{url}/metrics", timeout=10).text
+    assert 'selfimprove_answers_total{method="none"}' in page
+    assert requests.get(f"{url}/v1/nothing", timeout=10).status_code == 404
+    assert requests.get(f"{url}/health", timeout=10).json() == {"status": "ok"}
+
+
+class _Held:
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.seen: list[str] = []
+
+    def __call__(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        assert self.may.wait(30)
+        self.seen += [str(ask.prompt) for ask in asks]
+        return [[Answer("said", "stop", 1)] for _ in asks]
+
+
+def _in_background(url: str, text: str) -> threading.Thread:
+    body = {"prompt": text, "max_tokens": 4}
+    thread = threading.Thread(
+        target=lambda: requests.post(f"{url}/v1/completions", json=body, timeout=60)
+    )
+    thread.start()
+    return thread
+
+
+def _wait_for(url: str, waiting: int) -> None:
+    deadline = time.monotonic() + 20
+    while f"selfimprove_waiting {waiting}.0" not in requests.get(f"{url}/metrics", timeout=10).text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_full_queue_says_come_again_and_who_hangs_up_gives_the_place_up() -> None:
+    held = _Held()
+    models = Models.of("tiny", {})
+    limits = Limits(waiting=1, together=1)
+    with _running(app_of(models, limits=limits, answering=held)) as url:
+        threads = [_in_background(url, "first")]
+        time.sleep(0.3)
+        with closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))) as gone:
+            body = b'{"prompt": "gone", "max_tokens": 4}'
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            gone.sendall(head.encode() + body)
+            _wait_for(url, 1)
+            full = _post(url, max_tokens=4)
+            assert full.status_code == 429
+            assert full.headers["Retry-After"] == "1"
+        _wait_for(url, 0)
+        threads.append(_in_background(url, "third"))
+        _wait_for(url, 1)
+        held.may.set()
+        for thread in threads:
+            thread.join()
+    assert held.seen == ["first", "third"]
+
+
+def test_who_has_no_key_is_not_answered() -> None:
+    held = _Held()
+    held.may.set()
+    with _running(app_of(Models.of("tiny", {}), key="secret", answering=held)) as url:
+        assert _post(url).status_code == 401
+        assert requests.get(f"{url}/metrics", timeout=10).status_code == 401
+        assert requests.get(f"{url}/health", timeout=10).status_code == 200
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="secret") as client:
+            told = client.chat.completions.create(model="tiny", messages=_ASKED)
+    assert told.choices[0].message.content == "said"
