@@ -19,6 +19,7 @@ from selfimprove.errors import ConfigError, DataError, EngineError, StaleStepErr
 from selfimprove.report.page import write
 from selfimprove.runtime.launch import launch, read_config
 from selfimprove.training.export import stored_dtype
+from selfimprove.types import Message
 from selfimprove.weights import weights_digest
 
 Find = Callable[[str], Path]
@@ -206,6 +207,30 @@ def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: P
         long = Item.said("essay", "Write about a owl. " * 100)
         with pytest.raises(EngineError, match="prompt 'essay#0' has"):
             list(improver.chains([*items, long], stop=False, seed=0))
+
+
+@pytest.mark.slow
+def test_a_served_run_answers_with_the_end_of_its_chain(finished: Path) -> None:
+    pytest.importorskip("fastapi")
+    from selfimprove.sampling.engine import SamplingConfig
+    from selfimprove.serve.protocol import Improve
+    from selfimprove.serve.ways import Ask, Models, answered
+
+    def ask(key: str, **improve: Any) -> Ask:
+        turns = (Message("user", "Write about a owl."),)
+        return Ask(key, turns, SamplingConfig(max_tokens=24), Improve.model_validate(improve))
+
+    with closing(Models.of(str(finished), {})) as models:
+        (chain,), (other,) = answered(models, [ask(name, method="pit", steps=2) for name in "ab"])
+        assert chain.told is not None
+        assert [link["step"] for link in chain.told["chain"]] == [0, 1, 2]
+        assert chain.text == chain.told["chain"][-1]["response"]
+        assert other.told is not None
+        ((best,),) = answered(models, [ask("c", method="best_of_n", n=2)])
+        assert best.told is not None
+        assert best.told["by"] == "reward model"
+        scores = best.told["scores"]
+        assert len(scores) == 2
 
 
 def test_improve_refuses_two_prompts_of_one_name(tmp_path: Path) -> None:

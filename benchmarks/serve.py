@@ -1,0 +1,131 @@
+"""The server under load: clients that ask at once for a minute, beside one client that asks alone.
+
+    python benchmarks/serve.py [--clients 64] [--seconds 60] [--model tiny] [--json FILE]
+
+Each client asks again as soon as it is answered; a 429 is counted, and asked again after its
+Retry-After. Printed and kept as JSON: what was asked, answered and lost, the seconds of a reply, replies a second, and how far
+apart the clients that were answered most and least are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import requests
+from machine import keep
+
+_ASKED = "How can Ben make tea with jars? ({})"
+
+
+class Client(threading.Thread):
+    """Asks until time is up."""
+
+    def __init__(self, url: str, number: int, until: float) -> None:
+        super().__init__()
+        self._url, self._number, self._until = url, number, until
+        self.seconds: list[float] = []
+        self.status: Counter[int | str] = Counter()
+
+    def run(self) -> None:
+        """Ask, and note how it went."""
+        with requests.Session() as session:
+            session.trust_env = False
+            while time.monotonic() < self._until:
+                self._ask(session)
+
+    def _ask(self, session: requests.Session) -> None:
+        body = {
+            "messages": [{"role": "user", "content": _ASKED.format(self._number)}],
+            "max_tokens": 48,
+        }
+        started = time.monotonic()
+        try:
+            reply = session.post(f"{self._url}/v1/chat/completions", json=body, timeout=120)
+        except requests.RequestException as error:
+            self.status[type(error).__name__] += 1
+            return
+        self.status[reply.status_code] += 1
+        if reply.status_code == requests.codes.ok:
+            self.seconds.append(time.monotonic() - started)
+        elif reply.status_code == requests.codes.too_many_requests:
+            time.sleep(float(reply.headers["Retry-After"]))
+
+
+def load(url: str, clients: int, seconds: float) -> dict[str, Any]:
+    """Let so many clients ask for so long; return what they saw."""
+    started = time.monotonic()
+    asking = [Client(url, number, started + seconds) for number in range(clients)]
+    for client in asking:
+        client.start()
+    for client in asking:
+        client.join()
+    took = time.monotonic() - started
+    found = sorted(s for client in asking for s in client.seconds)
+    counts = [len(client.seconds) for client in asking]
+    status = sum((client.status for client in asking), Counter())
+    return {
+        "clients": clients,
+        "seconds": round(took, 1),
+        "status": {str(name): count for name, count in status.items()},
+        "replies_a_second": round(len(found) / took, 2),
+        "reply_seconds": {"median": round(median(found), 3), "p95": round(quantiles(found, n=20)[-1], 3),
+                          "most": round(found[-1], 3)},
+        "replies_of_a_client": {"least": min(counts), "most": max(counts)},
+    }  # fmt: skip
+
+
+@contextmanager
+def served(model: str) -> Iterator[str]:
+    """Start the server in a process of its own."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "selfimprove", "serve", model, "--port", str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                requests.get(f"{url}/health", timeout=1)
+                break
+            except requests.RequestException:
+                if process.poll() is not None:
+                    raise SystemExit("the server ended before it answered") from None
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    with served(asked.model) as url:
+        load(url, 1, 3)  # loads the model
+        told = {
+            "model": asked.model,
+            "alone": load(url, 1, min(asked.seconds, 15)),
+            "together": load(url, asked.clients, asked.seconds),
+        }
+    keep(told, asked.json)
+
+
+if __name__ == "__main__":
+    main()
