@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo demo-lmsi demo-self-rewarding demo-pit demo-control test test-vllm coverage check fix docs clean bench-envs
+.PHONY: install setup demo test test-vllm coverage check fix docs clean bench-envs
 
 install: $(READY)  ## the package alone
 
@@ -27,27 +27,8 @@ $(TOOLS): $(READY)
 	$(PIP) -e ".[dev]"
 	@touch $@
 
-demo: install  ## a thread each, as a second one helps so small a model little: LMSI's page first, PIT beside it
-	@echo "two runs at a time; beside those shown here: runs/demo/pit.log, runs/demo/control.log"
-	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 demo-self-rewarding demo-control
-	$(BIN)/selfimprove report runs/demo/lmsi runs/demo/self-rewarding runs/demo/pit --out runs/demo/report.html
-	@echo "open runs/demo/report.html in a browser"
-
-demo-lmsi:
-	$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi controls=[]
-	$(BIN)/selfimprove report runs/demo/lmsi
-
-demo-self-rewarding: demo-lmsi
-	$(BIN)/selfimprove run recipes/self-rewarding-tiny.yaml --out runs/demo/self-rewarding controls=[random_judge]
-
-demo-pit:
-	@mkdir -p runs/demo
-	@$(BIN)/selfimprove run recipes/pit-tiny.yaml --out runs/demo/pit ablations=[] baselines.self_refine=null \
-		evaluation.temperatures=[] > runs/demo/pit.log 2>&1 || { tail -n 20 runs/demo/pit.log; exit 1; }
-
-demo-control: demo-lmsi demo-pit
-	@$(BIN)/selfimprove run recipes/lmsi-tiny.yaml --out runs/demo/lmsi controls=[unfiltered] \
-		> runs/demo/control.log 2>&1 || { tail -n 20 runs/demo/control.log; exit 1; }
+demo: install  ## all three methods on the shipped model, in some minutes, and one page
+	$(BIN)/selfimprove demo
 
 test: setup  ## a process a core, each with one thread; the tests of a file stay together
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-cov

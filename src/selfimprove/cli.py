@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from selfimprove.cli_data import data_app
+from selfimprove.cli_demo import demo
 from selfimprove.cli_models import engines_app, models_app, tiny_app
 from selfimprove.cli_serve import serve
 
@@ -35,7 +36,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
 eval_app = typer.Typer(
     cls=ModelOrCommand,
@@ -47,7 +47,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(models_app, name="models")
 app.add_typer(engines_app, name="engines")
 app.add_typer(tiny_app, name="tiny")
-app.command("serve")(serve)
+app.command("demo")(demo)
 
 
 def main() -> None:
@@ -256,6 +256,9 @@ def improve(  # noqa: PLR0913  each is an option of the command line
         else:
             chains = improver.chains(items, stop=stop, seed=seed)
         terminal.show_chains(chains, as_json=as_json)
+
+
+app.command("serve")(serve)
 
 
 @eval_app.command(_DEFAULT)
