@@ -30,15 +30,15 @@ $(TOOLS): $(READY)
 demo: install  ## all three methods on the shipped model, in some minutes, and one page
 	$(BIN)/selfimprove demo
 
-test: setup  ## a process a core, each with one thread; the tests of a file stay together
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-cov
+test: setup  ## a process a core, each with one thread; the tests of a file stay together, the longest come first
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --no-cov
 
 test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once, then ten minutes; no part of `test`
 	$(BIN)/selfimprove engines add vllm
 	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_vllm.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
 
 check: setup
 	$(BIN)/ruff check .

@@ -17,6 +17,24 @@ _ROOT = Path(__file__).parent.parent
 _DATA = Path(os.environ.get("SELFIMPROVE_DATA", _ROOT.parent / "shared" / "data"))
 
 
+# Files of minutes, the longest first.
+_LONG = ("test_pit.py", "test_lmsi.py", "test_self_rewarding.py", "test_sft.py", "test_processes.py",
+         "test_pairwise_judge.py", "test_two_processes.py")  # fmt: skip
+_FOLDERS = ("smoke", "contract")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that workers with a file each end together."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[int, int]:
+    folder, file = item.path.parent.name, item.path.name
+    long = folder in _FOLDERS and file in _LONG and (folder, file) != ("contract", "test_sft.py")
+    place = _LONG.index(file) if long else len(_LONG)
+    return place, _FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Return a function from a name such as 'gsm8k/train.jsonl' to the real public file.

@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("processes")
     assert _by_two(root / "two")
     assert not _by_two(root / "cut", "3")
-    assert _by_two(root / "cut")
+    assert _by_two(root / "cut", "-1")
     return {"two": root / "two", "cut": root / "cut"}
 
 

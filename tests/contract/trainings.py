@@ -86,9 +86,12 @@ def _stop_before(step: int) -> None:
 
 
 if __name__ == "__main__":
+    # With a second word the policy alone: cut off before that step, or (-1) trained to its end.
     if len(sys.argv) > 2:
         _stop_before(int(sys.argv[2]))
-    found = train_all(Path(sys.argv[1]))
+        found = {"policy": asdict(_policy(Path(sys.argv[1])))}
+    else:
+        found = train_all(Path(sys.argv[1]))
     if os.environ["RANK"] == "0":
         (Path(sys.argv[1]) / "told.json").write_text(json.dumps(found))
     leave()

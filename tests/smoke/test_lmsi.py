@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.smoke.dry_runs import check_bounds
-from tests.smoke.killing import differences, run_killed, run_whole
+from tests.smoke.killing import differences, run_killed
 
 from selfimprove.errors import ConfigError
 from selfimprove.report.figures import figures
@@ -199,10 +199,3 @@ def test_a_control_arm_is_added_to_a_finished_run_and_nothing_is_made_anew(tmp_p
     assert before == {p: p.read_bytes() for p in before}
     arms = json.loads((root / "summary.json").read_text())["arms"]
     assert [arm["name"] for arm in arms] == ["base", "round-1", "unfiltered"]
-
-
-@pytest.mark.slow
-def test_the_run_can_be_started_from_a_shell(tmp_path: Path) -> None:
-    small = ["controls=[]", "data.ood=[]", "evaluation.modes=[cot]"]
-    assert run_whole(_SMALL, tmp_path / "run", small) > 0
-    assert (tmp_path / "run" / "finished.json").exists()

@@ -63,7 +63,7 @@ def test_the_result_is_a_model_folder_that_learned_the_rows(tmp_path: Path, rows
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, rows: Path
 ) -> None:
-    words = ["epochs=15", "save_every=20"]
+    words = ["epochs=8", "save_every=10"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert subprocess.run(command(rows, whole, *words), check=False).returncode == 0
     running = subprocess.Popen(command(rows, killed, *words))
