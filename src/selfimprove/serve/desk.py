@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 Answering: TypeAlias = Callable[[Sequence[Ask]], list[list[Answer]]]
 """Answers requests of one kind together."""
 
+_REMEMBERED: Final = 10_000
 _GATHER: Final = 0.01  # seconds in which requests that come at once find each other
 
 
@@ -57,8 +58,8 @@ class Desk:
         self._queue: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._open = True
-        self.batches: list[int] = []
-        """Sizes of the batches since someone looked."""
+        self.batches: deque[int] = deque(maxlen=_REMEMBERED)
+        """Sizes of the newest batches that nobody has looked at."""
         self._thread = threading.Thread(target=self._serve, name="answers", daemon=True)
         self._thread.start()
 
