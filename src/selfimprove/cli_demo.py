@@ -38,7 +38,8 @@ def demo(
         flush=True,
     )
     # A second thread helps so small a model little. LMSI's page is there first.
-    with ThreadPoolExecutor(1) as beside:
+    beside = ThreadPoolExecutor(1)
+    try:
         pit = beside.submit(runs.quietly, "pit", *_PIT)
         runs.shown("lmsi", "lmsi-tiny", "controls=[]")
         runs.report("lmsi")
@@ -48,6 +49,8 @@ def demo(
         runs.shown("self-rewarding", *_SELF_REWARDING)
         pit.result()
         control.result()
+    finally:
+        beside.shutdown(cancel_futures=True)  # after an error nothing new is begun
     page = out / "report.html"
     runs.report("lmsi", "self-rewarding", "pit", to=page)
     print(f"open {page} in a browser; then: selfimprove improve {out / 'pit'}")

@@ -9,6 +9,7 @@ import typer
 
 __all__ = ["serve"]
 
+_GRACE = 30  # seconds to answer what was asked, once it is to end
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -46,7 +47,7 @@ def serve(  # noqa: PLR0913  each is an option of the command line
     from selfimprove.config import overridden
     from selfimprove.errors import ConfigError
 
-    key = os.environ.get(key_env) or None
+    key = os.environ.get(key_env, "").strip() or None
     if host not in _HERE and key is None:
         raise ConfigError(f"--host {host} can be reached by others: set a key in {key_env} first")
     try:
@@ -69,4 +70,5 @@ def serve(  # noqa: PLR0913  each is an option of the command line
           f"{', with a key' if key else ''}; Ctrl-C ends it", flush=True)  # fmt: skip
     app = app_of(models, improve=improve, key=key,
                  limits=Limits(waiting=max_waiting, max_tokens=max_tokens))  # fmt: skip
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False,
+                timeout_graceful_shutdown=_GRACE)  # fmt: skip

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +130,14 @@ def test_curl_reads_it(url: str) -> None:
         ({"max_tokens": 401}, 400, "above this server's 400"),
         ({"temperature": -1}, 400, "temperature"),
         ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "user", "content": "\ud83c"}]}, 400, "half a character"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]},
+            400,
+            "text",
+        ),
+        ({"stop": ""}, 400, "stop"),
+        ({"top_p": 1e-300}, 400, "top_p"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "type text"),
         ({"model": "gpt"}, 404, "tiny is"),
         ({"improve": {"method": "pit"}}, 400, "needs a finished PIT run"),
@@ -144,6 +153,46 @@ def test_what_cannot_be_answered_is_told(
     reply = _post(url, **body)
     assert reply.status_code == status
     assert said in reply.json()["error"]["message"]
+
+
+def test_the_pages_own_example_runs(client: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    asked = code[code.index("told = ") : code.index("print(")]
+    namespace: dict[str, Any] = {"client": client}
+    exec(asked, namespace)
+    assert namespace["told"].model_extra["improve"]["votes"]
+
+
+def test_a_body_without_an_end_is_not_read(url: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    with closing(socket.create_connection((host, int(port)))) as sent:
+        sent.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+                     b"Transfer-Encoding: chunked\r\n\r\n")  # fmt: skip
+        assert b" 411 " in sent.recv(200)
+
+
+def test_what_is_unsaid_is_what_the_model_has_room_for(url: str) -> None:
+    assert _post(url, stream=None, model=None).status_code == 200
+
+
+def test_text_that_is_continued_is_not_improved(url: str) -> None:
+    body = {"prompt": "Ben", "max_tokens": 4, "improve": {"method": "vote"}}
+    reply = requests.post(f"{url}/v1/completions", json=body, timeout=60)
+    assert reply.status_code == 400
+    assert "continued as it stands" in reply.json()["error"]["message"]
+
+
+class _Broken:
+    def __call__(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        raise ZeroDivisionError
+
+
+def test_what_fails_inside_is_counted_and_ends_a_stream_with_a_word() -> None:
+    with _running(app_of(Models.of("tiny", {}), answering=_Broken())) as url:
+        assert _post(url).status_code == 500
+        assert '"server_error"' in _post(url, stream=True).text
+        assert 'status="500"} 1.0' in requests.get(f"{url}/metrics", timeout=10).text
 
 
 def test_figures_are_told_and_strange_pages_are_not_there(url: str) -> None:
@@ -217,3 +266,12 @@ def test_who_has_no_key_is_not_answered() -> None:
         with openai.OpenAI(base_url=f"{url}/v1", api_key="secret") as client:
             told = client.chat.completions.create(model="tiny", messages=_ASKED)
     assert told.choices[0].message.content == "said"
+
+
+def test_a_key_may_hold_any_character() -> None:
+    held = _Held()
+    held.may.set()
+    head = {"Authorization": "Bearer schlüssel".encode()}
+    with _running(app_of(Models.of("tiny", {}), key="schlüssel", answering=held)) as url:
+        assert requests.get(f"{url}/v1/models", headers=head, timeout=10).status_code == 200
+        assert requests.get(f"{url}/v1/models", timeout=10).status_code == 401

@@ -85,6 +85,17 @@ def test_one_bad_prompt_fails_alone(desk: Desk, slow: _Slow) -> None:
         bad.found.result(10)
 
 
+def test_a_bad_prompt_costs_the_others_little(slow: _Slow) -> None:
+    desk = Desk(slow, waiting=40, together=40)
+    _blocked(desk, slow)
+    tickets = [desk.take(_ask("bad" if i == 5 else str(i))) for i in range(32)]
+    slow.may.set()
+    for i, ticket in enumerate(tickets):
+        assert (ticket.found.exception(10) is not None) == (i == 5)
+    desk.close()
+    assert len(slow.seen) <= 2 + 2 * 5
+
+
 def test_two_of_one_key_are_not_drawn_together(desk: Desk, slow: _Slow) -> None:
     _blocked(desk, slow)
     tickets = [desk.take(_ask("same")), desk.take(_ask("same"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -29,7 +30,9 @@ __all__ = ["Limits", "app_of"]
 _LOOK: Final = 0.25  # seconds between looks whether a client is still there
 _ALIVE: Final = 10.0  # seconds between signs of life of a stream
 _USUAL: Final = 512  # tokens of a response to a request that does not say
-_BAD, _UNKNOWN, _GONE = 400, 404, 499
+_BAD, _UNKNOWN, _GONE, _CLOSED = 400, 404, 499, 503
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class _Pages:
     counted: Counted
 
     async def health(self) -> dict[str, str]:
+        if not self.desk.answers:
+            raise Refused(_CLOSED, "nothing is answered any more")
         return {"status": "ok"}
 
     async def metrics(self) -> Response:
@@ -124,11 +129,14 @@ class _Pages:
         return await self._reply(asked, ask, request, Chat(self.served.name))
 
     async def complete(self, asked: CompletionRequest, request: Request) -> Response:
+        if asked.improve is not None and asked.improve.method != "none":
+            raise Refused(_BAD, "improve: text is continued as it stands; ask /v1/chat/completions")
         ask = Ask(_key(asked, asked.prompt), asked.prompt, self._sampling(asked), Improve())
         return await self._reply(asked, ask, request, Text(self.served.name))
 
     def _sampling(self, asked: Asked, newer: int | None = None) -> SamplingConfig:
-        most = newer or asked.max_tokens or min(_USUAL, self.limits.max_tokens)
+        usual = min(_USUAL, self.limits.max_tokens, self.served.context // 2)
+        most = newer or asked.max_tokens or usual
         if most > self.limits.max_tokens:
             raise Refused(
                 _BAD, f"max_tokens: {most} is above this server's {self.limits.max_tokens}"
@@ -165,6 +173,10 @@ class _Pages:
         except (SelfImproveError, Refused) as error:
             yield event({"error": error_of(str(error))})
             return
+        except Exception:  # noqa: BLE001  a stream ends with a word
+            _log.exception("a stream failed")
+            yield event({"error": error_of("the server failed; its log says how", "server_error")})
+            return
         for chunk in shape.chunks(answers, usage=usage):
             yield event(chunk)
         yield "data: [DONE]\n\n"
@@ -188,8 +200,9 @@ async def _signs_of_life(ticket: Ticket, request: Request) -> AsyncIterator[str]
                 yield ": still at it\n\n"
     finally:
         ticket.cancel()  # does nothing to what is answered
-    if not found.cancelled():
-        found.exception()  # seen here, raised where the result is read
+    if found.cancelled():
+        raise Refused(_CLOSED, "the server is closing")
+    found.exception()  # seen here, raised where the result is read
 
 
 def _key(asked: Asked, prompt: str) -> str:

@@ -64,6 +64,11 @@ class Desk:
         self._thread.start()
 
     @property
+    def answers(self) -> bool:
+        """Whether its thread lives."""
+        return self._thread.is_alive()
+
+    @property
     def waiting(self) -> int:
         """How many requests wait."""
         with self._changed:
@@ -129,15 +134,20 @@ class Desk:
         return batch
 
     def _answer(self, batch: Sequence[Ticket]) -> None:
-        """Answer a batch; where that fails each by itself, so that one bad prompt fails alone."""
+        """Answer a batch; where that fails its halves, so that one bad prompt fails alone."""
         try:
-            for ticket, answers in zip(batch, self._answering([t.ask for t in batch]), strict=True):
-                ticket.found.set_result(answers)
+            found = self._answering([ticket.ask for ticket in batch])
+            if len(found) != len(batch):
+                raise RuntimeError(f"{len(found)} answers to {len(batch)} requests")
         except Exception as error:  # noqa: BLE001  told to whoever asked
             if len(batch) > 1:
-                for ticket in batch:
-                    self._answer([ticket])
+                half = len(batch) // 2
+                self._answer(batch[:half])
+                self._answer(batch[half:])
                 return
             if not isinstance(error, SelfImproveError):
                 _log.exception("a request failed")
             batch[0].found.set_exception(error)
+            return
+        for ticket, answers in zip(batch, found, strict=True):
+            ticket.found.set_result(answers)

@@ -17,7 +17,7 @@ from selfimprove.serve.desk import Busy
 
 __all__ = ["Guard", "Refused", "error_of", "tell_errors"]
 
-_BAD, _NO_KEY, _NO_LENGTH, _TOO_LARGE, _TOO_MANY = 400, 401, 411, 413, 429
+_BAD, _NO_KEY, _NO_LENGTH, _TOO_LARGE, _TOO_MANY, _FAILED = 400, 401, 411, 413, 429, 500
 
 
 class Refused(Exception):
@@ -43,23 +43,33 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        begun = False
+
         async def counting(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self._replied(scope["path"], message["status"])
             await send(message)
 
         refused = self._refused(Request(scope))
-        await (refused or self._app)(scope, receive, counting)
+        try:
+            await (refused or self._app)(scope, receive, counting)
+        except Exception:
+            if not begun:  # who tells the client stands outside
+                self._replied(scope["path"], _FAILED)
+            raise
 
     def _refused(self, request: Request) -> Response | None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        sent = given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
         open_to_all = self._key is None or request.url.path == "/health"
-        if not open_to_all and not hmac.compare_digest(given.encode(), (self._key or "").encode()):
+        if not open_to_all and not hmac.compare_digest(sent, (self._key or "").encode()):
             return refusal(_NO_KEY, "the key is missing or wrong", "authentication_error")
         if request.method != "POST":
             return None
         length = request.headers.get("content-length", "")
-        if not length.isdigit():
+        if not length.isdigit() or "transfer-encoding" in request.headers:
             return refusal(_NO_LENGTH, "say the length of the request (Content-Length)")
         if int(length) > self._most:
             return refusal(
@@ -87,7 +97,7 @@ def tell_errors(app: FastAPI) -> None:
         return refusal(error.status_code, str(error.detail))
 
     async def failed(_: Request, __: Any) -> Response:  # noqa: ANN401
-        return refusal(500, "the server failed; its log says how", "server_error")
+        return refusal(_FAILED, "the server failed; its log says how", "server_error")
 
     told = {Refused: refused, Busy: busy, SelfImproveError: wrong, RequestValidationError: unread,
             HTTPException: unknown, Exception: failed}  # fmt: skip
@@ -96,7 +106,7 @@ def tell_errors(app: FastAPI) -> None:
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"][1:]) or "body"
+    place = ".".join(str(p) for p in error["loc"][1:] if not isinstance(p, int)) or "body"
     return f"{place}: {error['msg']}"
 
 

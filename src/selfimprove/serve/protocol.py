@@ -6,9 +6,9 @@ fit is an error that names it.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from selfimprove.types import ANSWER_TYPES, Message
 
@@ -18,6 +18,17 @@ Method = Literal["none", "pit", "vote", "best_of_n", "self_refine"]
 
 MOST: Final = 64
 """Choices of one request, and responses that are drawn for one of them."""
+
+
+def _readable(text: str) -> str:
+    """Refuse halves of characters, which JSON can name and no text can hold."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds half a character (a lone surrogate)")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_readable)]
+"""Text that can be told in UTF-8."""
 
 
 class Improve(BaseModel):
@@ -50,16 +61,17 @@ class Turn(BaseModel):
     """A turn of a conversation; its content may come in parts of type `text`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str
+    content: Words
 
     @field_validator("content", mode="before")
     @classmethod
     def _in_one(cls, given: object) -> object:
         if not isinstance(given, list):
             return given
-        if any(not isinstance(part, dict) or part.get("type") != "text" for part in given):
-            raise ValueError("only parts of type text can be read")
-        return "".join(str(part.get("text", "")) for part in given)
+        parts = [part for part in given if isinstance(part, dict) and part.get("type") == "text"]
+        if len(parts) < len(given) or not all(isinstance(part.get("text"), str) for part in parts):
+            raise ValueError("only parts of type text, with a text, can be read")
+        return "".join(part["text"] for part in parts)
 
     @property
     def message(self) -> Message:
@@ -79,10 +91,10 @@ class Asked(BaseModel):
     model: str = ""
     """Which served model; empty: the one there is."""
     temperature: float = Field(default=0.7, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, ge=1e-6, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     n: int = Field(default=1, ge=1, le=MOST)
-    stop: tuple[str, ...] = Field(default=(), max_length=4)
+    stop: tuple[Annotated[Words, Field(min_length=1)], ...] = Field(default=(), max_length=4)
     seed: int | None = None
     """The same seed and the same prompt: the same response."""
     stream: bool = False
@@ -93,7 +105,9 @@ class Asked(BaseModel):
     def _several(cls, given: object) -> object:
         return () if given is None else (given,) if isinstance(given, str) else given
 
-    @field_validator("temperature", "top_p", "n", "stream_options", mode="before")
+    @field_validator(
+        "model", "temperature", "top_p", "n", "stream", "stream_options", mode="before"
+    )
     @classmethod
     def _null_is_unsaid(cls, given: object, info: Any) -> object:  # noqa: ANN401
         return cls.model_fields[info.field_name].default if given is None else given
@@ -112,4 +126,6 @@ class ChatRequest(Asked):
 class CompletionRequest(Asked):
     """`POST /v1/completions`: text is continued as it stands."""
 
-    prompt: str
+    prompt: Words
+    improve: Improve | None = None
+    """Refused where it says more than `none`: text that is continued is no response."""

@@ -5,8 +5,10 @@ Each is made of the steps that runs are made of, on models that stay in memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar, final
 
@@ -104,7 +106,7 @@ class Kept:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Models:
     """What is served, in memory from the first request on."""
 
@@ -163,6 +165,18 @@ class Models:
         improver = Improver.of_run(root, {})
         plain = ModelRef(root.name, str(left_the_run(root, "reward-model")), "")
         return cls(root.name, improver.policy, how, improver, plain)
+
+    @cached_property
+    def context(self) -> int:
+        """Tokens that the model reads, prompt and response; of a server elsewhere it is not known."""
+        if self.engine.server is not None and self.engine.server.url:
+            return sys.maxsize
+        from transformers import AutoConfig
+
+        from selfimprove.sampling.loading import context_length
+
+        config = AutoConfig.from_pretrained(self.policy.path, local_files_only=True)
+        return context_length(config) or sys.maxsize
 
     def can(self, improve: Improve) -> str | None:
         """Return why a way cannot be gone with these models; None: it can."""
