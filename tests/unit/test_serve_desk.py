@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -108,7 +109,12 @@ def test_two_of_one_key_are_not_drawn_together(desk: Desk, slow: _Slow) -> None:
 def test_who_waits_when_it_closes_is_told(slow: _Slow) -> None:
     desk = Desk(slow, waiting=4, together=3)
     _blocked(desk, slow)
-    ticket = desk.take(_ask("late"))
+    late = desk.take(_ask("late"))
+    closing = threading.Thread(target=desk.close)
+    closing.start()
+    with pytest.raises(CancelledError):
+        late.found.result(10)
     slow.may.set()
-    desk.close()
-    assert ticket.found.cancelled() or ticket.found.result(10)
+    closing.join(10)
+    assert not desk.answers
+    assert slow.seen == [["first"]]
