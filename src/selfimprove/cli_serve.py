@@ -56,7 +56,7 @@ def serve(  # noqa: PLR0913  each is an option of the command line
         from selfimprove.serve.app import Limits, app_of
     except ImportError as error:
         raise ConfigError(
-            f"serving needs an extra: pip install 'selfimprove[serve]' ({error})"
+            f"serving needs an extra: pip install 'selfimprove[serve]', in a checkout '.[serve]' ({error})"
         ) from None
     from selfimprove.serve.protocol import Improve
     from selfimprove.serve.ways import Models
