@@ -14,7 +14,7 @@ from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
 from selfimprove.errors import DataError
-from selfimprove.rows import Filtered, Funnel
+from selfimprove.rows import Filtered
 from selfimprove.seeds import rng
 from selfimprove.types import Message
 
@@ -23,6 +23,7 @@ __all__ = [
     "Fold",
     "InFold",
     "Preference",
+    "given_folds",
     "of_fold",
     "outside_fold",
     "read_preferences",
@@ -71,17 +72,35 @@ def read_preferences(sources: Sequence[Source], seed: int) -> Filtered[Preferenc
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
     """
-    found: list[Preference] = []
-    funnels: list[Funnel] = []
-    for source in sources:
-        name = source.format or "preferences"
-        rows_of = _tiny(source, seed) if name == TINY else _told(source, name)
-        told = source.usable(f"comparisons of {Path(source.source).name}", rows_of)
-        found += [Preference(f"{name}-{place}", name, *row) for place, row in told.rows]
-        funnels += told.funnels
+    read = [_read(source, seed) for source in sources]
+    found = [row for told in read for row in told.rows]
+    return Filtered(_named(found), tuple(funnel for told in read for funnel in told.funnels))
+
+
+def given_folds(sources: Sequence[Source], seed: int) -> list[InFold]:
+    """Return the folds where every source is one: SFT, reward models, RL, in this order.
+
+    Args:
+        sources: as `read_preferences` reads them, as many as there are folds.
+        seed: of what the tiny world writes.
+    """
+    read = [_read(source, seed).rows for source in sources]
+    folds = [fold for fold, rows in zip(FOLDS, read, strict=True) for _ in rows]
+    named = _named([row for rows in read for row in rows])
+    return [InFold(row.id, fold) for row, fold in zip(named, folds, strict=True)]
+
+
+def _read(source: Source, seed: int) -> Filtered[Preference]:
+    name = source.format or "preferences"
+    rows_of = _tiny(source, seed) if name == TINY else _told(source, name)
+    told = source.usable(f"comparisons of {Path(source.source).name}", rows_of)
+    rows = [Preference(f"{name}-{place}", name, *row) for place, row in told.rows]
+    return Filtered(rows, told.funnels)
+
+
+def _named(found: Sequence[Preference]) -> list[Preference]:
     names = distinct(row.id for row in found)
-    named = [replace(row, id=name) for row, name in zip(found, names, strict=True)]
-    return Filtered(named, tuple(funnels))
+    return [replace(row, id=name) for row, name in zip(found, names, strict=True)]
 
 
 def _told(source: Source, name: str) -> Iterator[tuple[str, Told] | UnusableRow]:
