@@ -44,7 +44,7 @@ pytestmark = [
 _SMALL = Path(__file__).parents[1] / "smoke"
 _ONE = EngineConfig(kind="torch", device="cpu", dtype="float32", threads=1)
 _WAYS = (
-    SamplingConfig(n=4, temperature=1.0, max_tokens=48),
+    SamplingConfig(n=4, temperature=1.0, max_tokens=16),
     SamplingConfig(n=2, temperature=0.7, top_p=0.9, max_tokens=48),
     SamplingConfig(temperature=0, max_tokens=48),
 )
