@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from selfimprove.config import IDENTITY, load, overridden
 from selfimprove.errors import ConfigError, EngineError
 from selfimprove.runtime.launch import read_config
+from selfimprove.sampling import ray_cluster
 from selfimprove.sampling.engine import EngineConfig, RayConfig
 from selfimprove.sampling.open import open_engine
 from selfimprove.tiny.shipped import folder
@@ -76,3 +79,19 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"pip install 'selfimprove\[ray\]'"):
         open_engine(folder(), EngineConfig(kind="ray"))
+
+
+def test_where_nobody_listens_ray_is_not_left_to_try_for_minutes():
+    tried: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        tried.append(address)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EngineError, match="ray start --head"):
+            ray_cluster._connect(SimpleNamespace(init=init), address, 1)
+        taken.listen()
+        ray_cluster._connect(SimpleNamespace(init=init), address, 1)
+    assert tried == [address]

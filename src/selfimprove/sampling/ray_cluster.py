@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -17,6 +18,8 @@ __all__ = ["Cluster", "imported", "kept_up"]
 
 _SMALL: Final = 256 * 2**20
 """Bytes of shared memory of a Ray of our own: only prompts and texts pass through it."""
+_KNOCK: Final = 10.0
+"""Seconds in which a cluster's head takes a connection."""
 _OF_THIS_PROCESS: Final = Lock()
 
 
@@ -122,6 +125,7 @@ def _connect(ray: Any, address: str, cpus: int) -> None:  # noqa: ANN401
         "object_store_memory": _SMALL,
     }
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False,
                  **(own if address == "local" else {}))  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -129,3 +133,10 @@ def _connect(ray: Any, address: str, cpus: int) -> None:  # noqa: ANN401
             f"engine.ray.address={address}: Ray does not start or answer there: {error}\n"
             "begin a cluster with `ray start --head`, or take address=local"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at an address with a port: Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in address and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK).close()

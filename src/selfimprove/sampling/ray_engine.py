@@ -61,11 +61,8 @@ class RayEngine:
     def _wanted(self) -> int:
         # Asked in either case: a cluster that is gone is noticed by it.
         needs = self._each.needs
-        room = (
-            self._cluster.room("GPU") // needs.gpus
-            if needs.gpus
-            else self._cluster.room("CPU") // needs.cpus
-        )
+        what, share = ("GPU", needs.gpus) if needs.gpus else ("CPU", needs.cpus)
+        room = self._cluster.room(what) // share
         return room if self._config.replicas == "auto" else self._config.replicas
 
     @property

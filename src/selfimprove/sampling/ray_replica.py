@@ -165,7 +165,10 @@ class Replica:
                 self._ray.get(self._actor.close.remote(), timeout=_GRACE)
         except self._ray.exceptions.RayError as error:
             _log.debug("a replica did not close: %s", error)
-        self._ray.kill(self._actor)
+        try:
+            self._ray.kill(self._actor)
+        except (self._ray.exceptions.RayError, ValueError) as error:
+            _log.debug("a replica could not be ended, as its cluster is gone: %s", error)
 
     def _get(self, reference: Any) -> Any:  # noqa: ANN401
         """Wait for an answer; what the engine raised is raised here."""
