@@ -138,35 +138,44 @@ def test_a_node_that_joins_is_used():
         cluster.shutdown()
 
 
-@pytest.mark.parametrize("recipe", ["small.yaml", "small-self-rewarding.yaml", "small-pit.yaml"])
+_TWO = ["engine.kind=ray", "engine.ray.replicas=2"]
+_EXACT = ["engine.dtype=float32", "engine.threads=1"]
+
+
+@pytest.mark.parametrize("recipe", ["small-self-rewarding.yaml", "small-pit.yaml"])
 def test_a_recipe_run_by_two_replicas_is_that_of_one_process(recipe: str, tmp_path: Path):
-    words = ["engine.dtype=float32", "engine.threads=1"]
-    run_whole(_SMALL / recipe, tmp_path / "one", [*words, "engine.kind=torch"])
-    run_whole(_SMALL / recipe, tmp_path / "two", [*words, *_TWO])
+    run_whole(_SMALL / recipe, tmp_path / "one", [*_EXACT, "engine.kind=torch"])
+    run_whole(_SMALL / recipe, tmp_path / "two", [*_EXACT, *_TWO])
     _same(tmp_path / "one", tmp_path / "two")
 
 
-_TWO = ["engine.kind=ray", "engine.ray.replicas=2"]
+def test_a_run_that_is_killed_goes_on_to_the_rows_of_one_process(tmp_path: Path):
+    out, recipe, words = tmp_path / "killed", _SMALL / "small.yaml", [*_EXACT, *_MANY_SHARDS]
+    _end(out, signal.SIGKILL)
+    assert 0 < len(set(out.glob("*-paths/shard-*.json"))) < 24
+    run_whole(recipe, out, [*words, *_TWO])
+    run_whole(recipe, tmp_path / "whole", [*words, "engine.kind=torch"])
+    _same(tmp_path / "whole", out)
 
 
-@pytest.mark.parametrize("order", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_ended_leaves_nothing_behind_and_goes_on_to_the_same_rows(
-    order: signal.Signals, tmp_path: Path
-):
-    words = ["engine.dtype=float32", "engine.threads=1", "paths.shard_questions=2", "paths.m=32"]
-    out = tmp_path / "ended"
-    with subprocess.Popen(command(_SMALL / "small.yaml", out, [*words, *_TWO])) as run:
-        _until(lambda: any(out.glob("*-paths/shard-*.json")), 300)
+@pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(order: signal.Signals, tmp_path: Path):
+    _end(tmp_path / "ended", order)
+
+
+_MANY_SHARDS = ["paths.shard_questions=2", "paths.m=32"]
+
+
+def _end(out: Path, order: signal.Signals) -> None:
+    """Send an order to a run whose replicas draw; whatever it had started ends with it."""
+    words = command(_SMALL / "small.yaml", out, [*_EXACT, *_MANY_SHARDS, *_TWO])
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as run:
+        _until(lambda: any(out.glob("*-paths/shard-*.json")), 600)
         started = _descendants(run.pid)
         assert len(started) > 2
         run.send_signal(order)
-        assert run.wait(60) != 0
-    _until(lambda: not any(map(_lives, started)), 60)
-    shards = set(out.glob("*-paths/shard-*.json"))
-    assert 0 < len(shards) < 24
-    run_whole(_SMALL / "small.yaml", out, [*words, *_TWO])
-    run_whole(_SMALL / "small.yaml", tmp_path / "whole", [*words, "engine.kind=torch"])
-    _same(tmp_path / "whole", out)
+        assert run.wait(120) != 0
+    _until(lambda: not any(map(_lives, started)), 120)
 
 
 def _same(one: Path, other: Path) -> None:

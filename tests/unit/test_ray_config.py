@@ -15,8 +15,6 @@ from selfimprove.errors import ConfigError, EngineError
 from selfimprove.runtime.launch import read_config
 from selfimprove.sampling import ray_cluster
 from selfimprove.sampling.engine import EngineConfig, RayConfig
-from selfimprove.sampling.open import open_engine
-from selfimprove.tiny.shipped import folder
 
 _SMALL = Path(__file__).parents[1] / "smoke" / "small.yaml"
 
@@ -77,8 +75,11 @@ def test_where_several_models_are_held_the_built_in_engine_draws():
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineError, match=r"pip install 'selfimprove\[ray\]'"):
-        open_engine(folder(), EngineConfig(kind="ray"))
+    with (
+        pytest.raises(EngineError, match=r"pip install 'selfimprove\[ray\]'"),
+        ray_cluster.kept_up(EngineConfig(kind="ray")),
+    ):
+        pass
 
 
 def test_where_nobody_listens_ray_is_not_left_to_try_for_minutes():
