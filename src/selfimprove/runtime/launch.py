@@ -18,6 +18,7 @@ from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
 from selfimprove.runtime.shipped import recipe_path
+from selfimprove.sampling.ray_cluster import kept_up
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
@@ -114,7 +115,7 @@ def run_config(
     _announce_engine(config, located[0], announce)
     elsewhere = Processes(config, processes).train if processes > 1 else None
     run = Run(root, announce, elsewhere, config.engine, config.seed)
-    try:
+    with closing(run), kept_up(config.engine):
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
         newest = run_method(config, run)
@@ -125,8 +126,6 @@ def run_config(
             )
         run.write("recipe.json", config.model_dump(mode="json"))
         run.write("finished.json", {"identity": identity, "model": _within(root, newest.path)})
-    finally:
-        run.close()
     return Finished(root, was_finished=False)
 
 

@@ -157,6 +157,8 @@ def sampling(
     if engine.server is not None and engine.server.url is not None:
         return
     device, number = _machine(engine.device, engine.dtype, shape)
+    if engine.kind == "ray":
+        stage, engine = f"{stage}, each replica", engine.of_a_replica
     if engine.server is not None or engine.kind == "vllm":
         yield Need(f"{stage}, by the server (its cache is its own)", number * shape.parameters)
         return

@@ -6,19 +6,24 @@ steps after it need not load it, or start its server, again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, final
 
 from selfimprove.sampling.engine import Engine, EngineConfig
+from selfimprove.sampling.in_order import in_order
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.ray_engine import RayEngine
 from selfimprove.types import ModelRef
 
 __all__ = ["Held", "Memory", "Served", "Several", "serving"]
 
 S = TypeVar("S")
+C = TypeVar("C")
+B = TypeVar("B")
 
 
 class Held(Protocol):
@@ -142,6 +147,22 @@ class Served:
         except BaseException:
             self.held.free()
             raise
+
+    def each(self, chunks: Sequence[C], make: Callable[[Engine, C], B]) -> Iterator[B]:
+        """Yield what `make` has the engine say of every chunk, in the order of the chunks.
+
+        An engine of several replicas is asked about several chunks at once, each in a thread of its own:
+        `make` must do with its chunk what it would do alone.
+
+        Raises:
+            EngineError: the model cannot be loaded, reached or started, or as the engine raises it.
+        """
+        with self.open() as engine:
+            asked = partial(make, engine)
+            if isinstance(engine, RayEngine):
+                yield from in_order(asked, chunks, engine.calls_at_once)
+            else:
+                yield from map(asked, chunks)
 
     def scorer(self, load: Callable[[Path, EngineConfig], S]) -> S:
         """Return what `load` makes of a model that scores, and draws nothing.
