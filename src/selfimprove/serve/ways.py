@@ -24,6 +24,7 @@ from selfimprove.methods.pit.baselines import BaselinesConfig, best_of_each, can
 from selfimprove.methods.pit.improve import Improver, Item
 from selfimprove.methods.pit.inference import Conversation
 from selfimprove.models import finished_model, locate
+from selfimprove.remote import here
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.engine import (
@@ -135,7 +136,7 @@ class Models:
             ConfigError: a field is unknown, or the run is not finished.
             EngineError: there is no such model.
         """
-        root = Path(name)
+        root = here(name) if upstream is None else Path(name)
         if upstream is not None:
             server = ServerConfig(url=upstream, model=name)
             how = load(

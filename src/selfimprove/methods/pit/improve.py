@@ -18,6 +18,7 @@ from selfimprove.files import read_json
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.inference import Conversation, ImproveConfig, improve, requests, wins
 from selfimprove.models import finished_model
+from selfimprove.remote import here
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import SamplingConfig
@@ -135,6 +136,7 @@ class Improver:
         Raises:
             ConfigError: the folder is no finished PIT run, or an override is unknown.
         """
+        root = here(root)
         if not (root / "finished.json").exists():
             raise ConfigError(
                 f"{root} is no finished run: give the folder that `selfimprove run` of a PIT recipe "
