@@ -7,6 +7,7 @@ are tried again, and stops at the next thing it wants published.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final, final
 
 from selfimprove.errors import LockedRunError, RemoteError
-from selfimprove.files import sha256_of
+from selfimprove.files import sha256_of, write_replacing
 from selfimprove.remote.checkpoints import Snapshots, outdated
 from selfimprove.remote.lease import Lease
 from selfimprove.remote.markers import marked, step_of, with_files
@@ -111,8 +112,13 @@ class Publisher:
         files = marked(root, marker)
         for file in files:
             self._put(file.relative_to(root).as_posix(), file)
-        content = path.read_bytes()
-        tag = self._mark(marker, with_files(content, root / step, files))
+        before = path.read_bytes()
+        content = with_files(before, root / step, files)
+        if content != before:  # here it says the same: what was deleted here can be pulled again
+            written = path.stat()
+            write_replacing(path, content)
+            os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+        tag = self._mark(marker, content)
         self._copy.log(marker, tag, sha256_of(path))
         if path.name == "done.json":
             self._remove(outdated(sorted(self._there), step, keep=0))

@@ -10,11 +10,10 @@ from typing import Final
 from selfimprove.errors import DataError
 from selfimprove.files import alone_in
 from selfimprove.remote.lease import Held
-from selfimprove.remote.markers import files_of, is_here
 from selfimprove.remote.objects import open_objects
 from selfimprove.remote.place import NOTE, as_url, copies_in
 from selfimprove.remote.settings import patience
-from selfimprove.remote.working_copy import WorkingCopy, fetch
+from selfimprove.remote.working_copy import WorkingCopy, missing
 
 __all__ = ["follow", "here", "runs_below", "send", "whole"]
 
@@ -69,7 +68,7 @@ def _is_written(root: Path) -> bool:
 
 
 def whole(path: Path, patterns: tuple[str, ...] = ("*",)) -> None:
-    """Make sure that what a done step left is on this machine, where its run is kept at a URL.
+    """Make sure that what a step left is on this machine, where its run is kept at a URL.
 
     Args:
         path: the step's folder, or anything in it.
@@ -88,19 +87,9 @@ def whole(path: Path, patterns: tuple[str, ...] = ("*",)) -> None:
 
 
 def _pull(step: Path, patterns: tuple[str, ...]) -> None:
-    done = step / "done.json"
-    named = files_of(done.read_bytes()) if done.exists() else {}
-    missing = {
-        name: told
-        for name, told in named.items()
-        if any(Path(name).match(pattern) for pattern in patterns)
-        and not is_here(step / name, told[0])
-    }
-    if not missing:
-        return
-    objects = open_objects(WorkingCopy.url_of(step.parent), patience())
-    for name, (size, digest) in missing.items():
-        fetch(objects, f"{step.name}/{name}", step / name, size, digest)
+    if missing(step, patterns):
+        copy = WorkingCopy.at(step.parent)
+        copy.pull_files(open_objects(copy.note.url, patience()), step.name, patterns)
 
 
 def runs_below(url: str) -> list[str]:

@@ -31,7 +31,7 @@ from selfimprove.remote.markers import (
 from selfimprove.remote.objects import Listed, Objects
 from selfimprove.remote.place import NOTE, PUBLISHED, copy_of
 
-__all__ = ["WorkingCopy", "fetch"]
+__all__ = ["WorkingCopy", "missing"]
 
 _AT_ONCE: Final = 16  # requests
 
@@ -69,10 +69,10 @@ class WorkingCopy:
         self.note = _Note(**read_json(path))
         self.sent = self._read_log()
 
-    @staticmethod
-    def url_of(root: Path) -> str:
-        """Return the URL that keeps the run in this folder, which is a working copy."""
-        return str(read_json(root.parent / NOTE)["url"])
+    @classmethod
+    def at(cls, root: Path) -> WorkingCopy:
+        """Return the working copy that is this run folder."""
+        return cls(str(read_json(root.parent / NOTE)["url"]))
 
     def writes_in(self, term: int) -> None:
         """Note that what is here follows the URL, whose writer this copy is in that term."""
@@ -103,7 +103,7 @@ class WorkingCopy:
         """Bring the copy to where the URL stands; return the markers that are to be published, and what is there.
 
         Markers are pulled at once; what they mark when it is read, but for shards of a step that is
-        not done, and the newest checkpoint of one, which are pulled where the run `resumes`.
+        not done, and the newest checkpoint of one: they are pulled where the run `resumes`.
 
         Args:
             objects: below the URL.
@@ -176,23 +176,30 @@ class WorkingCopy:
             contents = pool.map(objects.read, wanted)
             for marker, found in zip(wanted, contents, strict=True):
                 if found is not None:
-                    self._take(objects, marker, *found, when=there[marker].when, resumes=resumes)
+                    self._take(objects, marker, *found, when=there[marker].when)
         if resumes:
-            for step in _in_training(there):
-                self._pull_checkpoint(objects, there, step)
+            for step in {step_of(marker) for marker in there} - {""}:
+                if f"{step}/done.json" not in there:
+                    self.pull_files(objects, step)
+                    self._pull_checkpoint(objects, there, step)
+
+    def pull_files(self, objects: Objects, step: str, patterns: tuple[str, ...] = ("*",)) -> None:
+        """Pull what the markers of a step name and is not here, of the files that fit a pattern.
+
+        Raises:
+            CorruptShardError: an object does not match its digest, or is missing.
+        """
+        for name, (size, digest) in missing(self.root / step, patterns).items():
+            fetch(objects, f"{step}/{name}", self.root / step / name, size, digest)
 
     def _take(
-        self, objects: Objects, marker: str, content: bytes, tag: str, *, when: float, resumes: bool
+        self, objects: Objects, marker: str, content: bytes, tag: str, *, when: float
     ) -> None:
         path = self.root / marker
-        files = _named(objects, marker, content)
-        for name, (size, digest) in files.items():
+        for name, (size, digest) in _named(objects, marker, content).items():
             file = path.parent / name
             if not is_here(file, size, digest):
                 file.unlink(missing_ok=True)
-        if _is_shard(marker) and resumes:
-            for name, (size, digest) in files.items():
-                fetch(objects, f"{step_of(marker)}/{name}", path.parent / name, size, digest)
         make_folder(path.parent)
         write_replacing(path, content)
         os.utime(path, (when, when))  # by which reports put steps in order
@@ -239,9 +246,17 @@ def _is_shard(marker: str) -> bool:
     return marker.rpartition("/")[2].startswith("shard-")
 
 
-def _in_training(there: Mapping[str, Listed]) -> set[str]:
-    steps = {step_of(marker) for marker in there if checkpoint_step(marker) is not None}
-    return {step for step in steps if f"{step}/done.json" not in there}
+def missing(step: Path, patterns: tuple[str, ...]) -> dict[str, tuple[int, str]]:
+    """Return what the markers in a step's folder name and is not here: size and digest by name."""
+    done = step / "done.json"
+    markers = [done] if done.exists() else sorted(step.glob("shard-*.json"))
+    named = {n: told for marker in markers for n, told in files_of(marker.read_bytes()).items()}
+    return {
+        name: told
+        for name, told in named.items()
+        if any(Path(name).match(pattern) for pattern in patterns)
+        and not is_here(step / name, told[0])
+    }
 
 
 def _named(objects: Objects, marker: str, content: bytes) -> dict[str, tuple[int, str]]:
