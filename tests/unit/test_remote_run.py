@@ -12,7 +12,7 @@ import pytest
 from tests.objects_in_memory import Machine, Memory, as_machine
 
 from selfimprove.errors import CorruptShardError, LockedRunError, RemoteError
-from selfimprove.remote import as_url, here, kept_at, told, whole
+from selfimprove.remote import as_url, here, kept_at, lease, told, whole
 from selfimprove.remote.lease import LOCK
 from selfimprove.remote.markers import files_of, is_marker
 from selfimprove.rows import Batch
@@ -60,7 +60,7 @@ def _run(place: str, *, to: int = 3) -> Path:
     """Run the first steps of a small method, and return its folder."""
     root, keeper = kept_at(place)
     with closing(Run(root, keeper=keeper)) as run:
-        rows = run.sharded("squares", squares, range(6), shard_items=2)
+        rows = run.sharded("squares", squares, range(6), shard_items=3)
         if to > 1:
             kept = run.rows("large", large, rows)
         if to > 2:
@@ -97,10 +97,10 @@ def test_killed_at_any_moment_another_machine_ends_with_the_same_run(
     whole_run = _contents(_run(str(tmp_path / "local")))
     place = Memory()
     _run(machine(place, "a"))
-    for count in range(len(place.history) + 1):
-        # A lock that was not given back is waited for: test_remote_lease.
-        kept = [write for write in place.history[:count] if write[0] != LOCK]
-        root = _run(machine(Memory.after(kept), f"after-{count}"))
+    # A lock that was not given back is waited for: test_remote_lease.
+    writes = [write for write in place.history if write[0] != LOCK]
+    for count in range(len(writes)):
+        root = _run(machine(Memory.after(writes[:count]), f"after-{count}"))
         for step in ("squares", "large", "copied"):
             whole(root / step)
         assert _contents(root) == whole_run
@@ -110,12 +110,12 @@ def test_a_shard_that_was_published_is_not_made_again(machine: Machine) -> None:
     place = Memory()
     _run(machine(place, "a"), to=1)
     written = next(
-        i for i, (name, _) in enumerate(place.history) if name == "squares/shard-00001.json"
+        i for i, (name, _) in enumerate(place.history) if name == "squares/shard-00000.json"
     )
     kept = [write for write in place.history[: written + 1] if write[0] != LOCK]
     made.clear()
     _run(machine(Memory.after(kept), "b"), to=1)
-    assert made == [4, 5]
+    assert made == [3, 4, 5]
 
 
 def test_rows_and_models_are_pulled_when_they_are_read(machine: Machine) -> None:
@@ -151,7 +151,7 @@ def test_what_was_changed_there_is_named_and_made_again_once_deleted(machine: Ma
     place.delete([name, "squares/shard-00001.json", "squares/done.json"])
     machine(place, "a")
     assert _contents(_run(url)) == before
-    assert made == [2, 3]
+    assert made == [3, 4, 5]
 
 
 def test_a_step_deleted_there_is_made_again_by_who_published_it(machine: Machine) -> None:
@@ -238,3 +238,20 @@ def test_a_place_is_known_by_its_url(machine: Machine) -> None:
     assert told(root / "squares") == "s3://bucket/run/squares"
     assert as_url(Path("s3://bucket/run")) == "s3://bucket/run"
     assert as_url("C:/runs") is None
+
+
+def test_a_place_without_conditional_writes_keeps_a_run_as_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made.clear()
+    monkeypatch.setattr(lease, "_SETTLE_S", 0.01)
+    url = f"memory://{tmp_path.name}/run"
+    contents = []
+    for name in ("a", "b"):
+        monkeypatch.setenv("SELFIMPROVE_CACHE", str(tmp_path / name))
+        root = _run(url)
+        for step in ("squares", "large", "copied"):
+            whole(root / step)
+        contents.append(_contents(root))
+    assert contents[0] == contents[1]
+    assert made == [0, 1, 2, 3, 4, 5]  # by the first alone

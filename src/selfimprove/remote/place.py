@@ -63,8 +63,9 @@ def told(path: Path) -> str:
     """
     if url := as_url(path):
         return url
-    for folder in (path, *path.parents):
+    whole, copies = path.resolve(), copies_in().resolve()
+    for folder in (whole, *whole.parents) if whole.is_relative_to(copies) else ():
         note = folder.parent / NOTE
-        if note.is_file() and folder.is_relative_to(copies_in()):
-            return "/".join((read_json(note)["url"], *path.relative_to(folder).parts))
+        if note.is_file():
+            return "/".join((read_json(note)["url"], *whole.relative_to(folder).parts))
     return str(path)

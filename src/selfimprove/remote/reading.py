@@ -78,7 +78,8 @@ def whole(path: Path, patterns: tuple[str, ...] = ("*",)) -> None:
         CorruptShardError: an object does not match its digest, or is missing.
         RemoteError: the place cannot be reached.
     """
-    if not path.absolute().is_relative_to(copies_in()):
+    path = path.resolve()
+    if not path.is_relative_to(copies_in().resolve()):
         return
     for folder in (path, *path.parents):
         if (folder.parent.parent / NOTE).is_file():
