@@ -56,14 +56,13 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return as_machine(monkeypatch, tmp_path)
 
 
-def _run(place: str, *, to: int = 3) -> Path:
-    """Run the first steps of a small method, and return its folder."""
+def _run(place: str, *, to: int = 2) -> Path:
+    """Run the first step of a small method, or all of them, and return its folder."""
     root, keeper = kept_at(place)
     with closing(Run(root, keeper=keeper)) as run:
         rows = run.sharded("squares", squares, range(6), shard_items=3)
         if to > 1:
             kept = run.rows("large", large, rows)
-        if to > 2:
             run.model("copied", copied, ModelRef("base", "", "0"), kept)
             run.write("finished.json", {"model": "copied/model"})
     return root
