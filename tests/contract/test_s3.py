@@ -64,7 +64,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def settings(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     point_at(monkeypatch, server)
-    monkeypatch.setenv("SELFIMPROVE_REMOTE_LEASE", "4")
+    monkeypatch.setenv("SELFIMPROVE_REMOTE_LEASE", "10")
     monkeypatch.setenv("SELFIMPROVE_REMOTE_PATIENCE", "40")
     monkeypatch.setenv("SELFIMPROVE_CACHE", str(tmp_path / "first"))
 
@@ -134,7 +134,7 @@ def test_killed_in_the_middle_of_sampling_it_goes_on_elsewhere(
     said: list[str] = []
     launch(_SMALL, _TINY, Path(url), said.append)
     assert any("round-1-paths: resuming" in line for line in said)
-    assert any("waiting up to 4 s" in line for line in said)
+    assert any("waiting up to 10 s" in line for line in said)
     assert differences(local, _pulled(url)) == []
 
 
@@ -254,9 +254,26 @@ def test_what_is_wrong_with_a_place_is_told_before_anything_is_done(
     with pytest.raises(RemoteError, match=r"cannot be reached.*AWS_ENDPOINT_URL"):
         here(f"s3://{BUCKET}/run")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://169.254.169.254")
     with pytest.raises(RemoteError, match="no credentials were found"):
         here(f"s3://{BUCKET}/run")
+
+
+@pytest.mark.skipif(find_spec("boto3") is None, reason="profiles are read by boto3")
+def test_credentials_of_a_profile_are_read(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(
+        "[mine]\naws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    assert _objects(url).names() == {}
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    with pytest.raises(RemoteError, match="check AWS_PROFILE"):
+        _objects(url)
 
 
 def test_a_lock_at_s3_is_taken_by_one_of_many_at_once(url: str) -> None:

@@ -157,7 +157,7 @@ class Cloud:
 _WAYS_OUT: Final = (
     (("NoSuchBucket", "ContainerNotFound", "bucket does not exist"),
      "there is no such bucket: make it, or check the name"),
-    (("169.254.169.254", "metadata.google.internal", "MissingCredentials", "NoCredentials"),
+    (("169.254.169.254", "metadata.google.internal", "Missing AccessKeyId", "Missing SecretAccessKey"),
      "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (Google: "
      "GOOGLE_APPLICATION_CREDENTIALS; Azure: AZURE_STORAGE_ACCOUNT_NAME and _KEY), or pip install boto3, by "
      "which profiles in ~/.aws are read"),
@@ -193,10 +193,23 @@ def _settings(url: str, patience_s: float) -> dict[str, Any]:
                         "base": 2},
         },
     }  # fmt: skip
+    if url.startswith("s3") and (provider := _of_profile(url)) is not None:
+        told["credential_provider"] = provider
+    return told
+
+
+def _of_profile(url: str) -> Any:  # noqa: ANN401  obstore's provider
+    """Return what reads the credentials of a profile in ~/.aws; None: the environment's, or the machine's role."""
     by_profile = os.environ.get("AWS_PROFILE") or Path("~/.aws").expanduser().is_dir()
     own = "AWS_ACCESS_KEY_ID" in os.environ or "AWS_WEB_IDENTITY_TOKEN_FILE" in os.environ
-    if url.startswith("s3") and by_profile and not own and find_spec("boto3"):
-        from obstore.auth.boto3 import Boto3CredentialProvider
+    if not by_profile or own or find_spec("boto3") is None:
+        return None
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
 
-        told["credential_provider"] = Boto3CredentialProvider()
-    return told
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:  # the profile has none
+        return None
+    except BotoCoreError as error:
+        raise RemoteError(f"{url}: {error}: check AWS_PROFILE and ~/.aws") from error
