@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3
 
 install: $(READY)  ## the package alone
 
@@ -40,6 +40,10 @@ test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once,
 test-ray: setup  ## the engine on a real Ray of this machine: some minutes; no part of `test`
 	$(PIP) -e ".[ray]"
 	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py
+
+test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and damaged: some minutes; no part of `test`
+	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"
+	SELFIMPROVE_S3=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_s3.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85

@@ -206,6 +206,7 @@ def report(
     ] = False,
 ) -> None:
     """Write one self-contained HTML page about one or several runs."""
+    from selfimprove.remote import told
     from selfimprove.report.figures import figures
     from selfimprove.report.page import write
 
@@ -213,7 +214,7 @@ def report(
         found = [figures(root) for root in runs]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
         return
-    print(write(runs, out or runs[0] / "report.html"))
+    print(told(write(runs, out or runs[0] / "report.html")))
 
 
 @app.command()

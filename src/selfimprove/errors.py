@@ -7,7 +7,8 @@ SelfImproveError
 │   ├── StaleStepError     a step was made from other inputs
 │   ├── CorruptShardError  a stored file does not match its digest
 │   ├── DiskFullError      there is no room left to write
-│   └── LockedRunError     another living process writes this run
+│   ├── LockedRunError     another living process writes this run
+│   └── RemoteError        the place that keeps a run cannot be reached, or refuses
 ├── EngineError          a model cannot be loaded or sampled
 └── TrainingError        a training run cannot start or went wrong
 """
@@ -21,6 +22,7 @@ __all__ = [
     "JudgeError",
     "LockedRunError",
     "OwnCodeError",
+    "RemoteError",
     "SelfImproveError",
     "StaleStepError",
     "StoreError",
@@ -58,6 +60,10 @@ class DiskFullError(StoreError):
 
 class LockedRunError(StoreError):
     """Another living process writes this run."""
+
+
+class RemoteError(StoreError):
+    """The place that keeps a run cannot be reached, or refuses what is asked of it."""
 
 
 class EngineError(SelfImproveError):

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from selfimprove.remote import told as known
+
 if TYPE_CHECKING:
     from selfimprove.data.read import BadRow, Check
     from selfimprove.evaluation.file_overlaps import FileOverlaps
@@ -85,7 +87,7 @@ def show_plan(plan: Plan) -> None:
         for s in costly
     ]  # fmt: skip
     columns = ("step", "does", "rows", "to sample", "to train on", "state")
-    _table(f"{plan.root}: rows and tokens are upper bounds", columns, rows, words=("does",),
+    _table(f"{known(plan.root)}: rows and tokens are upper bounds", columns, rows, words=("does",),
            whole=("step", "state"))  # fmt: skip
     print(f"all in all {sum(s.tokens_sampled for s in costly):,} tokens to sample, "
           f"{sum(s.tokens_trained for s in costly):,} to train on; {len(plan.steps) - len(costly)} "
@@ -141,7 +143,7 @@ def _how_to_get(name: str) -> str:
 def show_runs(runs: Sequence[ListedRun]) -> None:
     """Print runs, one below the other, each with its headline."""
     for run in runs:
-        print(f"{run.path}  {run.method} of {run.model}, seed {run.seed}: {run.state}")
+        print(f"{known(run.path)}  {run.method} of {run.model}, seed {run.seed}: {run.state}")
         if run.headline:
             print(f"  {run.headline}")
     if not runs:
@@ -168,8 +170,9 @@ def show_warm_start(out: Path, told: Mapping[str, Any]) -> None:
         facts["held out"] = (
             f"{held['before']:.3f} -> {held['after']:.3f} nats a token on {held['rows']:,} rows"
         )
-    show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
-    print(f"next: `model: {out}` in a recipe, or selfimprove eval {out} --data FORMAT:FILE")
+    shown = known(out)
+    show_facts(facts | {"log": f"{shown}/training/train_log.jsonl", "model": shown})
+    print(f"next: `model: {shown}` in a recipe, or selfimprove eval {shown} --data FORMAT:FILE")
 
 
 def show_reward(out: Path, told: Mapping[str, Any]) -> None:
@@ -183,30 +186,31 @@ def show_reward(out: Path, told: Mapping[str, Any]) -> None:
     if test := told.get("test"):
         facts["held out"] = f"{test['preferences']:,} pairs, {test['unscored']:,} not read"
         facts |= _intervals(test, ("accuracy", "prefers_longer", "people_prefer_longer"))
-    show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
+    shown = known(out)
+    show_facts(facts | {"log": f"{shown}/training/train_log.jsonl", "model": shown})
     print(
-        f"next: `judge: {{kind: reward_model, model: {out}, votes: 1}}` below `evaluation` in a recipe"
+        f"next: `judge: {{kind: reward_model, model: {shown}, votes: 1}}` below `evaluation` in a recipe"
     )
 
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:
     """Print a run's headline and what to do next."""
-    from selfimprove.models import finished_model
     from selfimprove.report.wording import verdict
 
     told = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     head = told["headline"]
     if was_finished:
-        print(f"{root} is finished; nothing was done.")
+        print(f"{known(root)} is finished; nothing was done.")
     print(f"{verdict(head['interval'])}: {_headline(head)}")
     if (gate := told.get("gate")) and not any(decision["promoted"] for decision in gate):
         print("no round passed the gate: the model before the first stays")
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
-    print(f"the model, as it was measured: {finished_model(root)}")
+    model = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
+    print(f"the model, as it was measured: {known(root / model)}")
     if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):
         print(f"{repeated:,} overlaps of training and held-out data: see the report")
-    print(f"next: selfimprove report {root}")
+    print(f"next: selfimprove report {known(root)}")
 
 
 def _headline(head: Mapping[str, Any]) -> str:

@@ -217,9 +217,8 @@ def _run(config: MethodConfig, out: str | Path | None, *, quiet: bool) -> Result
     """
     from selfimprove.terminal import announce
 
-    root = Path(out or default_folder(Path(config.method), config))
-    run_config(config, root, (lambda _line: None) if quiet else announce)
-    return Result.of(root)
+    place = out or default_folder(Path(config.method), config)
+    return Result.of(run_config(config, place, (lambda _line: None) if quiet else announce).root)
 
 
 def _tree(given: Any) -> Any:  # noqa: ANN401  mappings, lists and values, and configs among them

@@ -15,6 +15,7 @@ from selfimprove.config import Config, apply_override, load
 from selfimprove.data.sources import Sources
 from selfimprove.errors import StoreError
 from selfimprove.files import writing_to
+from selfimprove.remote import Here, kept_at
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.store import Run
 
@@ -77,14 +78,22 @@ def becoming(
         StoreError: it holds a model that no command of this kind made, or cannot be written.
         LockedRunError: another process is at it.
     """
-    if (out / "config.json").exists() and not (out / "training").is_dir():
+    root, keeper = kept_at(out)
+    if (root / "config.json").exists() and not (root / "training").is_dir():
         raise StoreError(f"{out} holds a model that this command did not make: give another --out")
-    with closing(Run(out, announce, engine=engine or EngineConfig())) as run:
+    with closing(Run(root, announce, engine=engine or EngineConfig(), keeper=keeper)) as run:
         yield run
 
 
-def put_on_top(model: Path, out: Path) -> None:
-    """Give the model's files a second name in `out`; config.json, which makes it a model, last."""
+def put_on_top(model: Path, run: Run) -> None:
+    """Give the model's files a second name in the run's folder; config.json, which makes it a model, last.
+
+    Where a URL keeps the run it becomes a finished run instead, whose model is this one.
+    """
+    out = run.root
+    if not isinstance(run.keeper, Here):
+        run.write("finished.json", {"model": str(model.relative_to(out))})
+        return
     with writing_to(out):
         files = sorted(model.iterdir(), key=lambda file: (file.name == "config.json", file.name))
         for file in files:

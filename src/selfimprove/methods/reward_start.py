@@ -67,14 +67,14 @@ def reward_start(
         model = run.train("training", learn_reward, base, learned, config.reward, config.shown,
                           config.seed)  # fmt: skip
         done = {"config": config.model_dump(mode="json"), "preferences": len(learned),
-                "training": read_json(out / "training" / "done.json")["training"]}  # fmt: skip
+                "training": read_json(run.root / "training" / "done.json")["training"]}  # fmt: skip
         if test:
             asked = run.rows("test-asked", both_of, test)
             scored = run.sharded("test-scores", reward_scores, asked, run.asks(model),
                                  shard_items=_SHARD)  # fmt: skip
             done["test"] = pair_accuracy(test.items, scored.items)
         run.write("reward.json", done)
-        put_on_top(Path(model.path), out)
+        put_on_top(Path(model.path), run)
     return done
 
 

@@ -68,14 +68,14 @@ def warm_start(
         read = run.rows("rows", read_lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)
         model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
-        told = _told(config, out, len(kept))
+        told = _told(config, run.root, len(kept))
         if config.held_out:
             held = run.rows("held-out", held_out_part, read, kept)
             before = run.rows("loss-before", held_out_loss, run.asks(base), held)
             after = run.rows("loss-after", held_out_loss, run.asks(model), held)
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
         run.write("sft.json", told)
-        put_on_top(Path(model.path), out)
+        put_on_top(Path(model.path), run)
     return told
 
 

@@ -8,10 +8,12 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from selfimprove.errors import DataError
 from selfimprove.files import make_folder, write_replacing
+from selfimprove.remote import as_url, here, send
 from selfimprove.report import wording
 from selfimprove.report.axis import axis
 from selfimprove.report.compare import compare
@@ -29,7 +31,7 @@ _DATA_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def write(runs: Sequence[Path], out: Path) -> Path:
-    """Write the page of one run, or of several side by side, and return where it lies.
+    """Write the page of one run, or of several side by side, and return where it lies; both may be URLs.
 
     Raises:
         DataError: a folder is not a run, or one of its files is damaged.
@@ -37,9 +39,18 @@ def write(runs: Sequence[Path], out: Path) -> Path:
     """
     if not runs:
         raise DataError("no run to report on: give at least one run folder")
+    runs = [here(run) for run in runs]
     held = {name: read_run(path) for name, path in zip(_names(runs), runs, strict=True)}
     page = _render(held)
+    if url := as_url(out):
+        with TemporaryDirectory(prefix="selfimprove-report-") as folder:
+            send(_written(page, Path(folder) / "report.html"), url)
+        return out
     make_folder(out.parent)
+    return _written(page, out)
+
+
+def _written(page: str, out: Path) -> Path:
     # A lone surrogate can come from a JSON escape; it has no UTF-8 form.
     write_replacing(out, page.encode("utf-8", errors="replace"))
     return out

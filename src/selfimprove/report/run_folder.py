@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from selfimprove.errors import DataError
 from selfimprove.evaluation.summary import Ancestor, Summary
+from selfimprove.remote import here, whole
 
 __all__ = ["RunFolder", "Step", "read_run"]
 
@@ -58,6 +59,7 @@ class RunFolder:
         Raises:
             DataError: a shard cannot be read.
         """
+        whole(self.path / step, ("shard-*",))
         shards = sorted((self.path / step).glob("shard-*.parquet"))
         return [row for shard in shards for row in _read_shard(shard, columns, questions)]
 
@@ -68,6 +70,7 @@ def read_run(path: Path) -> RunFolder:
     Raises:
         DataError: the folder is not a run, or one of its files is damaged.
     """
+    path = here(path)
     recipe = _read_json(path / "recipe.json")
     if not isinstance(recipe, dict):
         raise DataError(_not_a_run(path))

@@ -14,6 +14,7 @@ from selfimprove.files import read_json
 from selfimprove.methods.table import METHODS, MethodConfig, is_method, method_of
 from selfimprove.models import locate
 from selfimprove.own_code import pinned
+from selfimprove.remote import kept_at
 from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
@@ -81,7 +82,7 @@ def default_folder(path: Path, config: MethodConfig) -> Path:
 def launch(
     path: Path,
     overrides: Sequence[str],
-    out: Path | None,
+    out: str | Path | None,
     announce: Callable[[str], None],
     processes: int = 1,
 ) -> Finished:
@@ -97,9 +98,9 @@ def launch(
 
 
 def run_config(
-    config: MethodConfig, root: Path, announce: Callable[[str], None], processes: int = 1
+    config: MethodConfig, out: str | Path, announce: Callable[[str], None], processes: int = 1
 ) -> Finished:
-    """Run a config in a folder, or go on where it was interrupted.
+    """Run a config in a folder or at a URL, or go on where it was interrupted.
 
     Raises:
         SelfImproveError: with what happened, where, and what to do.
@@ -109,12 +110,13 @@ def run_config(
     located = [locate(name) for name in config.models]
     recipe = config.model_dump(mode="json", context=IDENTITY)
     identity = fingerprint({"recipe": recipe, "models": [model.digest for model in located]})
+    root, keeper = kept_at(out)
     finished = root / "finished.json"
-    if finished.exists() and read_json(finished)["identity"] == identity:
+    if finished.exists() and not keeper.behind and read_json(finished).get("identity") == identity:
         return Finished(root, was_finished=True)
     _announce_engine(config, located[0], announce)
     elsewhere = Processes(config, processes).train if processes > 1 else None
-    run = Run(root, announce, elsewhere, config.engine, config.seed)
+    run = Run(root, announce, elsewhere, config.engine, config.seed, keeper=keeper)
     with closing(run), kept_up(config.engine):
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
@@ -125,7 +127,8 @@ def run_config(
                 "that it measures with (docs/extend.md) and run it again; what was made is kept"
             )
         run.write("recipe.json", config.model_dump(mode="json"))
-        run.write("finished.json", {"identity": identity, "model": _within(root, newest.path)})
+        model = {"model": _within(root, newest.path), "name": newest.name, "digest": newest.digest}
+        run.write("finished.json", {"identity": identity, **model})
     return Finished(root, was_finished=False)
 
 
@@ -172,7 +175,9 @@ class Plan:
     needs: Needs
 
 
-def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processes: int = 1) -> Plan:
+def plan_recipe(
+    path: Path, overrides: Sequence[str], out: str | Path | None, processes: int = 1
+) -> Plan:
     """Return the run's folder, its steps and what they would cost; train nothing and fetch no model.
 
     Raises:
@@ -180,7 +185,7 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processe
     """
     config = read_config(path, overrides)
     check(config, processes)
-    root = out or default_folder(path, config)
+    root = kept_at(out or default_folder(path, config))[0]
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
         run_method(config, run)
         return Plan(root, run.steps, needs(run.uses, run.steps, run.absent))
