@@ -9,7 +9,8 @@ SelfImproveError
 │   ├── DiskFullError      there is no room left to write
 │   └── LockedRunError     another living process writes this run
 ├── EngineError          a model cannot be loaded or sampled
-└── TrainingError        a training run cannot start or went wrong
+├── TrainingError        a training run cannot start or went wrong
+└── HubError             the Hugging Face hub refused, or cannot be reached
 """
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DataError",
     "DiskFullError",
     "EngineError",
+    "HubError",
     "JudgeError",
     "LockedRunError",
     "OwnCodeError",
@@ -74,3 +76,7 @@ class JudgeError(SelfImproveError):
 
 class TrainingError(SelfImproveError):
     """A training run cannot start or went wrong."""
+
+
+class HubError(SelfImproveError):
+    """The Hugging Face hub refused an upload, or cannot be reached."""
