@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-llama-cpp dist coverage check fix docs clean bench-envs bench-llama-cpp
+.PHONY: install setup demo test test-vllm test-llama-cpp test-tutorials dist coverage check fix docs clean bench-envs bench-llama-cpp
 
 install: $(READY)  ## the package alone
 
@@ -40,6 +40,9 @@ test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once,
 test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: minutes of compiling once, SmolLM2-135M; no part of `test`
 	@test -x $(BENCH)/llama-cpp/bin/python || $(MAKE) bench-llama-cpp
 	SELFIMPROVE_LLAMA_CPP=$(BENCH)/llama-cpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py
+
+test-tutorials: setup  ## the pages of docs/tutorials, as they stand: some minutes
+	SELFIMPROVE_TUTORIALS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/smoke/test_tutorials.py
 
 dist: setup  ## sdist and wheel in dist/, what is in them, and the wheel installed and run outside of the checkout
 	rm -rf dist

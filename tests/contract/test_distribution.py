@@ -78,17 +78,27 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--help", "Language models that improve themselves"),
         ("init lmsi", "method: lmsi"),
         ("run lmsi-tiny --dry-run", "round-1-paths"),
-        ("runs", "no runs"),
         ("models", "tiny"),
     ],
 )
 def test_an_installed_wheel_works_anywhere(
     command: Path, tmp_path: Path, words: str, said: str
 ) -> None:
+    done = called(command, tmp_path, words)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+def test_where_nothing_has_been_run_that_is_said(command: Path, tmp_path: Path) -> None:
+    assert (
+        "there is no folder runs; `selfimprove run` makes runs/"
+        in called(command, tmp_path, "runs").stderr
+    )
+
+
+def called(command: Path, tmp_path: Path, words: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
         "HOME": str(tmp_path)
     }
-    done = subprocess.run([str(command), *words.split()], cwd=tmp_path, env=environment,
+    return subprocess.run([str(command), *words.split()], cwd=tmp_path, env=environment,
                           capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert said in done.stdout

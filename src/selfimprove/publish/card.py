@@ -52,11 +52,10 @@ def card_of(subject: Subject, form: Form, file: str = "") -> str:
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["cell"] = _cell
-    told = {"subject": subject, "form": form, "file": file, "licence": licence.name,
-            "hub_id": hub_id_of(subject.base or ""), "run": None}  # fmt: skip
-    if subject.run is not None:
-        told |= {"run": _told(subject.run)}
-    body = environment.get_template("card.md.jinja").render(told)
+    body = environment.get_template("card.md.jinja").render(
+        subject=subject, form=form, file=file, licence=licence.name,
+        hub_id=hub_id_of(subject.base or ""), run=subject.run and _told(subject.run),
+    )  # fmt: skip
     return f"---\n{_metadata(subject, form, licence)}\n---\n{body}"
 
 
@@ -80,13 +79,15 @@ def _metadata(subject: Subject, form: Form, licence: Licence) -> str:
         model_name=subject.name,
         eval_results=results or None,
         pipeline_tag="text-generation",
-        tags=["selfimprove", *([subject.run.recipe["method"]] if _is_shipped(subject.run) else [])],
+        tags=["selfimprove", *_method_of(subject.run)],
     )
     return str(data.to_yaml())
 
 
-def _is_shipped(run: RunFolder | None) -> bool:
-    return run is not None and run.recipe.get("method") in _METHODS
+def _method_of(run: RunFolder | None) -> list[str]:
+    """Return the name of a shipped method; of one's own it could be anything."""
+    name = "" if run is None else str(run.recipe["method"])
+    return [name] if name in _METHODS else []
 
 
 def _results(run: RunFolder, result: Any) -> Iterator[Any]:  # noqa: ANN401
@@ -115,7 +116,7 @@ def _told(run: RunFolder) -> dict[str, Any]:
         "method": _METHODS.get(run.recipe["method"], "A method of the user's own."),
         "sentence": (headline.figures(run) or {}).get("sentence", ""),
         "scores": [_row(arm.name, score, unit) for arm in run.summary.arms for score in arm.scores],
-        "data": [(role, s.source, s.format) for role, s in sources(config)],
+        "data": [(role, _part(s), s.format) for role, s in sources(config)],
         "total": (cost.figures(run) or {"total": {}})["total"],
         "duration": wording.duration,
         "count": wording.count,
@@ -147,6 +148,12 @@ def sources(config: BaseModel, place: str = "") -> Iterator[tuple[str, Source]]:
     """Yield every source of data in a config, with the key it stands at."""
     for name in type(config).model_fields:
         yield from _within(getattr(config, name), f"{place}.{name}".lstrip("."))
+
+
+def _part(source: Source) -> str:
+    """Return a source with the rows that are used of it, as a recipe would say them."""
+    whole = not source.skip and source.limit is None
+    return source.source if whole else f"{source.source}[{source.skip or ''}:{source.end or ''}]"
 
 
 def _within(value: object, place: str) -> Iterator[tuple[str, Source]]:
