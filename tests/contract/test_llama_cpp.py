@@ -57,7 +57,7 @@ def ours(folder: Path, ids: list[int]) -> tuple[torch.Tensor, list[int]]:
 
 def compared(folder: Path, file: Path, *, far: float, greedy: bool = True) -> None:
     fast = AutoTokenizer.from_pretrained(folder)
-    chat = fast.apply_chat_template(_CHAT, add_generation_prompt=True, tokenize=False)
+    chat = str(fast.apply_chat_template(_CHAT, add_generation_prompt=True, tokenize=False))
     texts = [*TEXTS, *_MORE, chat]
     ids = fast(chat).input_ids
     theirs = said(file, texts, ids)

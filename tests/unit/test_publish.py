@@ -263,11 +263,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
 
 def to_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     """Point huggingface_hub, which read HF_ENDPOINT when it was imported, to another hub."""
-    import huggingface_hub.hf_api as hf_api
-
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(hf_api.constants, "ENDPOINT", endpoint)
 
 
 def test_an_upload_makes_the_repository_and_sends_every_file(run: Path, hub: type[Hub]) -> None:

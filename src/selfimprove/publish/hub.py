@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from selfimprove.errors import ConfigError, HubError
 from selfimprove.publish.card import Form
@@ -87,7 +87,8 @@ def _explained(name: str, endpoint: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     # Of whichever HTTP library this version of the hub's client is built on.
-    lost = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    kinds: tuple[type[Any], ...] = HfHubHTTPError.__mro__
+    lost = next((kind for kind in kinds if kind.__name__ == "HTTPError"), HfHubHTTPError)
     try:
         yield
     except HfHubHTTPError as error:
