@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from selfimprove.cli_data import data_app
 from selfimprove.cli_demo import demo
 from selfimprove.cli_models import engines_app, models_app, tiny_app
+from selfimprove.cli_publish import export, push
 from selfimprove.cli_serve import serve
 
 _DEFAULT = "accuracy"
@@ -260,6 +261,8 @@ def improve(  # noqa: PLR0913  each is an option of the command line
 
 
 app.command("serve")(serve)
+app.command("export")(export)
+app.command("push")(push)
 
 
 @eval_app.command(_DEFAULT)

@@ -10,7 +10,8 @@ SelfImproveError
 │   ├── LockedRunError     another living process writes this run
 │   └── RemoteError        the place that keeps a run cannot be reached, or refuses
 ├── EngineError          a model cannot be loaded or sampled
-└── TrainingError        a training run cannot start or went wrong
+├── TrainingError        a training run cannot start or went wrong
+└── HubError             the Hugging Face hub refused, or cannot be reached
 """
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DataError",
     "DiskFullError",
     "EngineError",
+    "HubError",
     "JudgeError",
     "LockedRunError",
     "OwnCodeError",
@@ -80,3 +82,7 @@ class JudgeError(SelfImproveError):
 
 class TrainingError(SelfImproveError):
     """A training run cannot start or went wrong."""
+
+
+class HubError(SelfImproveError):
+    """The Hugging Face hub refused an upload, or cannot be reached."""

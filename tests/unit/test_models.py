@@ -303,7 +303,7 @@ def pocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> known.Known:
     model = known.Known(
         "pocket-model", "1.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), wheel.stat().st_size,
         "pocket_model/pocket.gguf", hashlib.sha256(content).hexdigest(), len(content), 900_000,
-        "MIT", "pocket_model-1.0.dist-info/LICENSE", "A pocket model",
+        "MIT", "pocket_model-1.0.dist-info/LICENSE", "A pocket model", "owner/pocket",
     )  # fmt: skip
     monkeypatch.setattr(known, "KNOWN", {"pocket": model})
     monkeypatch.setenv("PIP_NO_INDEX", "1")

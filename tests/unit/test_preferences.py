@@ -216,7 +216,7 @@ def test_a_tie_is_no_comparison_and_is_counted(tmp_path: Path, row: object) -> N
         ({"prompt": "", "chosen": "a", "rejected": "b"}, "is empty"),
         (
             {"prompt": "Hi", "chosen": [{"role": "tool", "content": "x"}], "rejected": "b"},
-            "holds a turn of 'tool'",
+            "holds a turn of the role 'tool'",
         ),
         (
             {"prompt": [{"role": "assistant", "content": "Hi"}], "chosen": "a", "rejected": "b"},

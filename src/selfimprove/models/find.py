@@ -173,7 +173,8 @@ def _fetch(name: str) -> Path:
     )
 
     repository, _, revision = name.partition("@")
-    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt"]
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt",
+                "README.md", "LICEN[SC]E*"]  # fmt: skip
     try:
         found = snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
