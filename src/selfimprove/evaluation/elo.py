@@ -157,7 +157,8 @@ def _fit(won: NDArray[np.float64], ever: NDArray[np.bool_]) -> NDArray[np.float6
         found += np.clip(step, -_LEAP, _LEAP)
         if np.abs(step).max() < _CLOSE:
             break
-    return found - found.mean(axis=1, keepdims=True)
+    centred: NDArray[np.float64] = found - found.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _anchored(logits: NDArray[np.float64], place: int | None) -> NDArray[np.float64]:
@@ -173,11 +174,11 @@ def _reaches_all(won: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell of each sample whether every system beat every other, if only by way of others (Ford, 1957)."""
     import numpy as np
 
-    reached = (won > 0) | np.eye(won.shape[1], dtype=bool)
+    paths = ((won > 0) | np.eye(won.shape[1], dtype=bool)).astype(np.float64)
     for _ in range(won.shape[1].bit_length()):
-        reached = (reached.astype(np.float64) @ reached.astype(np.float64)) > 0
-    every: NDArray[np.bool_] = reached.all(axis=(1, 2))
-    return every
+        paths = np.minimum(paths @ paths, 1)
+    joined: NDArray[np.bool_] = np.asarray(paths.min(axis=(1, 2)) > 0)
+    return joined
 
 
 def _refuse_strangers(won: NDArray[np.float64], names: Sequence[str]) -> None:
