@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from selfimprove.cli_data import data_app
 from selfimprove.cli_demo import demo
+from selfimprove.cli_measure import compare, ifeval, mt_bench
 from selfimprove.cli_models import engines_app, models_app, tiny_app
 from selfimprove.cli_publish import export, push
 from selfimprove.cli_serve import serve
@@ -263,6 +264,9 @@ def improve(  # noqa: PLR0913  each is an option of the command line
 app.command("serve")(serve)
 app.command("export")(export)
 app.command("push")(push)
+app.command("compare")(compare)
+eval_app.command("ifeval")(ifeval)
+eval_app.command("mt-bench")(mt_bench)
 
 
 @eval_app.command(_DEFAULT)
@@ -314,28 +318,33 @@ def head_to_head(  # noqa: PLR0913  each is an option of the command line
     outputs: Annotated[
         Path | None, typer.Option(help="Folder for the models' responses, in AlpacaEval's format.")
     ] = None,
+    gamed: Annotated[
+        Path | None, typer.Option(help="AlpacaEval 2's df_gamed.csv: adds the rate it publishes.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Compare two systems: wins, ties, losses, intervals, length-controlled rate."""
-    from selfimprove import terminal
+    from selfimprove import terminal_measures
     from selfimprove.errors import ConfigError
     from selfimprove.evaluation.versus import compare_systems, recount
 
     words = systems or []
     if preferences is not None:
         if words or {judge, prompts, limit, outputs} != {None}:
-            raise ConfigError("--preferences counts a whole file, and goes with --json alone")
-        found = recount(preferences)
+            raise ConfigError(
+                "--preferences counts a whole file: of other options --gamed and --json go with it"
+            )
+        found = recount(preferences, gamed)
     elif len(words) < 2 or judge is None:
         raise ConfigError("give two systems and --judge MODEL, or --preferences FILE")
     else:
         first, second, *overrides = words
         found = compare_systems(first, second, judge, overrides, prompts=prompts, limit=limit,
-                                seed=seed, outputs=outputs)  # fmt: skip
+                                seed=seed, outputs=outputs, gamed=gamed)  # fmt: skip
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        terminal.show_head_to_head(found)
+        terminal_measures.show_head_to_head(found)
 
 
 @eval_app.command("judge")

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = [
     "announce",
     "ask_prompts",
+    "headline",
     "show_chains",
     "show_check",
     "show_facts",
     "show_funnels",
-    "show_head_to_head",
     "show_judge",
     "show_models",
     "show_outcome",
@@ -39,6 +39,7 @@ __all__ = [
     "show_reward",
     "show_runs",
     "show_scores",
+    "show_table",
     "show_warm_start",
 ]
 
@@ -59,7 +60,7 @@ def announce(line: str) -> None:
     Console(stderr=True, highlight=False).print(told, markup=False)
 
 
-def _table(
+def show_table(
     title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
@@ -87,7 +88,7 @@ def show_plan(plan: Plan) -> None:
         for s in costly
     ]  # fmt: skip
     columns = ("step", "does", "rows", "to sample", "to train on", "state")
-    _table(f"{known(plan.root)}: rows and tokens are upper bounds", columns, rows, words=("does",),
+    show_table(f"{known(plan.root)}: rows and tokens are upper bounds", columns, rows, words=("does",),
            whole=("step", "state"))  # fmt: skip
     print(f"all in all {sum(s.tokens_sampled for s in costly):,} tokens to sample, "
           f"{sum(s.tokens_trained for s in costly):,} to train on; {len(plan.steps) - len(costly)} "
@@ -112,7 +113,7 @@ def _show_needs(needs: Needs) -> None:
         for s in needs.stages
     ]  # fmt: skip
     if rows:
-        _table("GiB of memory, at most, in the precision of this machine", columns, rows,
+        show_table("GiB of memory, at most, in the precision of this machine", columns, rows,
                whole=("stage",))  # fmt: skip
     for name in needs.unknown:
         print(f"memory for {name}: unknown until its config.json is here, as a dry run fetches nothing"
@@ -201,7 +202,7 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     head = told["headline"]
     if was_finished:
         print(f"{known(root)} is finished; nothing was done.")
-    print(f"{verdict(head['interval'])}: {_headline(head)}")
+    print(f"{verdict(head['interval'])}: {headline(head)}")
     if (gate := told.get("gate")) and not any(decision["promoted"] for decision in gate):
         print("no round passed the gate: the model before the first stays")
     if flexible := head.get("flexible"):
@@ -213,7 +214,8 @@ def show_outcome(root: Path, *, was_finished: bool) -> None:
     print(f"next: selfimprove report {known(root)}")
 
 
-def _headline(head: Mapping[str, Any]) -> str:
+def headline(head: Mapping[str, Any]) -> str:
+    """Return a run's headline in one line."""
     low, high = head["interval"]
     if head.get("unit") == "points":
         scale = f" of {head['highest']:g}" if head["highest"] is not None else ""
@@ -259,33 +261,9 @@ def show_scores(model: str, found: Mapping[str, Any]) -> None:
         )
         sets.setdefault(f"{model} on {s['set']}, {s['n']:,} questions", []).append(row)
     for title, rows in sets.items():
-        _table(title, ("% right [95 %]", "strict", "flexible", "unread", "tokens"), rows)
+        show_table(title, ("% right [95 %]", "strict", "flexible", "unread", "tokens"), rows)
     print(
         "strict: the stated answer; flexible: else the last number or option (as lm-evaluation-harness)"
-    )
-
-
-def show_head_to_head(found: Mapping[str, Any]) -> None:
-    """Print how one system did against another."""
-
-    def rate(name: str, interval: str, digits: int = 2) -> str:
-        low, high = found[interval]
-        return f"{found[name]:.{digits}%}  (95 % {low:.1%} to {high:.1%})"
-
-    counts = f"{found['wins']} won, {found['losses']} lost, {found['ties']} tied"
-    show_facts(
-        {
-            "systems": f"{found['first']} against {found['second']}",
-            "judge": found["judge"],
-            "matches": f"{found['n']} on {found['prompts']} prompts: {counts}, "
-            f"{found['unscored']} not judged",
-            # As many digits as leaderboards publish, to be compared with them.
-            "win rate": f"{rate('win_rate', 'win_rate_interval', 6)}; ties count half",
-            "standard error": f"{found['standard_error']:.6%}",
-            "of decided": rate("decided_rate", "decided_interval"),
-            "at equal length": rate("length_controlled", "length_controlled_interval"),
-            "mean length": f"{found['first_length']:.0f} and {found['second_length']:.0f} characters",
-        }
     )
 
 
@@ -352,7 +330,7 @@ def show_funnels(funnels: Sequence[Funnel]) -> None:
          "; ".join(f"{d.why}: {d.count:,}" for d in f.dropped if d.count) or "nothing dropped")
         for f in funnels
     ]  # fmt: skip
-    _table("seed data", ("filter", "in", "out", "dropped"), rows)
+    show_table("seed data", ("filter", "in", "out", "dropped"), rows)
 
 
 def show_check(file: str, found: Check) -> None:

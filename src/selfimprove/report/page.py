@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ from selfimprove.report import wording
 from selfimprove.report.axis import axis
 from selfimprove.report.compare import compare
 from selfimprove.report.figures import figures_of
+from selfimprove.report.names import names_of
 from selfimprove.report.run_folder import RunFolder, read_run
 from selfimprove.report.sections import SECTIONS
 
@@ -40,7 +40,7 @@ def write(runs: Sequence[Path], out: Path) -> Path:
     if not runs:
         raise DataError("no run to report on: give at least one run folder")
     runs = [here(run) for run in runs]
-    held = {name: read_run(path) for name, path in zip(_names(runs), runs, strict=True)}
+    held = {name: read_run(path) for name, path in zip(names_of(runs), runs, strict=True)}
     page = _render(held)
     if url := as_url(out):
         with TemporaryDirectory(prefix="selfimprove-report-") as folder:
@@ -64,18 +64,6 @@ def data_json(value: object) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.translate(_DATA_ESCAPES)
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    """Call each run by its folder, with as many parents as it takes to tell them apart."""
-    paths = [path.resolve() for path in runs]
-    if len(set(paths)) < len(paths):
-        raise DataError("a run is given twice: name each run folder once")
-    shared = Path(os.path.commonpath([path.parent for path in paths]))
-    names = [path.name for path in paths]
-    if len(set(names)) == len(names):
-        return names
-    return [path.relative_to(shared).as_posix() for path in paths]
 
 
 def _render(runs: dict[str, RunFolder]) -> str:
