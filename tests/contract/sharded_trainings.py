@@ -76,7 +76,7 @@ def _gap(root: Path) -> Any:
 
 
 def _policy(root: Path) -> Any:
-    settings = _how(learning_rate=1e-4, batch_size=4, n=3, max_steps=4, try_every=2, save_every=2,
+    settings = _how(learning_rate=2e-4, batch_size=4, n=3, max_steps=4, try_every=2, save_every=2,
                     beta=0.05)  # fmt: skip
     asked = [Prompt(p.id, p.prompt) for p in _TOLD]
     return train_policy(
@@ -88,6 +88,7 @@ def _policy(root: Path) -> Any:
 
 TRAININGS: dict[str, Callable[[Path], Any]] = {
     "sft": _sft,
+    "bf16": lambda root: _sft(root, dtype="bfloat16"),
     "twice": lambda root: _sft(root, gradient_checkpointing=True),
     "lora": lambda root: _sft(root, lora={"r": 4}),
     "dpo": _dpo,

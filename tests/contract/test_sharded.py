@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         "SELFIMPROVE_SHARDED" not in os.environ,
-        reason="twelve trainings by up to four processes take minutes: `make test-sharded`",
+        reason="some trainings by up to four processes take minutes: `make test-sharded`",
     ),
 ]
 
@@ -63,7 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-@pytest.mark.parametrize("name", sorted(TRAININGS))
+@pytest.mark.parametrize("name", sorted({*TRAININGS} - {"bf16"}))
 def test_weights_and_figures_are_those_of_one_process(name, processes, runs):
     assert _furthest(_weights(runs[1], name), _weights(runs[processes], name)) < 1e-5
     alone, together = (
@@ -95,6 +95,16 @@ def test_every_process_keeps_its_part_of_the_weights_and_moments(runs):
     assert max(sizes) < 3 * whole / 4 * 1.4
 
 
+@pytest.mark.parametrize("processes", [2, 4])
+def test_weights_stay_float32_where_bfloat16_computes(processes, runs):
+    exact, rounded = _weights(runs[1], "sft"), _weights(runs[processes], "bf16")
+    # Four steps of 1e-4, in the same direction but where the gradient is about zero.
+    assert _furthest(exact, rounded) < 9e-4
+    for name, weights in rounded.items():
+        kept = weights != weights.to(torch.bfloat16).float()
+        assert kept.float().mean() > 0.5, name
+
+
 def test_milestones_are_whole_models(runs):
     one, two = (
         load_file(runs[n] / "dpo" / "milestones" / "step-2" / "model.safetensors") for n in (1, 2)
@@ -107,9 +117,8 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """One process of two, and one of four, was killed after three of four steps."""
     root = tmp_path_factory.mktemp("cut")
     for count in (2, 4):
-        assert not _train(root / str(count), "sft,dpo", count, kill="1:3")
-        assert not _train(root / str(count), "dpo", count, kill="1:3")
-        assert (root / str(count) / "dpo" / "checkpoints" / "checkpoint-2").is_dir()
+        assert not _train(root / str(count), "sft", count, kill="1:3")
+        assert (root / str(count) / "sft" / "checkpoints" / "checkpoint-2").is_dir()
     return {count: root / str(count) for count in (2, 4)}
 
 
@@ -117,11 +126,10 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 def test_a_training_that_lost_a_process_goes_on_in_any_number(before, after, cut, runs, tmp_path):
     root = tmp_path / "resumed"
     shutil.copytree(cut[before], root)
-    assert _train(root, "sft,dpo", after)
-    for name in ("sft", "dpo"):
-        assert _furthest(_weights(runs[1], name), _weights(root, name)) < 1e-5
-        steps = [json.loads(x)["step"] for x in (root / name / "train_log.jsonl").open()]
-        assert steps == sorted(steps)
+    assert _train(root, "sft", after)
+    assert _furthest(_weights(runs[1], "sft"), _weights(root, "sft")) < 1e-5
+    steps = [json.loads(line)["step"] for line in (root / "sft" / "train_log.jsonl").open()]
+    assert steps == sorted(steps)
 
 
 def test_a_part_that_is_cut_off_sends_back_to_the_checkpoint_before(cut, runs, tmp_path):
@@ -134,6 +142,31 @@ def test_a_part_that_is_cut_off_sends_back_to_the_checkpoint_before(cut, runs, t
     assert sharded_checkpoints.damage(newest) == f"{part.name} is cut off"
     assert _train(root, "sft", 2)
     assert _furthest(_weights(runs[1], "sft"), _weights(root, "sft")) < 1e-5
+
+
+def test_two_machines_make_the_run_of_one(tmp_path):
+    recipe = Path(__file__).parents[1] / "smoke" / "small.yaml"
+    alone, shared = (["run", str(recipe), "controls=[]", "--out", str(tmp_path / name)]
+                     for name in ("alone", "shared"))  # fmt: skip
+    assert (
+        subprocess.run([sys.executable, "-m", "selfimprove", *alone], check=False).returncode == 0
+    )
+    port = str(29_600 + os.getpid() % 1_000)
+    machines = [
+        subprocess.Popen([
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "2",
+            "--node_rank", str(number), "--master_addr", "127.0.0.1", "--master_port", port,
+            "-m", "selfimprove", *shared, "sft.parallel.fsdp=true", "--nodes", "2",
+        ])
+        for number in (0, 1)
+    ]  # fmt: skip
+    assert [machine.wait(1_800) for machine in machines] == [0, 0]
+    one, two = (
+        json.loads((tmp_path / name / "round-1-model" / "done.json").read_text())["training"]
+        for name in ("alone", "shared")
+    )
+    assert two["processes"] == 4
+    assert two["first_loss"] == pytest.approx(one["first_loss"], rel=1e-5)
 
 
 def test_a_checkpoint_of_whole_weights_is_told_from_one_in_parts(tmp_path):

@@ -115,6 +115,19 @@ def skeleton(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, empty)
 
 
+def in_parts(model: nn.Module) -> nn.Module:
+    """Return the model with each weight as this process's part of it.
+
+    Behind a pass that taught nothing the last layers are still together, rounded to what computes.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    return model
+
+
 def whole(weights: torch.Tensor) -> torch.Tensor:
     """Return weights put together, where they compute; every process must ask for them."""
     from torch.distributed.tensor import DTensor
@@ -135,18 +148,19 @@ def put_together(bones: Any, model: Any, *, here: bool) -> Any:  # noqa: ANN401
         here: whether this process wants it; the others only take part.
     """
     found: dict[int, Any] = {}
-    for empty, weights in zip(bones.parameters(), model.parameters(), strict=True):
+    own = in_parts(model).parameters()
+    for empty, weights in zip(bones.parameters(), own, strict=True):
         told = whole(weights.detach())
         if here:
-            own = told.to("cpu", copy=True)
-            found[id(empty)] = nn.Parameter(own, requires_grad=empty.requires_grad)
+            copied = told.to("cpu", copy=True)
+            found[id(empty)] = nn.Parameter(copied, requires_grad=empty.requires_grad)
     return copy.deepcopy(bones, found) if here else None
 
 
 @torch.no_grad()
 def follow(there: nn.Module, model: nn.Module) -> None:
     """Give a whole copy the weights that the model has learned by now; every process must call this."""
-    for known, weights in zip(there.parameters(), model.parameters(), strict=True):
+    for known, weights in zip(there.parameters(), in_parts(model).parameters(), strict=True):
         if weights.requires_grad:
             known.copy_(whole(weights.detach()))
 
@@ -156,11 +170,11 @@ def give(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, strict=False)
-    set_model_state_dict(model, dict(weights), options=options)
+    set_model_state_dict(in_parts(model), dict(weights), options=options)
 
 
 def learning(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the weights that learn, put together, by the names that they have in a plain model."""
-    for name, weights in model.named_parameters():
+    for name, weights in in_parts(model).named_parameters():
         if weights.requires_grad:
             yield name.replace("_checkpoint_wrapped_module.", ""), whole(weights.detach())

@@ -75,8 +75,8 @@ class TrainingConfig(Config):
         return told
 
 
-def piece_tokens(config: TrainingConfig) -> int:
-    """Return the tokens of a pass: what a recipe says, or what suits this machine."""
+def piece_tokens(config: TrainingConfig, device: str | None = None) -> int:
+    """Return the tokens of a pass: what a recipe says, or what suits a kind of device; None: the one here."""
     from selfimprove.sampling.loading import pick_device  # needs torch
 
-    return config.piece_tokens or _PIECE_TOKENS[pick_device("auto").type]
+    return config.piece_tokens or _PIECE_TOKENS[device or pick_device("auto").type]
