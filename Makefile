@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist bench-llama-cpp
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist bench-llama-cpp test-sharded
 
 install: $(READY)  ## the package alone
 
@@ -57,6 +57,9 @@ dist: setup  ## sdist and wheel in dist/, what is in them, and the wheel install
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 	SELFIMPROVE_DIST=dist $(BIN)/python -m pytest -q --no-cov tests/contract/test_distribution.py
+
+test-sharded: setup  ## weights shared out over two and four processes of this CPU, lost ones among them: minutes; no part of `test`
+	SELFIMPROVE_SHARDED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_sharded.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85

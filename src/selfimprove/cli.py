@@ -75,7 +75,7 @@ def main() -> None:
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  each is an option of the command line
     recipe: Annotated[
         Path,
         typer.Argument(
@@ -92,15 +92,45 @@ def run(
     num_processes: Annotated[
         int, typer.Option(min=1, help="Processes that train, one a GPU of this machine.")
     ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines that train; prints what to start on each of them.")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="With --dry-run: what it would take on these GPUs, e.g. 64xh100."),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Of one of them for an hour [docs/scale.md].")
+    ] = None,
+    times: Annotated[
+        int, typer.Option(min=1, help="With --cluster: count the recipe's data so many times.")
+    ] = 1,
 ) -> None:
     """Run a recipe; run the same command again to resume it."""
     from selfimprove import terminal
-    from selfimprove.runtime.launch import launch, plan_recipe
+    from selfimprove.errors import ConfigError
+    from selfimprove.runtime.launch import On, launch, plan_recipe
+    from selfimprove.runtime.nodes import launch_line, leave_torchrun
+    from selfimprove.runtime.processes import take_part
 
     if dry_run:
-        terminal.show_plan(plan_recipe(recipe, overrides or [], out, num_processes))
+        on = On(cluster, price, times) if cluster else None
+        terminal.show_plan(plan_recipe(recipe, overrides or [], out, num_processes, on))
         return
-    finished = launch(recipe, overrides or [], out, terminal.announce, num_processes)
+    if cluster is not None:
+        raise ConfigError("--cluster calculates, and starts nothing: add --dry-run")
+    machines = leave_torchrun()
+    if nodes > 1 and machines is None:
+        words = ["run", str(recipe), *(overrides or []), "--out", str(out or "SHARED_FOLDER")]
+        terminal.show_launch(launch_line(nodes, num_processes, words), nodes)
+        return
+    if machines is not None and machines.here:
+        take_part(machines, terminal.announce)
+        return
+    each = machines.processes if machines else num_processes
+    finished = launch(recipe, overrides or [], out, terminal.announce, each, machines)
+    if machines is not None:
+        machines.end()
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from selfimprove.models.listing import Listed
     from selfimprove.report.listing import ListedRun
     from selfimprove.rows import Funnel
+    from selfimprove.runtime.cluster import Estimate
     from selfimprove.runtime.launch import Plan
     from selfimprove.runtime.plan import Needs
 
@@ -33,6 +34,7 @@ __all__ = [
     "show_facts",
     "show_funnels",
     "show_judge",
+    "show_launch",
     "show_models",
     "show_outcome",
     "show_plan",
@@ -94,6 +96,30 @@ def show_plan(plan: Plan) -> None:
           f"{sum(s.tokens_trained for s in costly):,} to train on; {len(plan.steps) - len(costly)} "
           "further steps read, filter, score and count")  # fmt: skip
     _show_needs(plan.needs)
+    if plan.takes is not None:
+        _show_estimate(plan.takes)
+
+
+def _show_estimate(told: Estimate) -> None:
+    gpu, count = told.cluster.device, told.cluster.count
+    rows = [
+        (s.step, f"{s.sampled:,}" if s.sampled else "-", f"{s.trained:,}" if s.trained else "-",
+         f"{s.hours:,.2f}", str(s.gpus), s.waits_for)
+        for s in told.shares
+    ]  # fmt: skip
+    columns = ("step", "to sample", "to train on", "hours", "GPUs of use", "waits for")
+    many = f", {told.times:,} times the data of the recipe" if told.times > 1 else ""
+    _table(f"calculated for {count} x {gpu.kind}{many}", columns, rows, words=("waits for",),
+           whole=("step",))  # fmt: skip
+    for share in told.shares:
+        if not share.gpus:
+            print(f"{share.step}: not counted, as it has {share.waits_for}")
+    for step in told.unknown:
+        print(f"{step}: not counted, as the config.json of its model is not here")
+    print(f"all in all {told.hours:,.1f} hours, {told.hours * count:,.0f} GPU-hours, "
+          f"${told.cost:,.0f} at ${told.price:.2f} a GPU-hour, all GPUs paid all the time")  # fmt: skip
+    print("shares of the arithmetic as measured on one H200 for 135M to 1.2B parameters"
+          + ("" if told.measured and gpu.kind == "h200" else "; for this size or this GPU, an estimate from them"))  # fmt: skip
 
 
 def _show_needs(needs: Needs) -> None:
@@ -139,6 +165,18 @@ def _how_to_get(name: str) -> str:
     if name.startswith("runs/"):
         return "make it first, as the head of the recipe says"
     return f"`hf download {name.partition('@')[0]} config.json` fetches a few kB; or give a folder"
+
+
+def show_launch(line: str, nodes: int) -> None:
+    """Print what to start on each of several machines."""
+    print(
+        f"start this on each of the {nodes} machines, whose NUMBER goes from 0 to {nodes - 1}; the folder must"
+    )
+    print(
+        "be on a disk that all of them see, and port 29500 and the one after it open on the first:\n"
+    )
+    print(line)
+    print("\nrecipes/launch/ has the same for Slurm and SkyPilot")
 
 
 def show_runs(runs: Sequence[ListedRun]) -> None:

@@ -12,6 +12,7 @@ from selfimprove.errors import DataError
 from selfimprove.evaluation.elo import Meeting, rate_systems
 from selfimprove.evaluation.summary import Match
 from selfimprove.evaluation.versus import recount
+from selfimprove.remote import here
 from selfimprove.report.names import names_of
 from selfimprove.report.run_folder import RunFolder, read_run
 
@@ -43,6 +44,7 @@ def standings(
     Raises:
         DataError: a folder or file cannot be read, or the systems cannot be rated against each other.
     """
+    sources = [path if _is_file(path) else here(path) for path in sources]
     named = names_of(sources)
     runs = {name: read_run(p) for name, p in zip(named, sources, strict=True) if not _is_file(p)}
     found = [_of_file(path, gamed) for path in sources if _is_file(path)]

@@ -49,6 +49,8 @@ class AtMost(NamedTuple):
     """Tokens of the longest row that is computed."""
     kept: tuple[int, ...] = ()
     """Steps whose models are kept beside the last one."""
+    steps: int = 0
+    """Of the optimiser."""
 
 
 class Training(Protocol):
@@ -100,7 +102,10 @@ class SupervisedTraining:
     def at_most(self, count: Count) -> AtMost:
         """Return upper bounds of its cost."""
         rows = ([(e.prompt, e.completion)] for e in self.examples)
-        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
+        steps = _steps(len(self.examples), self.config)
+        return AtMost(
+            _tokens(rows, self.config, count), longest=self.config.max_length, steps=steps
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class PreferenceTraining:
         every, last = self.config.try_every, _steps(len(self.pairs), self.config)
         kept = range(every, last, every) if every else ()
         return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length,
-                      kept=tuple(kept))  # fmt: skip
+                      kept=tuple(kept), steps=last)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,10 @@ class RewardTraining:
     def at_most(self, count: Count) -> AtMost:
         """Return upper bounds of its cost."""
         rows = ([(p.prompt, text) for text in (p.chosen, p.rejected)] for p in self.preferences)
-        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
+        steps = _steps(len(self.preferences), self.config)
+        return AtMost(
+            _tokens(rows, self.config, count), longest=self.config.max_length, steps=steps
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +196,10 @@ class GapRewardTraining:
             ]
             for p in self.preferences
         )
-        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
+        steps = _steps(len(self.preferences), self.config)
+        return AtMost(
+            _tokens(rows, self.config, count), longest=self.config.max_length, steps=steps
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +243,7 @@ class PolicyTraining:
         read = round(sum(asked) / max(len(asked), 1) * draws)
         sampled = (draws + tries * len(self.held_out)) * self.max_tokens
         longest = max(asked, default=0) + self.max_tokens
-        return AtMost(draws * self.max_tokens + read, sampled, longest)
+        return AtMost(draws * self.max_tokens + read, sampled, longest, steps=steps)
 
 
 def _steps(rows: int, config: TrainingConfig) -> int:
