@@ -109,7 +109,7 @@ def _show_estimate(told: Estimate) -> None:
     ]  # fmt: skip
     columns = ("step", "to sample", "to train on", "hours", "GPUs of use", "waits for")
     many = f", {told.times:,} times the data of the recipe" if told.times > 1 else ""
-    _table(f"calculated for {count} x {gpu.kind}{many}", columns, rows, words=("waits for",),
+    show_table(f"calculated for {count} x {gpu.kind}{many}", columns, rows, words=("waits for",),
            whole=("step",))  # fmt: skip
     for share in told.shares:
         if not share.gpus:
