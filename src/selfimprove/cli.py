@@ -14,6 +14,7 @@ from selfimprove.cli_data import data_app
 from selfimprove.cli_demo import demo
 from selfimprove.cli_models import engines_app, models_app, tiny_app
 from selfimprove.cli_serve import serve
+from selfimprove.cli_watch import watch
 
 _DEFAULT = "accuracy"
 _INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
@@ -48,6 +49,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(engines_app, name="engines")
 app.add_typer(tiny_app, name="tiny")
 app.command("demo")(demo)
+app.command("watch")(watch)
 
 
 def main() -> None:

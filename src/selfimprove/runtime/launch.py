@@ -20,6 +20,8 @@ from selfimprove.runtime.rehearsal import Rehearsal
 from selfimprove.runtime.shipped import recipe_path
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
+from selfimprove.tracking.telling import telling
+from selfimprove.tracking.trackers import require
 from selfimprove.types import ModelRef
 
 __all__ = [
@@ -104,20 +106,23 @@ def run_config(
         SelfImproveError: with what happened, where, and what to do.
     """
     check(config, processes)
+    require(config.trackers)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     located = [locate(name) for name in config.models]
     recipe = config.model_dump(mode="json", context=IDENTITY)
     identity = fingerprint({"recipe": recipe, "models": [model.digest for model in located]})
     finished = root / "finished.json"
     if finished.exists() and read_json(finished)["identity"] == identity:
-        return Finished(root, was_finished=True)
+        with telling(config.trackers, config, root, announce):  # who was not told of it before
+            return Finished(root, was_finished=True)
     _announce_engine(config, located[0], announce)
     elsewhere = Processes(config, processes).train if processes > 1 else None
     run = Run(root, announce, elsewhere, config.engine, config.seed)
     try:
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
-        newest = run_method(config, run)
+        with telling(config.trackers, config, root, announce):
+            newest = run_method(config, run)
         if not (root / "summary.json").exists():
             raise OwnCodeError(
                 f"{config.method} returned its model and wrote no summary: call `summarise` of the board "
@@ -181,6 +186,7 @@ def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processe
     """
     config = read_config(path, overrides)
     check(config, processes)
+    require(config.trackers)
     root = out or default_folder(path, config)
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
         run_method(config, run)

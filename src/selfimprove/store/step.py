@@ -12,6 +12,7 @@ from selfimprove.config import fingerprint
 from selfimprove.errors import CorruptShardError, StaleStepError, StoreError
 from selfimprove.files import make_folder, read_json, sha256_of, write_json, write_replacing
 from selfimprove.own_code import code_name
+from selfimprove.progress import begun
 from selfimprove.provenance import circumstances, difference, inputs_of
 from selfimprove.rows import Batch, Funnel, Rows, decode, encode, rows_digest
 from selfimprove.types import ModelRef
@@ -72,6 +73,10 @@ class Step(Generic[T]):
             make_folder(self.folder)
             write_json(path, self._identity)
 
+    def begin(self, shards: int, *, done: int) -> None:
+        """Write down how much is to be made, for those who watch; it goes when the step is done."""
+        write_json(begun(self.folder), {"total": shards, "of": "shards", "done": done})
+
     def is_done(self) -> bool:
         """Whether the step is whole; say so to whoever watches."""
         done = (self.folder / "done.json").exists()
@@ -118,6 +123,7 @@ class Step(Generic[T]):
             **circumstances(),
         }
         write_json(self.folder / "done.json", done)
+        begun(self.folder).unlink(missing_ok=True)
 
     def read(self) -> Rows[T]:
         """Return the rows of all shards.
@@ -148,6 +154,7 @@ class Step(Generic[T]):
             **circumstances(),
         }
         write_json(self.folder / "done.json", done)
+        begun(self.folder).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
 
     def read_model(self, base: ModelRef) -> ModelRef:
