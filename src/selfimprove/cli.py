@@ -16,6 +16,7 @@ from selfimprove.cli_measure import compare, ifeval, mt_bench
 from selfimprove.cli_models import engines_app, models_app, tiny_app
 from selfimprove.cli_publish import export, push
 from selfimprove.cli_serve import serve
+from selfimprove.cli_watch import watch
 
 _DEFAULT = "accuracy"
 _INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
@@ -50,6 +51,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(engines_app, name="engines")
 app.add_typer(tiny_app, name="tiny")
 app.command("demo")(demo)
+app.command("watch")(watch)
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ class LmsiKeys(TypedDict, total=False):
     controls: Sequence[str]
     engine: Block
     export: Block
+    trackers: Sequence[str]
 
 
 class SelfRewardingKeys(TypedDict, total=False):
@@ -62,6 +63,7 @@ class SelfRewardingKeys(TypedDict, total=False):
     controls: Sequence[str]
     engine: Block
     export: Block
+    trackers: Sequence[str]
 
 
 class PitKeys(TypedDict, total=False):
@@ -88,6 +90,7 @@ class PitKeys(TypedDict, total=False):
     evaluation: Block
     engine: Block
     export: Block
+    trackers: Sequence[str]
 
 
 def lmsi(

@@ -18,6 +18,7 @@ from selfimprove.files import writing_to
 from selfimprove.remote import Here, kept_at
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.store import Run
+from selfimprove.tracking.config import Trackers
 
 __all__ = ["OneModelConfig", "becoming", "config_of_words", "put_on_top"]
 
@@ -37,6 +38,9 @@ class OneModelConfig(Config):
     """Variables of the chat template, e.g. {enable_thinking: false}."""
     seed: int = 0
     """Seeds the order of the rows, which are held out, and the trainer."""
+    trackers: Trackers = ()
+
+    aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
     def shown(self) -> PromptLayout:

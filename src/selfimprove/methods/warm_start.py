@@ -29,6 +29,7 @@ from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.responses import as_content
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
+from selfimprove.tracking.telling import telling
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.training.trainings import SupervisedTraining
@@ -63,7 +64,10 @@ def warm_start(
     """
     engine = EngineConfig(kind="torch", chat=config.chat,
                           chat_template_kwargs=config.chat_template_kwargs)  # fmt: skip
-    with becoming(out, announce, engine) as run:
+    with (
+        becoming(out, announce, engine) as run,
+        telling(config.trackers, config, out, announce),
+    ):
         base = run.locate(config.model)
         read = run.rows("rows", read_lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["data_json", "write"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("page.js", "texts.js")
+_STYLES = ("page.css", "texts.css")
 _DATA_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -69,19 +71,24 @@ def data_json(value: object) -> str:
 def _render(runs: dict[str, RunFolder]) -> str:
     environment = _environment()
     figures = {name: figures_of(run) for name, run in runs.items()}
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        style="\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _STYLES),
         script=script,
         script_hash=f"sha256-{digest}",
-        runs=[_run_context(name, runs[name], held) for name, held in figures.items()],
-        comparison=compare(figures) if len(runs) > 1 else None,
+        runs=[
+            _run_context(name, runs[name], held, alone=len(runs) == 1)
+            for name, held in figures.items()
+        ],
+        comparison=compare(figures, runs) if len(runs) > 1 else None,
     )
 
 
-def _run_context(name: str, run: RunFolder, figures: dict[str, Any]) -> dict[str, Any]:
-    shown = [s for s in SECTIONS if figures[s.name] is not None]
+def _run_context(
+    name: str, run: RunFolder, figures: dict[str, Any], *, alone: bool
+) -> dict[str, Any]:
+    shown = [s for s in SECTIONS if figures[s.name] is not None and (alone or not s.alone)]
     embedded = {s.name: data_json(s.embedded(run)) for s in shown if s.embedded}
     return {"name": name, "figures": figures, "sections": shown, "embedded": embedded}
 

@@ -25,6 +25,8 @@ from selfimprove.runtime.shipped import recipe_path
 from selfimprove.sampling.ray_cluster import kept_up
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
+from selfimprove.tracking.telling import telling
+from selfimprove.tracking.trackers import require
 from selfimprove.types import ModelRef
 
 __all__ = [
@@ -115,6 +117,7 @@ def run_config(
         SelfImproveError: with what happened, where, and what to do.
     """
     check(config, processes, machines.count if machines else 1)
+    require(config.trackers)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     located = [locate(name) for name in config.models]
     recipe = config.model_dump(mode="json", context=IDENTITY)
@@ -122,7 +125,8 @@ def run_config(
     root, keeper = kept_at(out)
     finished = root / "finished.json"
     if finished.exists() and not keeper.behind and read_json(finished).get("identity") == identity:
-        return Finished(root, was_finished=True)
+        with telling(config.trackers, config, root, announce):  # who was not told of it before
+            return Finished(root, was_finished=True)
     _announce_engine(config, located[0], announce)
     several = processes > 1 or machines is not None
     elsewhere = Processes(config, processes, machines).train if several else None
@@ -130,7 +134,8 @@ def run_config(
     with closing(run), kept_up(config.engine):
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
-        newest = run_method(config, run)
+        with telling(config.trackers, config, root, announce):
+            newest = run_method(config, run)
         if not (root / "summary.json").exists():
             raise OwnCodeError(
                 f"{config.method} returned its model and wrote no summary: call `summarise` of the board "
@@ -214,6 +219,7 @@ def plan_recipe(
     """
     config = read_config(path, overrides)
     check(config, processes)
+    require(config.trackers)
     cluster = cluster_of(on.cluster) if on else None
     root = kept_at(out or default_folder(path, config))[0]
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ class Run:
                 "another folder with --out"
             ) from None
         self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
+        self._lock.write(f"{os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
         try:
             self.keeper.hold(self.announce)
@@ -190,6 +191,7 @@ class Run:
             step.claim()
             chunks = in_chunks(held, shard_items, together)
             missing = [i for i in range(len(chunks)) if not step.has_shard(i)]
+            step.begin(len(chunks), done=len(chunks) - len(missing))
             if missing and len(missing) < len(chunks):
                 self.announce(f"{name}: resuming, {len(chunks) - len(missing)} shards are there")
             started = time.monotonic()

@@ -12,6 +12,7 @@ from selfimprove.config import fingerprint
 from selfimprove.errors import CorruptShardError, StaleStepError, StoreError
 from selfimprove.files import make_folder, read_json, sha256_of, write_json, write_replacing
 from selfimprove.own_code import code_name
+from selfimprove.progress import begun
 from selfimprove.provenance import circumstances, difference, inputs_of
 from selfimprove.remote import told, whole
 from selfimprove.rows import Batch, Funnel, Rows, decode, encode, rows_digest
@@ -75,6 +76,10 @@ class Step(Generic[T]):
             write_json(path, self._identity)
             self._publish(path)
 
+    def begin(self, shards: int, *, done: int) -> None:
+        """Write down how much is to be made, for those who watch; it goes when the step is done."""
+        write_json(begun(self.folder), {"total": shards, "of": "shards", "done": done})
+
     def is_done(self) -> bool:
         """Whether the step is whole; say so to whoever watches."""
         done = (self.folder / "done.json").exists()
@@ -125,6 +130,7 @@ class Step(Generic[T]):
 
     def _write_done(self, done: dict[str, Any]) -> None:
         write_json(self.folder / "done.json", done)
+        begun(self.folder).unlink(missing_ok=True)
         self._publish(self.folder / "done.json")
 
     def read(self) -> Rows[T]:

@@ -35,6 +35,7 @@ from selfimprove.report.sections import (
     rounds,
     samples,
     scores,
+    texts,
     win_rates,
 )
 
@@ -51,6 +52,8 @@ class Section:
     figures: Callable[[RunFolder], Any]
     embedded: Callable[[RunFolder], Any] | None = None
     """Data that only the page's script shows; it is not among the figures."""
+    alone: bool = False
+    """Whether only a page of a single run has it."""
 
 
 SECTIONS = (
@@ -74,6 +77,7 @@ SECTIONS = (
     Section("funnels", "Filters", funnels.figures),
     Section("samples", "Samples", samples.figures, samples.embedded),
     Section("responses", "Responses", responses.figures),
+    Section("texts", "Everything written", texts.figures, texts.embedded, alone=True),
     Section("cost", "Cost", cost.figures),
     Section("lineage", "Lineage", lineage.figures),
     Section("recipe", "Recipe", recipe.figures),
