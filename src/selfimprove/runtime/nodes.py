@@ -110,7 +110,7 @@ class Machines:
 
     def _open(self) -> Any:  # noqa: ANN401  torch's store
         if not self._store:
-            from torch.distributed import TCPStore
+            from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
             first = self.here == 0
             self._store.append(
