@@ -152,7 +152,8 @@ def _trained(step: PlannedStep, use: Use, shape: Shape, cluster: Cluster, times:
     tokens, found = step.tokens_trained * times, []
     for gpus in range(1, min(cluster.count, config.batch_size) + 1):
         if config.batch_size % gpus == 0 and _fits(use, shape, gpus, cluster.device):
-            work = _Work(tokens, max(use.steps, 1) * times, use.longest)
+            steps = max(use.rows * times / config.batch_size, 1)
+            work = _Work(tokens, steps, use.longest)
             found.append((*_seconds(work, config, shape, gpus, cluster.device), gpus))
     if not found:
         return Share(step.name, 0, tokens, 0.0, 0, "no room: set lora, gradient_checkpointing")
@@ -164,7 +165,7 @@ class _Work(NamedTuple):
     """What a training is."""
 
     tokens: int
-    steps: int
+    steps: float
     longest: int
     """Tokens of a row, at most."""
 
