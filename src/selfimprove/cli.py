@@ -109,7 +109,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
     ] = 1,
 ) -> None:
     """Run a recipe; run the same command again to resume it."""
-    from selfimprove import terminal
+    from selfimprove import terminal, terminal_plan
     from selfimprove.errors import ConfigError
     from selfimprove.runtime.launch import On, launch, plan_recipe
     from selfimprove.runtime.nodes import launch_line, leave_torchrun
@@ -117,14 +117,14 @@ def run(  # noqa: PLR0913  each is an option of the command line
 
     if dry_run:
         on = On(cluster, price, times) if cluster else None
-        terminal.show_plan(plan_recipe(recipe, overrides or [], out, num_processes, on))
+        terminal_plan.show_plan(plan_recipe(recipe, overrides or [], out, num_processes, on))
         return
     if cluster is not None:
         raise ConfigError("--cluster calculates, and starts nothing: add --dry-run")
     machines = leave_torchrun()
     if nodes > 1 and machines is None:
         words = ["run", str(recipe), *(overrides or []), "--out", str(out or "SHARED_FOLDER")]
-        terminal.show_launch(launch_line(nodes, num_processes, words), nodes)
+        terminal_plan.show_launch(launch_line(nodes, num_processes, words), nodes)
         return
     if machines is not None and machines.here:
         take_part(machines, terminal.announce)

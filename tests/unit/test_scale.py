@@ -86,7 +86,7 @@ def _told(llama: Path, cluster: str, config: SftConfig, **more: Any) -> Estimate
              PlannedStep("eval", "", 10, 2_560, 0, "to do", measures=True),
              PlannedStep("model", "", None, 0, 1_024_000, "to do")]  # fmt: skip
     uses = [Use("paths", llama, engine), Use("eval", llama, engine),
-            Use("model", llama, config, longest=1_024, steps=100)]  # fmt: skip
+            Use("model", llama, config, longest=1_024, rows=3_200)]  # fmt: skip
     return estimate(steps, uses, cluster_of(cluster), **more)
 
 

@@ -4,8 +4,8 @@ A calculation from the dry run's counts, of steps one after the other:
 
     sampling   the longest of: 2 P operations a token, by the share of the arithmetic that we measured; the
                weights once a decoding step, and the keys and values that each token reads, from memory
-    training   6 P operations a token (8 P with gradient checkpointing) and those of attention; beside it, a
-               step puts the weights together twice (2 P bytes each) and adds up gradients (4 P bytes)
+    training   the longer of: 6 P operations a token (8 P with gradient checkpointing) and those of
+               attention; weights put together twice a pass (2 P bytes each) and gradients added up (4 P)
 
 P: parameters. Sampling is assumed to be spread over all GPUs, as independent rows are. Training takes as
 many of them as make it fastest: a batch has only so many rows, and weights travel for each of its steps.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, NamedTuple
 
 from selfimprove.runtime.devices import (
@@ -29,7 +30,7 @@ from selfimprove.runtime.devices import (
 from selfimprove.runtime.memory import Shape, shape_of, training
 from selfimprove.runtime.memory_shared import shared_out
 from selfimprove.runtime.plan import PlannedStep, Use
-from selfimprove.training.training_config import TrainingConfig
+from selfimprove.training.training_config import TrainingConfig, piece_tokens
 
 __all__ = ["Estimate", "Share", "estimate"]
 
@@ -151,7 +152,8 @@ def _trained(step: PlannedStep, use: Use, shape: Shape, cluster: Cluster, times:
     tokens, found = step.tokens_trained * times, []
     for gpus in range(1, min(cluster.count, config.batch_size) + 1):
         if config.batch_size % gpus == 0 and _fits(use, shape, gpus, cluster.device):
-            work = _Work(tokens, max(use.steps, 1) * times, use.longest)
+            steps = max(use.rows * times / config.batch_size, 1)
+            work = _Work(tokens, steps, use.longest)
             found.append((*_seconds(work, config, shape, gpus, cluster.device), gpus))
     if not found:
         return Share(step.name, 0, tokens, 0.0, 0, "no room: set lora, gradient_checkpointing")
@@ -163,7 +165,7 @@ class _Work(NamedTuple):
     """What a training is."""
 
     tokens: int
-    steps: int
+    steps: float
     longest: int
     """Tokens of a row, at most."""
 
@@ -190,5 +192,6 @@ def _seconds(
         return arithmetic, "arithmetic"
     link = device.link_gb_per_s if gpus <= _MACHINE else device.network_gb_per_s
     moved = (2 * _HALF + _FLOAT) * shape.parameters * (gpus - 1) / gpus
-    network = work.steps * moved / (link * 1e9)
+    passes = ceil(work.tokens / work.steps / gpus / piece_tokens(config, "cuda"))
+    network = work.steps * passes * moved / (link * 1e9)
     return max(arithmetic, network), "arithmetic" if arithmetic >= network else "network"

@@ -59,8 +59,8 @@ class Use(NamedTuple):
     """Whether drawing keeps keys and values; a reward model reads a text once."""
     longest: int = 0
     """Tokens of the longest row in training."""
-    steps: int = 0
-    """Of its optimiser."""
+    rows: int = 0
+    """That are trained on, each as often as that happens."""
 
 
 @dataclass(frozen=True, slots=True)

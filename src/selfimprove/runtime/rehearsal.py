@@ -138,7 +138,7 @@ class Rehearsal(Run):
             shape = self._shapes[base.digest]
             told = job.at_most(_Count((shape or self.root) / "tokenizer.json"))
             self.uses.append(Use(name, shape, job.config, beside=job.beside, draws=job.draws,
-                                 longest=told.longest, steps=told.steps))  # fmt: skip
+                                 longest=told.longest, rows=told.rows))  # fmt: skip
             self._note(name, make, (base, *inputs), sampled=told.sampled, trained=told.trained)
             model = self._after(name, base)
             for step in told.kept:
