@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded test-trackers test-browser
 
 install: $(READY)  ## the package alone
 
@@ -61,6 +61,18 @@ dist: setup  ## sdist and wheel in dist/, what is in them, and the wheel install
 
 test-sharded: setup  ## weights shared out over two and four processes of this CPU, lost ones among them: minutes; no part of `test`
 	SELFIMPROVE_SHARDED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_sharded.py
+
+# Trackers need much that nothing else does: they lie in an environment of their own, over that of the tools.
+TRACKERS := .trackers
+test-trackers: setup  ## four trackers without a network, read back: 1 GB once, then a minute; no part of `test`
+	$(BIN)/python -m venv $(TRACKERS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$($(TRACKERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/tools.pth"
+	$(TRACKERS)/bin/python -m pip install --quiet tensorboard wandb mlflow trackio
+	SELFIMPROVE_TRACKERS=1 $(TRACKERS)/bin/python -m pytest -q --no-cov tests/contract/test_trackers.py
+
+test-browser: setup  ## the report in a headless Chromium (apt-get install chromium): a minute; no part of `test`
+	SELFIMPROVE_BROWSER=1 $(BIN)/python -m pytest -q --no-cov tests/browser
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85

@@ -148,7 +148,7 @@ class Fake:
         self.ids.append(id)
         self.id = id or "first"
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Event, _number: int) -> None:
         if self.fails:
             raise ConnectionError("no  network")
         self.told.append(event)
@@ -209,7 +209,7 @@ def test_names_and_numbers_that_trackers_refuse_are_mended_or_left_out() -> None
 
     opened = object.__new__(trackers.Opened)
     opened._is_wandb, opened._tracker = False, Kept()
-    opened.tell(Event("m2", 1, {"dropped/tied, or not": 1.0, "loss": math.nan}))
+    opened.tell(Event("m2", 1, {"dropped/tied, or not": 1.0, "loss": math.nan}), 0)
     assert opened._tracker.logged == {"m2/dropped/tied_ or not": 1.0}
 
 

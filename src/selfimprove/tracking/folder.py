@@ -37,6 +37,8 @@ class Told:
     done: list[str] = field(default_factory=list)
     """Steps whose end was told."""
     summary: bool = False
+    events: int = 0
+    """How many that is."""
 
 
 def stage_of(step: str) -> tuple[str, int]:

@@ -104,7 +104,8 @@ class _Teller(threading.Thread):
         told, changed = self._told[name], False
         try:
             for event in news(self._root, told):
-                self._open[name].tell(event)
+                self._open[name].tell(event, told.events)
+                told.events += 1
                 changed = True
         finally:
             if changed:

@@ -61,15 +61,15 @@ class Opened:
         if id is None:
             self._tracker.store_init_configuration(_flat(recipe))
 
-    def tell(self, event: Event) -> None:
-        """Tell it one event; numbers that are none are left out."""
+    def tell(self, event: Event, number: int) -> None:
+        """Tell it one event, the `number`-th of the run; numbers that are none are left out."""
         series = _FOREIGN.sub("_", event.series)
         values = {f"{series}/{_FOREIGN.sub('_', name)}": value
                   for name, value in event.values.items() if math.isfinite(value)}  # fmt: skip
         if not values:
             return
         if self._is_wandb:
-            self._tell_wandb(series, event.at, values)
+            self._tell_wandb(series, event.at, values, number)
         else:
             self._tracker.log(values, step=event.at)
 
@@ -77,14 +77,14 @@ class Opened:
         """Send what is left."""
         self._tracker.finish()
 
-    def _tell_wandb(self, series: str, at: int, values: dict[str, float]) -> None:
-        """Give each series an axis of its own: wandb's one axis must only ever grow."""
+    def _tell_wandb(self, series: str, at: int, values: dict[str, float], number: int) -> None:
+        """Give each series an axis of its own: wandb's one axis must only ever grow, over resumes too."""
         axis = f"{series}/at"
         if series not in self._charted:
             self._charted.add(series)
             self._tracker.tracker.define_metric(axis, hidden=True)
             self._tracker.tracker.define_metric(f"{series}/*", step_metric=axis)
-        self._tracker.log({**values, axis: at})
+        self._tracker.log({**values, axis: at}, step=number)
 
 
 def _tensorboard(root: Path, _id: str, _again: bool) -> GeneralTracker:

@@ -35,7 +35,7 @@ class Ahead(NamedTuple):
 
     steps: tuple[str, ...]
     seconds: float | None
-    """As the steps so far took, measured by the plan's tokens; None: nothing to go by yet."""
+    """As the steps so far took, measured by the plan's tokens; None: nothing was sampled, or trained, to go by."""
 
 
 @final
@@ -73,7 +73,8 @@ def ahead(seen: Seen, plan: Sequence[Planned]) -> Ahead | None:
     left = [step for step in plan if step.name not in done]
     parts = [_seconds(kind, plan, done) for kind in _KINDS]
     known = [seconds for seconds in parts if seconds is not None]
-    return Ahead(tuple(step.name for step in left), sum(known) if known else None)
+    whole = sum(known) if len(known) == len(parts) else None
+    return Ahead(tuple(step.name for step in left), whole)
 
 
 def _seconds(

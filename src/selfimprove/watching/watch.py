@@ -46,10 +46,12 @@ def watch(root: Path, console: Console, *, once: bool) -> None:
         with Live(
             console=console, screen=True, auto_refresh=False, vertical_overflow="crop"
         ) as live:
-            while not seen.has_finished:
+            while True:
                 live.update(view.picture(seen, console.height), refresh=True)
                 time.sleep(_EVERY)
                 seen = look(root)
+                if seen.has_finished:
+                    break
         console.print(view.picture(seen, console.height))
     finally:
         if planned is not None:
