@@ -24,6 +24,7 @@ from selfimprove.errors import CorruptShardError, LockedRunError, RemoteError
 from selfimprove.models import locate
 from selfimprove.remote import here, whole
 from selfimprove.remote.objects import Objects, open_objects
+from selfimprove.remote.place import copy_of
 from selfimprove.report.figures import figures
 from selfimprove.report.listing import listed
 from selfimprove.report.page import write
@@ -141,12 +142,19 @@ def test_killed_in_the_middle_of_sampling_it_goes_on_elsewhere(
 def test_killed_in_training_it_goes_on_from_a_published_checkpoint(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longer = [*_TINY, "sft.epochs=400"]
+    longer = [*_TINY, "sft.epochs=50", "sft.save_every=20"]
     marker = re.compile(r"round-1-model/checkpoints/checkpoint-\d+\.json")
     there = _killed_once(url, lambda names: any(map(marker.fullmatch, names)), longer)
     assert "round-1-model/done.json" not in there
     _elsewhere(monkeypatch, tmp_path, "second")
-    root = launch(_SMALL, longer, Path(url), _silent).root
+    found: list[str] = []
+
+    def look(line: str) -> None:
+        if line == "round-1-model: started":
+            found.extend(path.name for path in copy_of(url).glob("round-1-model/checkpoints/*"))
+
+    root = launch(_SMALL, longer, Path(url), look).root
+    assert found
     other = launch(_SMALL, longer, tmp_path / "uninterrupted", _silent).root
     assert differences(other, root) == []
     assert not any("/checkpoints/" in name for name in _objects(url).names())

@@ -12,6 +12,7 @@ from tests.objects_in_memory import Machine, Memory, as_machine
 
 from selfimprove.remote import kept_at
 from selfimprove.remote.checkpoints import Snapshots, outdated
+from selfimprove.remote.markers import marked
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
@@ -60,6 +61,31 @@ def test_a_snapshot_is_of_what_was_there_whatever_the_trainer_does_next(tmp_path
         "milestones/step-10/model.safetensors": "milestone 10",
         "milestones/step-20/model.safetensors": "milestone 20",
     }
+
+
+def test_a_done_step_is_what_stays_of_it_while_checkpoints_are_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = tmp_path / "sft"
+    _save(step, 10)
+    for name in ("model/config.json", "model/tokenizer.json", "train_log.jsonl", "order.json",
+                 "model.partial/config.json", "done.json", "step.json"):  # fmt: skip
+        (step / name).parent.mkdir(exist_ok=True)
+        (step / name).write_text("{}")
+    looked: list[str] = []
+    scandir = os.scandir
+
+    def noting(place: str | Path) -> object:
+        looked.append(Path(place).name)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", noting)
+    found = [f.relative_to(step).as_posix() for f in marked(tmp_path, "sft/done.json")]
+    assert found == [
+        "milestones/step-10/model.safetensors", "model/config.json", "model/tokenizer.json", "train_log.jsonl"
+    ]  # fmt: skip
+    assert "model" in looked
+    assert "checkpoints" not in looked
 
 
 def test_all_but_the_newest_two_go_with_their_marker_first() -> None:

@@ -131,10 +131,14 @@ def test_rows_and_models_are_pulled_when_they_are_read(machine: Machine) -> None
     assert place.fetched == []
 
 
-def test_what_was_changed_there_is_named_and_made_again_once_deleted(machine: Machine) -> None:
+@pytest.mark.parametrize("who", ["wrote it", "pulled it"])
+def test_what_was_changed_there_is_named_and_made_again_once_deleted(
+    machine: Machine, who: str
+) -> None:
     place = Memory()
-    url = machine(place, "a")
+    url = machine(place, "wrote it")
     before = _contents(_run(url))
+    _run(machine(place, "pulled it"))
     name = "squares/shard-00001.parquet"
     for bad, said in (
         (b"x" * len(place.held[name]), "does not match"),
@@ -148,8 +152,7 @@ def test_what_was_changed_there_is_named_and_made_again_once_deleted(machine: Ma
             whole(root / "squares")
     made.clear()
     place.delete([name, "squares/shard-00001.json", "squares/done.json"])
-    machine(place, "a")
-    assert _contents(_run(url)) == before
+    assert _contents(_run(machine(place, who))) == before
     assert made == [3, 4, 5]
 
 

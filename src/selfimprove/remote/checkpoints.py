@@ -33,7 +33,11 @@ class Snapshots:
         The folder holds the files as the marker will name them, and goes when `publish` returns: what
         the trainer replaces or removes meanwhile stays what it was.
         """
-        for state in self._newest():
+        try:
+            newest = list(self._newest())
+        except FileNotFoundError:  # folders are being removed: there is another look
+            return
+        for state in newest:
             checkpoint = state.parent
             step, number = checkpoint.parent.parent.name, int(checkpoint.name.rpartition("-")[2])
             shutil.rmtree(self._space, ignore_errors=True)

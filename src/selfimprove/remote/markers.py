@@ -12,10 +12,11 @@ Where it is published a marker says in `files` what it marks: name within the st
 
 from __future__ import annotations
 
-import fnmatch
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,8 +38,15 @@ _MARKER: Final = re.compile(
 )
 _CHECKPOINT: Final = re.compile(r"[^/]+/checkpoints/checkpoint-(\d+)\.json")
 # What lies in a step's folder while it is made, and what other processes of its training read.
-_PASSING: Final = ("checkpoints/*", "model.partial/*", "checkpoint.partial/*", "*.partial", "order.json", "told.json",
-                   "failure-*.json", "step.json", "done.json")  # fmt: skip
+_PASSING_FOLDERS: Final = ("checkpoints", "model.partial", "checkpoint.partial")
+_PASSING: Final = (
+    "*.partial",
+    "order.json",
+    "told.json",
+    "failure-*.json",
+    "step.json",
+    "done.json",
+)
 
 
 def is_marker(name: str) -> bool:
@@ -84,12 +92,17 @@ def marked(root: Path, marker: str) -> list[Path]:
         return [path.with_suffix(".parquet")]
     if path.name != "done.json" or not step_of(marker):
         return []
-    files = sorted(file for file in path.parent.rglob("*") if file.is_file())
-    return [file for file in files if not _passes(file.relative_to(path.parent).as_posix())]
+    return sorted(_left_in(path.parent))
 
 
-def _passes(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _PASSING)
+def _left_in(step: Path) -> Iterator[Path]:
+    """Yield what stays of a step; the run may be removing what does not, so that is not looked into."""
+    for place, folders, files in os.walk(step):
+        at = Path(place)
+        if at == step:
+            folders[:] = [name for name in folders if name not in _PASSING_FOLDERS]
+            files = [n for n in files if not any(fnmatchcase(n, p) for p in _PASSING)]
+        yield from (at / name for name in files)
 
 
 def with_files(content: bytes, folder: Path, files: Iterable[Path]) -> bytes:

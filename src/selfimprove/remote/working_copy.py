@@ -189,8 +189,18 @@ class WorkingCopy:
         Raises:
             CorruptShardError: an object does not match its digest, or is missing.
         """
-        for name, (size, digest) in missing(self.root / step, patterns).items():
-            fetch(objects, f"{step}/{name}", self.root / step / name, size, digest)
+        wanted = missing(self.root / step, patterns)
+
+        def pull(name: str) -> str | None:
+            """Pull one, and return its tag where it is a marker of a shard."""
+            fetch(objects, f"{step}/{name}", self.root / step / name, *wanted[name])
+            held = objects.read(f"{step}/{name}") if is_marker(f"{step}/{name}") else None
+            return held[1] if held else None
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for name, tag in zip(wanted, pool.map(pull, wanted), strict=True):
+                if tag is not None:
+                    self.log(f"{step}/{name}", tag, wanted[name][1])
 
     def _take(
         self, objects: Objects, marker: str, content: bytes, tag: str, *, when: float
