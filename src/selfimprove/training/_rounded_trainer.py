@@ -186,7 +186,8 @@ class RoundedTrainer(Trainer):
         if not self.shared_out and not sharded_checkpoints.is_one(Path(resume_from_checkpoint)):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        sharded_checkpoints.load_weights(Path(resume_from_checkpoint), model or self.model)
+        there = self.model if model is None else model
+        sharded_checkpoints.load_weights(Path(resume_from_checkpoint), there)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or not sharded_checkpoints.is_one(Path(checkpoint)):

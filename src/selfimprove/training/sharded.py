@@ -6,8 +6,9 @@ What else here computes with a model is told apart in this one place:
 
 - The rounded copy (`half_copy`) and recorded passes (`recorded`) hold a model whole: off. What FSDP2 puts
   together is rounded once a pass, as that copy is once a step; sums of gradients stay in float32.
-- Kernels, norms, gated layers, attention by products and rows end to end work on what a layer is handed
-  and on its own weights, which are plain tensors by then: on.
+- Kernels, norms, gated layers and attention by products work on what a layer is handed and on its own
+  weights, which are plain tensors by then: on.
+- Whether rows may lie end to end is tried on a whole model, which may not fit: off, rows are padded.
 - Prefixes in a pass of their own, and trees of rows, read a model from its inside: off with every kind of
   several processes.
 - Processes put a layer together at the same time, or wait for each other for ever: one with fewer passes
@@ -32,10 +33,8 @@ from selfimprove.training.training_config import TrainingConfig
 __all__ = ["arguments", "enforce", "follow", "give", "learning", "policy_of", "put_together",
            "share_out", "shares_out", "skeleton", "whole"]  # fmt: skip
 
-_MOST: Final = (
-    0.7  # of a GPU's memory, for weights, gradients and moments; the rest is activations'
-)
-_HELD: Final = 18  # bytes a weight that learns: float32, a rounded copy, gradient, two moments
+_MOST: Final = 0.7  # of a GPU's memory, before activations
+_HELD: Final = 16  # bytes a weight that learns: itself, its gradient, two moments
 _FROZEN: Final = 2  # bytes a weight that does not
 
 
@@ -53,15 +52,22 @@ def shares_out(config: TrainingConfig, model: nn.Module) -> bool:
 
 
 def arguments(config: TrainingConfig) -> dict[str, Any]:
-    """Return what transformers' trainer is told beside the rest."""
+    """Return what transformers' trainer is told beside the rest.
+
+    What lies in the memory of the host is added up there, for which accelerate takes gloo beside NCCL where
+    the environment says so.
+    """
+    # Without a GPU there is nothing that it could be brought to.
+    offload = config.parallel.cpu_offload and torch.cuda.is_available()
+    if offload:
+        os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_OFFLOAD_PARAMS="true")
     return {
         "fsdp": True,
         "fsdp_config": {
             "version": 2,
             "state_dict_type": "SHARDED_STATE_DICT",
             "activation_checkpointing": config.gradient_checkpointing,
-            # Without a GPU there is nothing that it could be brought to.
-            "cpu_offload": config.parallel.cpu_offload and torch.cuda.is_available(),
+            "cpu_offload": offload,
         },
         # The trainer's own would put every layer together once more.
         "gradient_checkpointing": False,

@@ -7,6 +7,7 @@ process. One process that shares nothing out can go on from them, too.
 from __future__ import annotations
 
 import io
+import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -83,7 +84,11 @@ def damage(checkpoint: Path) -> str | None:
     folder = checkpoint / _PARTS
     if not (folder / _INDEX).is_file():
         return "not all processes had written their part"
-    for place in FileSystemReader(folder).read_metadata().storage_data.values():
+    try:
+        places = FileSystemReader(folder).read_metadata().storage_data.values()
+    except (pickle.UnpicklingError, EOFError, AttributeError) as error:
+        return f"{_INDEX}: {type(error).__name__}: {error}"
+    for place in places:
         file = folder / place.relative_path
         if not file.is_file():
             return f"{file.name} is missing"
