@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm coverage check fix docs clean bench-envs
+.PHONY: install setup demo test test-vllm test-lm-eval coverage check fix docs clean bench-envs
 
 install: $(READY)  ## the package alone
 
@@ -36,6 +36,10 @@ test: setup  ## a process a core, each with one thread; the tests of a file stay
 test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once, then ten minutes; no part of `test`
 	$(BIN)/selfimprove engines add vllm
 	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_vllm.py
+
+test-lm-eval: setup  ## a real lm-evaluation-harness on tasks of our own: some minutes; no part of `test`
+	$(PIP) -e ".[lm-eval]"
+	SELFIMPROVE_LM_EVAL=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_lm_eval.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
