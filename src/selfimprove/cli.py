@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from selfimprove.cli_data import data_app
 from selfimprove.cli_demo import demo
-from selfimprove.cli_measure import compare, ifeval, mt_bench
+from selfimprove.cli_measure import compare, ifeval, lm_eval, mt_bench
 from selfimprove.cli_models import engines_app, models_app, tiny_app
 from selfimprove.cli_publish import export, push
 from selfimprove.cli_serve import serve
@@ -299,6 +299,7 @@ app.command("push")(push)
 app.command("compare")(compare)
 eval_app.command("ifeval")(ifeval)
 eval_app.command("mt-bench")(mt_bench)
+eval_app.command("lm-eval")(lm_eval)
 
 
 @eval_app.command(_DEFAULT)

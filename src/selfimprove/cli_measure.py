@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["compare", "ifeval", "mt_bench"]
+__all__ = ["compare", "ifeval", "lm_eval", "mt_bench"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
@@ -96,6 +96,45 @@ def mt_bench(  # noqa: PLR0913  each is an option of the command line
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         terminal_measures.show_mt_bench(found)
+
+
+def lm_eval(  # noqa: PLR0913  each is an option of the command line
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            help="A finished run, measured before and after; or models, the first one before; then "
+            "arguments of the harness's model, e.g. dtype=bfloat16."
+        ),
+    ],
+    task: Annotated[list[str], typer.Option(help="A task of the harness; as often as needed.")],
+    include_path: Annotated[Path | None, typer.Option(help="Folder of tasks of your own.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples [the task's].")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First so many documents a task.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask by the chat template.")] = False,
+    batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "1",
+    device: Annotated[str | None, typer.Option(help="E.g. cpu or cuda:0 [the harness's].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for its files [RUN/harness].")] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="Python of the environment that has it [this one].")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure by lm-evaluation-harness: before and after, paired by document."""
+    import sys
+
+    from selfimprove import terminal_measures
+    from selfimprove.evaluation.harness.measure import HarnessOptions, measure_by_harness
+
+    named, overrides = apart(systems)
+    options = HarnessOptions(tuple(task), include_path, num_fewshot, limit, chat, batch_size, device,
+                             tuple(overrides), python or Path(sys.executable))  # fmt: skip
+    found = measure_by_harness(named, options, out)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        terminal_measures.show_harness(found)
 
 
 def apart(words: list[str]) -> tuple[list[str], list[str]]:

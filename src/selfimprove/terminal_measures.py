@@ -7,7 +7,7 @@ from typing import Any
 
 from selfimprove.terminal import headline, show_facts, show_table
 
-__all__ = ["show_head_to_head", "show_ifeval", "show_mt_bench", "show_standings"]
+__all__ = ["show_harness", "show_head_to_head", "show_ifeval", "show_mt_bench", "show_standings"]
 
 
 def show_head_to_head(found: Mapping[str, Any]) -> None:
@@ -51,9 +51,21 @@ def show_standings(found: Mapping[str, Any]) -> None:
         print(f"{run['run']}  {run['method']} of {run['model']}, seed {run['seed']}")
         if head := run["headline"]:
             print(f"  {verdict(head['interval'])}: {headline(head)}")
-    if (ratings := found["ratings"]) is None:
+    if not found["ratings"]:
         print("no systems met under a judge: there are no ratings")
         return
+    for ratings in found["ratings"]:
+        _show_ratings(ratings)
+    compared = [
+        (m["first"], m["second"], f"{m['win_rate']:.1%}", f"{m['standard_error'] or 0:.1%}",
+         _equal(m), f"{m['n']:,}", f"{m['unscored']:,}")
+        for m in found["head_to_head"]
+    ]  # fmt: skip
+    columns = ("system", "against", "won", "error", "equal length", "judged", "not")
+    show_table("win rates, ties half", columns, compared, words=("against",))
+
+
+def _show_ratings(ratings: Mapping[str, Any]) -> None:
     rows = [
         (s["system"], f"{s['rating']:.0f}", "{:.0f} to {:.0f}".format(*s["interval"]),
          f"{s['matches']:,}", f"{s['win_rate']:.1%}")
@@ -64,13 +76,6 @@ def show_standings(found: Mapping[str, Any]) -> None:
                rows)  # fmt: skip
     if not ratings["bounded"]:
         print("some won, or lost, all against others: each pair got half a win each more")
-    compared = [
-        (f"{m['first']} against {m['second']}", f"{m['win_rate']:.1%}",
-         f"{m['standard_error'] or 0:.1%}", _equal(m), f"{m['n']:,}", f"{m['unscored']:,}")
-        for m in found["head_to_head"]
-    ]  # fmt: skip
-    columns = ("matches", "won", "std. error", "at equal length", "judged", "not judged")
-    show_table("win rates, ties half", columns, compared)
 
 
 def _equal(match: Mapping[str, Any]) -> str:
@@ -128,6 +133,28 @@ def _rating(told: Mapping[str, Any] | None) -> str:
         return "-"
     low, high = told["interval"]
     return f"{told['value']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def show_harness(found: Mapping[str, Any]) -> None:
+    """Print every figure of lm-evaluation-harness, and the paired differences from the first system."""
+    rows = [
+        (f"{f['task']}, {f['filter']}, {f['metric']}", s["system"], f"{s['value']:.4f}",
+         _span(s["interval"], "{:.4f}"), s["n"] or "-", *_to_first(s["versus_first"]))
+        for f in found["figures"]
+        for s in f["systems"]
+    ]  # fmt: skip
+    columns = ("figure", "system", "value", "95 %", "documents", "to the first", "95 %")
+    show_table(f"lm-evaluation-harness {found['version']}", columns, rows, words=("system",))
+
+
+def _to_first(versus: Mapping[str, Any] | None) -> tuple[str, str]:
+    if versus is None:
+        return "-", "-"
+    return f"{versus['difference']:+.4f}", _span(versus["interval"], "{:+.4f}")
+
+
+def _span(interval: Sequence[float] | None, number: str) -> str:
+    return "-" if interval is None else " to ".join(number.format(end) for end in interval)
 
 
 def _share(told: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import log10
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def outcomes(*shares: float | None) -> list[Outcome]:
     ]
 
 
-def run(root: Path, *, digest: str, shares: list[float | None], stored: str | None) -> Path:
+def run(root: Path, *, digest: str, shares: Sequence[float | None], stored: str | None) -> Path:
     """Write the folder of a run in which `m1` met `m0`; `stored` names the step that holds the matches."""
     told = head_to_head(outcomes(*shares), first="m1", second="m0", judge="tiny", set="dev")
     arms = [{"name": n, "kind": k} for n, k in (("m0", "base"), ("m1", "method"))]
@@ -48,7 +49,7 @@ def run(root: Path, *, digest: str, shares: list[float | None], stored: str | No
 
 
 def ratings(found: dict[str, Any]) -> dict[str, float]:
-    return {s["system"]: s["rating"] for s in found["ratings"]["systems"]}
+    return {s["system"]: s["rating"] for group in found["ratings"] for s in group["systems"]}
 
 
 @pytest.mark.parametrize("stored", ["m1-against-m0", "m0-against-m1", None])
@@ -71,13 +72,32 @@ def test_runs_of_one_base_meet_in_it(tmp_path: Path) -> None:
     )
 
 
-def test_runs_of_different_bases_cannot_be_rated_together(tmp_path: Path) -> None:
-    one = run(tmp_path / "one", digest="d", shares=[1, 0], stored=None)
-    other = run(tmp_path / "other", digest="e", shares=[1, 0], stored=None)
-    with pytest.raises(
-        DataError, match="no match links one: m0, one: m1 with other: m0, other: m1"
-    ):
-        standings([one, other])
+def test_runs_of_different_bases_are_rated_apart(tmp_path: Path) -> None:
+    one = run(tmp_path / "one", digest="d", shares=[1.0, 1.0, 1.0, 0.0], stored=None)
+    other = run(tmp_path / "other", digest="e", shares=[0.0, 1.0], stored=None)
+    first, second = standings([one, other], anchor="one: m0")["ratings"]
+    assert {s["system"]: s["rating"] for s in first["systems"]} == pytest.approx(
+        {"one: m1": 1000 + 400 * log10(3), "one: m0": 1000}
+    )
+    assert (first["anchor"], second["anchor"]) == ("one: m0", None)
+    assert {s["system"] for s in second["systems"]} == {"other: m0", "other: m1"}
+    with pytest.raises(DataError, match="'m0' is none of the systems that met: one: m0, one: m1"):
+        standings([one, other], anchor="m0")
+
+
+def test_where_only_counts_are_kept_draws_on_a_prompt_go_together(tmp_path: Path) -> None:
+    # 80 matches on 80 prompts, or on 20 with four draws each: about twice as wide.
+    shares = [1.0] * 50 + [0.0] * 30
+    widths = []
+    for name, prompts in (("alone", 80), ("four", 20)):
+        root = run(tmp_path / name, digest="d", shares=shares, stored=None)
+        told = json.loads((root / "summary.json").read_text())
+        told["head_to_head"][0]["prompts"] = prompts
+        (root / "summary.json").write_text(json.dumps(told))
+        (group,) = standings([root], anchor="m0")["ratings"]
+        low, high = group["systems"][0]["interval"]
+        widths.append(high - low)
+    assert 1.6 < widths[1] / widths[0] < 2.5
 
 
 def test_annotation_files_of_one_baseline_are_rated_together(tmp_path: Path) -> None:
@@ -97,4 +117,5 @@ def test_annotation_files_of_one_baseline_are_rated_together(tmp_path: Path) -> 
     )
     shown = CliRunner().invoke(app, ["compare", *map(str, paths), "--anchor", "base"]).stdout
     assert "base at 1000" in shown
-    assert "ours against base" in shown
+    # 3 of 4 won: a standard error of 25 points.
+    assert "75.0% │ 25.0%" in shown

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Meeting", "Rating", "Ratings", "rate_systems"]
+__all__ = ["Meeting", "Rating", "Ratings", "linked", "rate_systems"]
 
 _SCALE: Final = 400.0
 _BASE: Final = 10.0
@@ -85,7 +85,7 @@ def rate_systems(meetings: Sequence[Meeting], anchor: str | None = None) -> Rati
         raise DataError(f"{anchor!r} is none of the systems that met: {', '.join(names)}")
     of_prompts = _wins_of_prompts(meetings, names)
     won = of_prompts.sum(axis=0)
-    _refuse_strangers(won, names)
+    _refuse_strangers(meetings)
     place = None if anchor is None else names.index(anchor)
     ever = won + won.T > 0
     ratings = _anchored(_fit(won[None], ever), place)[0]
@@ -181,19 +181,27 @@ def _reaches_all(won: NDArray[np.float64]) -> NDArray[np.bool_]:
     return joined
 
 
-def _refuse_strangers(won: NDArray[np.float64], names: Sequence[str]) -> None:
-    met = won + won.T
-    if _reaches_all(met[None])[0]:
+def linked(meetings: Sequence[Meeting]) -> list[list[Meeting]]:
+    """Return the matches in groups whose systems met, if only by way of others; the largest group first."""
+    group_of: dict[str, set[str]] = {}
+    for m in meetings:
+        joined = group_of.get(m.first, {m.first}) | group_of.get(m.second, {m.second})
+        group_of |= dict.fromkeys(joined, joined)
+    groups: dict[int, list[Meeting]] = {}
+    for m in meetings:
+        groups.setdefault(id(group_of[m.first]), []).append(m)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _refuse_strangers(meetings: Sequence[Meeting]) -> None:
+    one, *others = linked(meetings)
+    if not others:
         return
-    known, waiting = {0}, [0]
-    while waiting:
-        at = waiting.pop()
-        new = {i for i in range(len(names)) if met[at, i] > 0} - known
-        known |= new
-        waiting += new
-    one = ", ".join(names[i] for i in sorted(known))
-    other = ", ".join(name for i, name in enumerate(names) if i not in known)
+    told = [
+        ", ".join(sorted({name for m in g for name in (m.first, m.second)}))
+        for g in (one, others[0])
+    ]
     raise DataError(
-        f"no match links {one} with {other}, so that their ratings cannot be compared: give a file or run "
-        "in which one of each meets, or rate them apart"
+        f"no match links {told[0]} with {told[1]}, so that their ratings cannot be compared: give a file or "
+        "run in which one of each meets, or rate them apart"
     )

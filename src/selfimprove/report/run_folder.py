@@ -43,6 +43,8 @@ class RunFolder:
     finished: bool
     """Whether the summary, which a run writes last, is there."""
     lineage: tuple[Ancestor, ...]
+    harness: dict[str, Any] | None
+    """What lm-evaluation-harness says of it; None: it was not asked."""
     steps: tuple[Step, ...]
     """In the order in which they finished; unfinished ones last."""
 
@@ -82,6 +84,7 @@ def read_run(path: Path) -> RunFolder:
         summary=_checked(TypeAdapter(Summary), raw or {}, path / "summary.json"),
         finished=raw is not None,
         lineage=_checked(TypeAdapter(tuple[Ancestor, ...]), lineage, path / "lineage.json"),
+        harness=_read_json(path / "harness.json"),
         steps=_steps(path),
     )
 

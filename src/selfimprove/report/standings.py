@@ -9,7 +9,7 @@ from typing import Any
 
 from selfimprove.data.alpaca_eval import read_preferences
 from selfimprove.errors import DataError
-from selfimprove.evaluation.elo import Meeting, rate_systems
+from selfimprove.evaluation.elo import Meeting, linked, rate_systems
 from selfimprove.evaluation.summary import Match
 from selfimprove.evaluation.versus import recount
 from selfimprove.remote import here
@@ -32,7 +32,7 @@ class _Verdicts:
 def standings(
     sources: Sequence[Path], *, anchor: str | None = None, gamed: Path | None = None
 ) -> dict[str, Any]:
-    """Return runs' headlines, every comparison in them, and the ratings of all systems that met.
+    """Return runs' headlines, every comparison in them, and ratings of each group of systems that met.
 
     Systems of several runs have the run's name before theirs, but for a base that several began with.
 
@@ -42,7 +42,7 @@ def standings(
         gamed: AlpacaEval 2's `df_gamed.csv`, for the rates of annotation files.
 
     Raises:
-        DataError: a folder or file cannot be read, or the systems cannot be rated against each other.
+        DataError: a folder or file cannot be read, or the anchor is none of the systems.
     """
     sources = [path if _is_file(path) else here(path) for path in sources]
     named = names_of(sources)
@@ -54,8 +54,20 @@ def standings(
     return {
         "runs": [_headline(name, run) for name, run in runs.items()],
         "head_to_head": [c for one in found for c in one.compared],
-        "ratings": asdict(rate_systems(meetings, anchor)) if meetings else None,
+        "ratings": _ratings(meetings, anchor),
     }
+
+
+def _ratings(meetings: Sequence[Meeting], anchor: str | None) -> list[dict[str, Any]]:
+    """Rate each group of systems that met apart; only one of them holds the anchor."""
+    names = {name for m in meetings for name in (m.first, m.second)}
+    if anchor is not None and anchor not in names:
+        raise DataError(f"{anchor!r} is none of the systems that met: {', '.join(sorted(names))}")
+    told = []
+    for group in linked(meetings):
+        is_here = any(anchor in (m.first, m.second) for m in group)
+        told.append(asdict(rate_systems(group, anchor if is_here else None)))
+    return told
 
 
 def _is_file(path: Path) -> bool:
@@ -139,10 +151,12 @@ def _shares(run: RunFolder, match: Match) -> Iterator[tuple[str, float]]:
             yield row["prompt_id"], share if rows else 1 - share
     if rows or mirrored:
         return
-    # A judge by points leaves no row a match: each counts as a prompt of its own.
+    # A judge by points leaves no row a match. All draws on a prompt are taken to have ended alike, which
+    # makes intervals rather too wide than too narrow.
     counts = ((1.0, match.wins), (0.5, match.ties), (0.0, match.losses))
     shares = [share for share, count in counts for _ in range(count)]
     if not shares:
         raise DataError(f"{run.path}: {match.first} against {match.second} has no match")
     for number, share in enumerate(shares):
-        yield f"{match.first} {match.second} {number}", share
+        prompt = number * match.prompts // len(shares)
+        yield f"{match.first} {match.second} {prompt}", share

@@ -42,7 +42,7 @@ __all__ = ["measure_mt_bench"]
 _CHUNK: Final = 32  # judgements between two signs of progress
 _TEMPERATURES: Final = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 """Of answers, by category; 0 elsewhere. As published."""
-_NOT_TAKEN: Final = ("kind", "prompt", "function")
+_NOT_TAKEN: Final = ("kind", "prompt", "function", "layout", "max_unscored")
 
 
 class _Bench(ChatsAndJudges):
@@ -114,8 +114,12 @@ def measure_mt_bench(  # noqa: PLR0913  models, a judge, its files, how, and a s
 
 def _config(judge: str, how: Mapping[str, Any]) -> _Bench:
     told = how.get("judge") or {}
+    if not isinstance(told, Mapping):
+        raise ConfigError(f"judge={told}: name a field of it, e.g. judge.max_tokens=512")
     if refused := [name for name in _NOT_TAKEN if name in told]:
-        raise ConfigError(f"judge.{refused[0]}: MT-Bench's judge rates by --prompts; leave it out")
+        raise ConfigError(
+            f"judge.{refused[0]}: MT-Bench's judge is asked by --prompts alone; leave it out"
+        )
     # Published: greedy.
     tree = {"model": judge, "votes": 1, "temperature": 0, "max_tokens": 1024, **told}
     config = load(_Bench, {**how, "judge": tree}, "overrides")

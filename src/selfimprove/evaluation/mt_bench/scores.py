@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import TAILS, paired, resampled_sums
 from selfimprove.evaluation.mt_bench.rows import TURNS, TwoTurns
 
@@ -62,11 +61,10 @@ def _mean(rated: Sequence[Rated]) -> dict[str, Any] | None:
     return {"value": float(total / count), "interval": [float(low), float(high)], "n": int(count)}
 
 
-def difference(before: Sequence[Rated], after: Sequence[Rated]) -> dict[str, Any]:
-    """Return after minus before over the turns that both were scored on, paired by question, as JSON data.
+def difference(before: Sequence[Rated], after: Sequence[Rated]) -> dict[str, Any] | None:
+    """Return after minus before, paired by question, over the turns that both have a score of, as JSON data.
 
-    Raises:
-        DataError: no turn was scored of both.
+    None: there is no such turn.
     """
     first, second = (
         {(r.question.id, r.turn): r.score for r in side if r.score is not None}
@@ -76,7 +74,7 @@ def difference(before: Sequence[Rated], after: Sequence[Rated]) -> dict[str, Any
     for key in first.keys() & second.keys():
         both[key[0]].append((first[key], second[key]))
     if not both:
-        raise DataError("no turn has a rating of both models: they cannot be paired")
+        return None
     means = [
         tuple(sum(side) / len(side) for side in zip(*both[q], strict=True)) for q in sorted(both)
     ]
