@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +15,7 @@ from selfimprove.cli_demo import demo
 from selfimprove.cli_measure import compare, ifeval, lm_eval, mt_bench
 from selfimprove.cli_models import engines_app, models_app, tiny_app
 from selfimprove.cli_publish import export, push
+from selfimprove.cli_recipes import init, runs, schema, show
 from selfimprove.cli_serve import serve
 from selfimprove.cli_watch import watch
 
@@ -51,7 +52,6 @@ app.add_typer(models_app, name="models")
 app.add_typer(engines_app, name="engines")
 app.add_typer(tiny_app, name="tiny")
 app.command("demo")(demo)
-app.command("watch")(watch)
 
 
 def main() -> None:
@@ -134,56 +134,6 @@ def run(  # noqa: PLR0913  each is an option of the command line
     if machines is not None:
         machines.end()
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
-
-
-@app.command()
-def show(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, or the name of a method.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key.sub=value, as often as needed.")
-    ] = None,
-    spelling: Annotated[
-        Literal["recipe", "command", "python"], typer.Option("--as", help="How to write it.")
-    ] = "recipe",
-) -> None:
-    """Print a recipe as a recipe, as a command line, or as a call in Python."""
-    from selfimprove.api.spelling import spelled
-    from selfimprove.runtime.launch import read_config
-
-    print(spelled(read_config(recipe, overrides or []), spelling))
-
-
-@app.command()
-def init(
-    method: Annotated[str, typer.Argument(help="lmsi, self_rewarding, pit, or file.py:NAME.")],
-) -> None:
-    """Print a recipe to begin with: every key with its default and its help (> my.yaml)."""
-    from selfimprove.api.commented import commented
-
-    print(commented(method), end="")
-
-
-@app.command()
-def runs(
-    folder: Annotated[Path, typer.Argument(help="Where runs lie.")] = Path("runs"),
-) -> None:
-    """List the runs of a folder: method, model, state and headline."""
-    from selfimprove import terminal
-    from selfimprove.report.listing import listed
-
-    terminal.show_runs(listed(folder))
-
-
-@app.command()
-def schema(
-    method: Annotated[
-        str | None, typer.Argument(help="Of one method alone, e.g. lmsi or file.py:NAME.")
-    ] = None,
-) -> None:
-    """Print the JSON schema of recipes, for editors that complete and check YAML: every key and its help."""
-    from selfimprove.api.schema import recipe_schema
-
-    print(json.dumps(recipe_schema(method), ensure_ascii=False, indent=2))
 
 
 @app.command()
@@ -293,10 +243,8 @@ def improve(  # noqa: PLR0913  each is an option of the command line
         terminal.show_chains(chains, as_json=as_json)
 
 
-app.command("serve")(serve)
-app.command("export")(export)
-app.command("push")(push)
-app.command("compare")(compare)
+for command in (serve, watch, runs, show, init, schema, compare, export, push):
+    app.command(command.__name__)(command)
 eval_app.command("ifeval")(ifeval)
 eval_app.command("mt-bench")(mt_bench)
 eval_app.command("lm-eval")(lm_eval)
