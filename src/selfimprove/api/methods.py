@@ -70,6 +70,7 @@ class PitKeys(TypedDict, total=False):
     """Keys of a PIT recipe, beside `model` and `preferences`."""
 
     seed: int
+    folds: str
     decontaminate: bool
     max_prompt_tokens: int
     max_response_tokens: int

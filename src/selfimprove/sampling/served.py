@@ -16,7 +16,6 @@ from typing import Protocol, TypeVar, cast, final
 from selfimprove.sampling.engine import Engine, EngineConfig
 from selfimprove.sampling.in_order import in_order
 from selfimprove.sampling.open import open_engine
-from selfimprove.sampling.ray_engine import RayEngine
 from selfimprove.types import ModelRef
 
 __all__ = ["Held", "Memory", "Served", "Several", "serving"]
@@ -159,10 +158,8 @@ class Served:
         """
         with self.open() as engine:
             asked = partial(make, engine)
-            if isinstance(engine, RayEngine):
-                yield from in_order(asked, chunks, engine.calls_at_once)
-            else:
-                yield from map(asked, chunks)
+            at_once = _calls_at_once(engine) if self.engine.kind == "ray" else None
+            yield from in_order(asked, chunks, at_once) if at_once else map(asked, chunks)
 
     def scorer(self, load: Callable[[Path, EngineConfig], S]) -> S:
         """Return what `load` makes of a model that scores, and draws nothing.
@@ -171,6 +168,14 @@ class Served:
             EngineError: it cannot be loaded.
         """
         return self.held.scorer(self.model, self.engine, load)
+
+
+def _calls_at_once(engine: Engine) -> Callable[[], int] | None:
+    """Return what tells how many calls replicas want under way; None: a rehearsal stands in for them."""
+    # Late: reports read steps, and draw nothing.
+    from selfimprove.sampling.ray_engine import RayEngine
+
+    return engine.calls_at_once if isinstance(engine, RayEngine) else None
 
 
 @contextmanager
