@@ -128,10 +128,14 @@ def _connect(ray: Any, address: str, cpus: int) -> None:  # noqa: ANN401
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False,
                  **(own if address == "local" else {}))  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # Ray raises nothing narrower where a start takes over 30 s
+        advice = (
+            "run again when the machine is less busy"
+            if address == "local"
+            else ("begin a cluster with `ray start --head`, or take address=local")
+        )
         raise EngineError(
-            f"engine.ray.address={address}: Ray does not start or answer there: {error}\n"
-            "begin a cluster with `ray start --head`, or take address=local"
+            f"engine.ray.address={address}: Ray does not start or answer there: {error}\n{advice}"
         ) from error
 
 
