@@ -37,7 +37,7 @@ test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once,
 	$(BIN)/selfimprove engines add vllm
 	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_vllm.py
 
-test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 30 MB once, then some minutes; no part of `test`
+test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 100 MB once, then some minutes; no part of `test`
 	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp
 	.bench/xllamacpp/bin/pip install --quiet --only-binary :all: xllamacpp==2026.10.11549
 	SELFIMPROVE_LLAMA_CPP=.bench/xllamacpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py
