@@ -45,7 +45,7 @@ test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and d
 	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"
 	SELFIMPROVE_S3=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_s3.py
 
-test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 30 MB once, then some minutes; no part of `test`
+test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 100 MB once, then some minutes; no part of `test`
 	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp
 	.bench/xllamacpp/bin/pip install --quiet --only-binary :all: xllamacpp==2026.10.11549
 	SELFIMPROVE_LLAMA_CPP=.bench/xllamacpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py

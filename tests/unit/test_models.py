@@ -376,3 +376,12 @@ def test_a_text_longer_than_the_model_reads_is_tokenised_without_a_warning(
         said.append(len(caplog.records))
     assert said[0]
     assert not said[1]
+
+
+def test_a_file_with_stretched_positions_is_refused_and_not_read_as_another_model(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    path = write_gguf(tmp_path / "t.gguf", llama__rope__scaling__type="linear")
+    with pytest.raises(EngineError, match=r"t\.gguf stretches its rotary positions"):
+        locate(str(path))
+    assert not own_cache.exists() or left_in(own_cache) == []
