@@ -1,9 +1,9 @@
 """AlpacaEval 2's length-controlled win rate (Dubois et al., 2024, arXiv:2404.04475), as it is published.
 
-    logit P(the model wins on x) = phi * tanh(delta length / its deviation) + psi * difficulty of x + theta
+    logit P(the model wins on x) = phi * tanh(how much shorter it is) + psi * difficulty of x + theta
 
-is fitted to a judge's preferences, together with those of two gamed baselines, for which theta is 0 and
-which count a fifth. The win rate is the mean over instructions of what it predicts without a difference
+is fitted to a judge's preferences, with lengths in standard deviations of the difference, and to those of
+two gamed baselines, for which theta is 0 and which together count a fifth. The win rate is the mean over instructions of what it predicts without a difference
 in length. The penalty is the sum of absolute coefficients; its strength is the best of ten by five folds.
 
 Deviations: the interval is ours; each sample draws instructions anew at the chosen strength. The
@@ -83,12 +83,9 @@ def length_controlled_win_rate(
     rows = _joined(_of_gamed(known), ours)
     strength = _best_strength(rows)
     whole = fit_penalised(rows.features, rows.preferences, rows.weights[None], strength)[0]
-    sampled = _resampled(rows, len(ours.weights), strength, whole)
-    hard = features[:, 1]
-    rates = [rate_at_equal_length(model, difficulty, hard) for _, difficulty, model in sampled]
-    low, high = np.percentile(rates, TAILS)
+    low, high = np.percentile(_resampled_rates(rows, len(ours.weights), strength, whole), TAILS)
     length, difficulty, model = (float(v) for v in whole)
-    rate = rate_at_equal_length(model, difficulty, hard)
+    rate = rate_at_equal_length(model, difficulty, features[:, 1])
     return LengthControlled(rate, (float(low), float(high)), length, difficulty, model, strength)
 
 
@@ -153,10 +150,10 @@ def _best_strength(rows: _Rows) -> float:
     return _STRENGTHS[int(np.argmin(losses))]
 
 
-def _resampled(
+def _resampled_rates(
     rows: _Rows, ours: int, strength: float, start: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the coefficients of samples of the model's own rows, (samples, 3); the last rows are its own."""
+    """Return the win rates of samples of the model's own rows, which are the last ones, (samples,)."""
     import numpy as np
 
     generator = np.random.default_rng(seed_of(0, "alpaca eval 2", ours))
@@ -166,7 +163,9 @@ def _resampled(
     for _ in range(_RESAMPLES // _AT_ONCE):
         drawn = generator.multinomial(ours, even, size=_AT_ONCE).astype(np.float64)
         weights = np.concatenate([gamed, drawn], axis=1)
-        found.append(fit_penalised(rows.features, rows.preferences, weights, strength, start))
+        fits = fit_penalised(rows.features, rows.preferences, weights, strength, start)
+        equal = fits[:, 1:] @ rows.features[-ours:, 1:].T  # nobody's response is longer
+        found.append((drawn * _logistic(equal)).sum(axis=1) / ours)
     return np.concatenate(found)
 
 
