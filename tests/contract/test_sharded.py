@@ -161,7 +161,11 @@ def test_two_machines_make_the_run_of_one(tmp_path):
         ])
         for number in (0, 1)
     ]  # fmt: skip
-    assert [machine.wait(1_800) for machine in machines] == [0, 0]
+    try:
+        assert [machine.wait(3_600) for machine in machines] == [0, 0]
+    finally:
+        for machine in machines:
+            machine.terminate()
     one, two = (
         json.loads((tmp_path / name / "round-1-model" / "done.json").read_text())["training"]
         for name in ("alone", "shared")
