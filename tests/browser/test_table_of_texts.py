@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.browser.chromium import Page, browser, find
+from tests.run_of_texts import HOSTILE, made
 
 from selfimprove.report.page import write
-from selfimprove.rows import Batch, Filtered, Funnel
-from selfimprove.store import Run
-from selfimprove.types import Response
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,55 +23,7 @@ pytestmark = [
     ),
 ]
 
-_HOSTILE = "</script><img src=x onerror=alert(1)> <b>bold</b> {{ 7 * 7 }} \u2028 end"
 _MANY = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    prompt_id: str
-    index: int
-    vote: int
-    score: float | None
-    unscored: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    prompt: str
-    chosen: str
-    rejected: str
-
-
-def respond(chunks: list[list[int]], length: int) -> Iterator[Batch[Response]]:
-    """Text 7 is hostile; each is longer in tokens than the one before."""
-    for chunk in chunks:
-        rows = [Response(f"p{i // 4}", f"Prompt {i // 4} of an owl", i % 4,
-                         _HOSTILE if i == 7 else f"Text {i}: " + "word " * length, "stop", 10 + i)
-                for i in chunk]  # fmt: skip
-        yield Batch(rows)
-
-
-def judge(responses: list[Response]) -> Filtered[Scored]:
-    """Scores go from 0 to 4; one in fifty cannot be read."""
-    scored = [Scored(r.prompt_id, r.index, 0, None if i % 50 == 49 else float(i % 5), None)
-              for i, r in enumerate(responses)]  # fmt: skip
-    return Filtered(scored, ())
-
-
-def pair(responses: list[Response], verdicts: list[Scored]) -> Filtered[Pair]:
-    first = list(responses)[:4]
-    pairs = [Pair(first[0].prompt, first[3].text, first[0].text)]
-    return Filtered(pairs, (Funnel("pairs", len(verdicts), 1),))
-
-
-def made(root: Path, count: int, length: int = 3) -> Path:
-    with closing(Run(root)) as run:
-        run.write("recipe.json", {"method": "own.py:METHOD", "model": "tiny", "seed": 0})
-        responses = run.sharded("m1-candidates", respond, range(count), length, shard_items=5_000)
-        verdicts = run.rows("m1-verdicts", judge, responses)
-        run.rows("m1-pairs", pair, responses, verdicts)
-    return write([root], root / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +35,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("run") / "small", 100)
+    return page_of(made(tmp_path_factory.mktemp("run") / "small", 100))
+
+
+def page_of(root: Path) -> Path:
+    return write([root], root / "report.html")
 
 
 def found(page: Page) -> str:
@@ -110,7 +62,7 @@ def test_all_texts_are_there_and_hostile_text_stays_text(page: Page, small: Path
     assert found(page) == "100 texts"
     typed(page, "q", "onerror")
     page.wait("document.querySelector('.found').textContent.startsWith('1 of')")
-    assert _HOSTILE[:30] in column(page, "said")[0]
+    assert HOSTILE[:30] in column(page, "said")[0]
     assert page.run("document.querySelectorAll('.rows img, .rows b, .rows script').length") == 0
     assert page.complaints == []
 
@@ -185,7 +137,7 @@ def test_nothing_is_wider_than_the_window(page: Page, small: Path, width: int, d
 
 
 def test_fifty_thousand_texts_are_searched_while_few_rows_exist(page: Page, tmp_path: Path) -> None:
-    file = made(tmp_path / "many", _MANY, length=40)
+    file = page_of(made(tmp_path / "many", _MANY, length=40))
     page.open(file)
     paint = page.run("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert found(page) == "50,000 texts"

@@ -178,7 +178,7 @@ class Page(HTMLParser):
 
 def test_hostile_text_adds_no_element_and_no_handler_and_is_not_a_template(tmp_path: Path) -> None:
     page = Page(write([build(tmp_path / "run", summary())], tmp_path / "page.html"))
-    assert len(page.scripts) == 3  # the samples', the texts' and the page's own
+    assert len(page.scripts) == 3  # data of samples and of texts, and the page's own script
     assert not {"img", "iframe", "object", "link"} & {tag for tag, _ in page.tags}
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert "<img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %}" in page.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
@@ -39,11 +38,8 @@ class Links:
         return [s for s in self.sources[step].values() if columns and self.columns[s] == columns]
 
     def _sources(self, step: str) -> dict[str, str]:
-        inputs = json.loads((self.run.path / step / "step.json").read_text(encoding="utf-8"))[
-            "inputs"
-        ]
         found: dict[str, str] = {}
-        for given, value in inputs.items():
+        for given, value in self.run.inputs(step).items():
             made = self._made.get(value.get("rows", ""), ()) if isinstance(value, dict) else ()
             # Steps of equal content have one digest: the one of the same stage was meant.
             named = [name for name in made if stem(name) == stem(step)] or made

@@ -53,6 +53,15 @@ class RunFolder:
         """The run's seed."""
         return int(self.recipe.get("seed") or 0)
 
+    def inputs(self, step: str) -> dict[str, Any]:
+        """Return what a step says it was made from, by the name of the input.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        told = _read_json(self.path / step / "step.json") or {}
+        return dict(told.get("inputs") or {})
+
     def rows(
         self, step: str, columns: Sequence[str], questions: Collection[str] | None = None
     ) -> list[dict[str, Any]]:
