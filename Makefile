@@ -68,7 +68,7 @@ test-trackers: setup  ## four trackers without a network, read back: 1 GB once, 
 	$(BIN)/python -m venv $(TRACKERS)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 	  > "$$($(TRACKERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/tools.pth"
-	$(TRACKERS)/bin/python -m pip install --quiet tensorboard wandb mlflow trackio
+	$(TRACKERS)/bin/python -m pip install --quiet tensorboard==2.21.0 wandb==0.31.0 mlflow==3.17.2 trackio==0.43.0
 	SELFIMPROVE_TRACKERS=1 $(TRACKERS)/bin/python -m pytest -q --no-cov tests/contract/test_trackers.py
 
 test-browser: setup  ## the report in a headless Chromium (apt-get install chromium): a minute; no part of `test`

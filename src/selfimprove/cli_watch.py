@@ -15,8 +15,11 @@ def watch(
     once: Annotated[bool, typer.Option(help="Print one picture and end; so does a pipe.")] = False,
 ) -> None:
     """Show a run in the terminal while it goes on: steps, rates, time left, metrics, newest texts."""
+    from contextlib import suppress
+
     from rich.console import Console
 
     from selfimprove.watching.watch import watch
 
-    watch(run, Console(highlight=False), once=once)
+    with suppress(KeyboardInterrupt):  # ends the watching, not the run
+        watch(run, Console(highlight=False), once=once)

@@ -35,12 +35,13 @@ _RUN = """
 import sys
 from pathlib import Path
 from selfimprove.methods.recipe import Recipe
-from selfimprove.tracking.telling import telling
+from selfimprove.tracking import telling
 from tests.unit.test_tracking import made
 root = Path("run")
+(root / "m2-dpo").mkdir(parents=True, exist_ok=True)
+telling._PATIENCE = 300.0  # this run lasts a second; on a busy machine four trackers open for a minute
 recipe = Recipe(method="own.py:METHOD", model="tiny", seed=7)
-with telling(("tensorboard", "wandb", "mlflow", "trackio"), recipe, root, lambda line: sys.exit(line)):
-    (root / "m2-dpo").mkdir(parents=True, exist_ok=True)
+with telling.telling(("tensorboard", "wandb", "mlflow", "trackio"), recipe, root, lambda line: sys.exit(line)):
     (root / "m2-dpo" / "step.json").write_text("{}")
     lines = ['{"loss": 0.69, "kl": 0.5, "step": 1}', '{"loss": 0.25, "step": 2}']
     count = int(sys.argv[1])

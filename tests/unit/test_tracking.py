@@ -188,6 +188,25 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
     assert (tmp_path / "m2-pairs" / "done.json").exists()
 
 
+def test_what_fails_once_is_told_at_the_next_look(
+    tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Once(Fake):
+        def tell(self, event: Event, number: int) -> None:
+            failed, Fake.fails = Fake.fails, False
+            if failed:
+                raise ConnectionError("away for a moment")
+            super().tell(event, number)
+
+    monkeypatch.setattr(telling, "Opened", Once)
+    Fake.fails = True
+    said: list[str] = []
+    with telling.telling(("wandb",), Recipe(method="own", model="tiny"), tmp_path, said.append):
+        made(tmp_path, pairs=False)
+    assert said == []
+    assert [event.series for event in fake.told] == ["m2-verdicts"] * 2 + ["stage/verdicts", "run"]
+
+
 def test_trackers_are_no_part_of_what_a_run_is_made_from() -> None:
     quiet, told = (Recipe(method="own", model="tiny", trackers=t) for t in ((), ("wandb",)))
     assert fingerprint(quiet) == fingerprint(told)

@@ -28,7 +28,7 @@ def telling(
 ) -> Iterator[None]:
     """Tell trackers what the run of a recipe writes into its folder, and the rest when the block ends.
 
-    A tracker that fails is named once by `announce` and left alone from then on; the run goes on.
+    The folder is there. A tracker that fails is named once by `announce` and left alone from then on; the run goes on.
 
     Raises:
         ConfigError: the package of a tracker is not installed.
@@ -39,7 +39,7 @@ def telling(
         return
     from accelerate import PartialState
 
-    PartialState()  # here, not in the thread: a training may be making it, too
+    PartialState()  # without it accelerate's trackers cannot log what they do
     teller = _Teller(trackers, recipe, root, announce)
     teller.start()
     try:
@@ -59,9 +59,11 @@ class _Teller(threading.Thread):
         self._root, self._announce = root, announce
         self._recipe = recipe.model_dump(mode="json", exclude={"trackers"})
         self._ended = threading.Event()
-        self._waiting: list[Tracker] = list(dict.fromkeys(trackers))
+        self._names: list[Tracker] = list(dict.fromkeys(trackers))
         self._open: dict[Tracker, Opened] = {}
         self._told: dict[Tracker, Told] = {}
+        self._failed: set[Tracker] = set()
+        """Those that failed at the last look."""
 
     def end(self) -> None:
         """Tell the rest, close, and wait for it as long as seems fit."""
@@ -74,18 +76,31 @@ class _Teller(threading.Thread):
 
     def run(self) -> None:
         """Look again and again."""
+        for name in self._names:
+            self._guarded(name, self._open_one)
         ended = False
         while not ended:
             ended = self._ended.wait(_EVERY)
-            if not self._root.is_dir():
-                continue
-            for name in self._waiting:
-                self._guarded(name, self._open_one)
-            self._waiting = []
             for name in list(self._open):
-                self._guarded(name, self._tell_one)
+                self._guarded(name, self._tell_patiently)
+        for name in [name for name in self._open if name in self._failed]:
+            self._guarded(name, self._tell_patiently)
         for name in list(self._open):
             self._guarded(name, lambda name: self._open[name].close())
+
+    def _tell_patiently(self, name: Tracker) -> None:
+        """Tell it what is new; what fails once is tried again at the next look.
+
+        A network may be away for a moment; and a training that begins takes accelerate's state away for one.
+        """
+        try:
+            self._tell_one(name)
+        except Exception:
+            if name in self._failed:
+                raise
+            self._failed.add(name)
+        else:
+            self._failed.discard(name)
 
     def _guarded(self, name: Tracker, do: Callable[[Tracker], None]) -> None:
         try:

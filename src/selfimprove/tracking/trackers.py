@@ -55,6 +55,9 @@ class Opened:
         self.id = id or f"{root.resolve().name}-{secrets.token_hex(4)}"
         """By which it is found again."""
         self._tracker = _OPENERS[name](root.resolve(), self.id, id is not None)
+        # The run's own process alone tells: whose turn it is must not be asked of accelerate's state, which the
+        # trainings in this process make for the device that they want.
+        self._tracker.main_process_only = False
         self._tracker.start()
         if name == "mlflow":  # which names its runs itself
             self.id = self._tracker.tracker.info.run_id

@@ -146,7 +146,9 @@ def _dim(text: str) -> Text:
 
 def _amounts(step: SeenStep, seconds: float | None) -> tuple[str, str, str]:
     rate = step.tokens_per_second
-    return count(step.record.get("rows")), count(rate), duration(seconds)
+    rows = step.record.get("rows")
+    # A step that is being made has none yet, or makes a model.
+    return count(rows if step.done else rows or None), count(rate), duration(seconds)
 
 
 def _progress(step: SeenStep, *, runs: bool) -> RenderableType:
