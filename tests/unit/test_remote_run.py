@@ -12,6 +12,8 @@ import pytest
 from tests.objects_in_memory import Machine, Memory, as_machine
 
 from selfimprove.errors import CorruptShardError, LockedRunError, RemoteError
+from selfimprove.methods.one_model import becoming, put_on_top
+from selfimprove.models import locate
 from selfimprove.remote import as_url, here, kept_at, lease, told, whole
 from selfimprove.remote.lease import LOCK
 from selfimprove.remote.markers import files_of, is_marker
@@ -257,3 +259,19 @@ def test_a_place_without_conditional_writes_keeps_a_run_as_well(
         contents.append(_contents(root))
     assert contents[0] == contents[1]
     assert made == [0, 1, 2, 3, 4, 5]  # by the first alone
+
+
+@pytest.mark.parametrize("kept", ["in a folder", "at a URL"])
+def test_what_becomes_a_model_is_found_by_where_it_is_kept(
+    machine: Machine, tmp_path: Path, kept: str
+) -> None:
+    place = Memory()
+    url = machine(place, "a")
+    out = Path(url) if kept == "at a URL" else tmp_path / "out"
+    with becoming(out, lambda _line: None) as run:
+        rows = run.sharded("squares", squares, range(6), shard_items=3)
+        put_on_top(Path(run.model("training", copied, ModelRef("base", "", "0"), rows).path), run)
+    machine(place, "b")
+    found = Path(locate(str(out)).path)
+    assert (found / "model.safetensors").read_bytes() == bytes(6)
+    assert (found / "config.json").is_file()
