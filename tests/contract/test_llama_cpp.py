@@ -82,7 +82,7 @@ def compared(folder: Path, file: Path, *, far: float, exact: bool = True) -> flo
     if len(steps) < _NEW:  # of bytes that are no whole letter none are told
         return 0.0
     same = next((n for n, (a, b) in enumerate(zip(drawn, tokens, strict=True)) if a != b), _NEW - 1)
-    apart = max(
+    apart: float = max(
         abs(top["logprob"] - float(mine[top["id"]]))
         for step, mine in zip(steps[: same + 1], likely, strict=False)
         for top in step["top_logprobs"]
