@@ -76,7 +76,7 @@ def test_pit_is_measured_by_win_rates(tmp_path: Path, scorer: str) -> None:
     small = [_PAIRWISE, "evaluation.draws=1", f"evaluation.scorer={scorer}",
              "evaluation.temperatures=[]", "evaluation.reference_use=null"]  # fmt: skip
     if scorer == "oracle":
-        small += ["ablations=[]", "baselines.self_refine=null"]
+        small += ["ablations=[]", "baselines.self_refine=null", "rounds=first", "gap=difference"]
         launch(_HERE / "small-pit.yaml", small, tmp_path / "run", lambda _line: None)
         told = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert told["headline"]["unit"] == "points"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +12,9 @@ import pytest
 from tests.smoke.dry_runs import check_bounds
 from tests.smoke.killing import differences, run_killed
 from tests.smoke.random_model import random_qwen2
+from typer.testing import CliRunner
 
+from selfimprove.cli import app
 from selfimprove.errors import ConfigError, DataError, EngineError, StaleStepError
 from selfimprove.evaluation.true_scores import right_parts
 from selfimprove.report.page import write
@@ -160,9 +160,13 @@ def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path:
 @pytest.mark.parametrize(
     "switches",
     [
-        ["rounds=first", "gap=difference", "start=rl"],
-        ["rounds=second", "evaluation.preferences=[]", "evaluation.scorer=reward"],
-        ["engine.chat=false", "evaluation.judge={kind: random, votes: 1}"],
+        [
+            "rounds=second",
+            "evaluation.preferences=[]",
+            "evaluation.scorer=reward",
+            "engine.chat=false",
+            "evaluation.judge={kind: random, votes: 1}",
+        ],
     ],
 )
 def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> None:
@@ -182,9 +186,8 @@ def test_improve_streams_chains_as_json_and_as_a_table(finished: Path, tmp_path:
     file.write_text("\n".join(map(json.dumps, rows)))
 
     def said(*words: str, given: str = "") -> str:
-        done = subprocess.run([sys.executable, "-m", "selfimprove", "improve", str(finished), *words],
-                              input=given, capture_output=True, text=True, check=False)  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, ["improve", str(finished), *words], input=given)
+        assert done.exit_code == 0, done.stderr
         return done.stdout
 
     first, second = (json.loads(line) for line in said(str(file), "--json").splitlines())

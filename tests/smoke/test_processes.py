@@ -24,10 +24,13 @@ from selfimprove.training.processes import mean_of_everyone, on_one_gpu, share_o
 pytestmark = pytest.mark.slow
 
 _RECIPE = Path(__file__).parent / "small.yaml"
+_SMALLER = ["controls=[]", "data.train.limit=16", "data.test.limit=4", "data.ood=[]", "evaluation.votes=2",
+            "formats.use=[standard]"]  # fmt: skip
+"""What is trained on matters here, how much of it does not."""
 
 
 def _run(root: Path, overrides: list[str], processes: int) -> Any:
-    launch(_RECIPE, ["controls=[]", *overrides], root, lambda _line: None, processes)
+    launch(_RECIPE, [*_SMALLER, *overrides], root, lambda _line: None, processes)
     return read_json(root / "round-1-model" / "done.json")
 
 
@@ -80,7 +83,7 @@ app()
 
 def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
     words = [sys.executable, "-c", _COMMAND, "run", str(_RECIPE), "--out", str(tmp_path / "run"),
-             "sft.epochs=400", "--num-processes", "2"]  # fmt: skip
+             *_SMALLER, "sft.epochs=400", "--num-processes", "2"]  # fmt: skip
     log = tmp_path / "run" / "round-1-model" / "train_log.jsonl"
     with subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True) as run:
         try:

@@ -107,8 +107,8 @@ def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path:
         ["learn=positives", "iterations=1", "controls=[]"],
         ["judge={kind: pairwise, votes: 1, max_unscored: 1.0, max_tokens: 8, prompt: PAIRWISE}",
          "iterations=1", "controls=[]", "evaluation.judging=[]", "evaluation.validation=[]"],
-        ["pairs={length_control: 0.3}", "dpo.nll_alpha=1.0", "iterations=1", "controls=[]"],
-        ["prompts.writer=tiny", "pairs.per_prompt=2", "dpo.try_every=null", "iterations=1"],
+        ["pairs={length_control: 0.3, per_prompt: 2}", "dpo.nll_alpha=1.0", "dpo.try_every=null",
+         "prompts.writer=tiny", "iterations=1", "controls=[]"],
     ],
 )  # fmt: skip
 def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -56,6 +58,21 @@ def test_a_worker_that_hangs_is_replaced_and_its_pair_is_unequal() -> None:
         timeouts = checker.timeouts
         assert not checker.same("9^{9^{9^{9}}}", "9^{9^{9^{8}}}+1")  # known, not tried again
         assert checker.timeouts == timeouts
+    finally:
+        checker.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_gets_no_processor_for_a_while_is_waited_for() -> None:
+    checker = MathChecker(limit_s=1.0)
+    try:
+        assert checker.same("2^{3}", "8")
+        assert checker._worker is not None
+        worker = checker._worker.pid
+        os.kill(worker, signal.SIGSTOP)
+        threading.Timer(2.0, os.kill, (worker, signal.SIGCONT)).start()
+        assert checker.same("3^{3}", "27")
+        assert checker.timeouts == 0
     finally:
         checker.close()
 

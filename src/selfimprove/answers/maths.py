@@ -25,6 +25,8 @@ _WORKER = Path(__file__).with_name("math_worker.py")
 _LONGEST = 200
 _START_S = 60.0
 """The worker imports sympy, which takes seconds on a busy machine."""
+_WAITED = 60
+"""Seconds to wait for one of processor time: a machine that is busy elsewhere makes no pair unequal."""
 _CACHED = 65_536
 _MATHS = re.compile(r"\\[a-z]+|[\^√π*/+]|\bsqrt\b|\bpi\b|\d\s*\(|\b[xyzn]\b|\d[xyzn]\b")
 
@@ -42,11 +44,12 @@ def looks_like_maths(text: str) -> bool:
 class MathChecker:
     """A worker process that compares expressions, started when first needed.
 
-    Safe to use from several threads. What cannot be decided within the limit counts as unequal.
+    Safe to use from several threads. What cannot be decided within the limit counts as unequal;
+    the limit is of the processor's time, so that the answer does not hang on what else it does.
     """
 
     def __init__(self, limit_s: float = 1.0) -> None:
-        """Prepare a checker that gives each comparison `limit_s` seconds."""
+        """Prepare a checker that gives each comparison `limit_s` seconds of a processor."""
         self.limit_s = limit_s
         self.timeouts = 0
         """Comparisons that took too long."""
@@ -76,7 +79,7 @@ class MathChecker:
             try:
                 worker.stdin.write(json.dumps(pair) + "\n")
                 worker.stdin.flush()
-                reply = self._reply(worker, self.limit_s)
+                reply = self._reply(worker, _WAITED * self.limit_s)
             except BrokenPipeError:
                 reply = None
         if reply is None:
@@ -89,7 +92,7 @@ class MathChecker:
             return self._worker
         self._end()
         # -P: the worker's folder must not come before the standard library.
-        command = [sys.executable, "-P", str(_WORKER)]
+        command = [sys.executable, "-P", str(_WORKER), str(self.limit_s)]
         self._worker = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
