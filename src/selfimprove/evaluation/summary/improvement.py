@@ -120,11 +120,23 @@ class SameTwice(Stored):
     same_response: FiniteFloat | None
 
 
+class Parts(Stored):
+    """What was right in a reference, or is in what was made of it."""
+
+    kept: tuple[str, ...]
+    repaired: tuple[str, ...]
+    """Right now, and was not."""
+    broken: tuple[str, ...]
+    """Was right, and is not now."""
+
+
 class Improved(Stored):
     """A reference, and what M_PIT made of it."""
 
     reference: str
     improved: str
+    parts: Parts | None = None
+    """None: nobody knows what is right in them."""
 
 
 class Example(Stored):

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from selfimprove.data.improvement_prompts import improvement_template
+from selfimprove.data.preferences import FOLDS
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.improvements_config import ImprovementsConfig
 from selfimprove.judges.own_engine import ChatsAndJudges
@@ -32,6 +33,9 @@ class PitConfig(ChatsAndJudges):
     """Seeds every draw, split and shuffle of the run."""
     preferences: Sources
     """What people preferred, e.g. `hh_rlhf:FILE`; it is divided into three folds."""
+    folds: Literal["drawn", "given"] = "drawn"
+    """drawn: every prompt falls into one of the folds SFT, reward models, RL by chance. given: the three sources
+    of `preferences` are those, in this order."""
     decontaminate: bool = True
     """Learn from no prompt that is held out or nearly so (`data.overlap` says what that means). They are
     counted in the report either way."""
@@ -75,7 +79,7 @@ class PitConfig(ChatsAndJudges):
     export: ExportConfig = ExportConfig()
     """How trained models leave the run, reward models too."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"reward_function"})
+    later: ClassVar[frozenset[str]] = frozenset({"reward_function", "folds"})
 
     @property
     def models(self) -> list[str]:
@@ -86,6 +90,13 @@ class PitConfig(ChatsAndJudges):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         improvement_template(self.template)  # a wrong one must not wait for the first training
+        if self.folds == "given" and len(self.preferences) != len(FOLDS):
+            raise ValueError(f"folds: given needs {len(FOLDS)} sources of preferences, for SFT, reward "
+                             f"models and RL; here are {len(self.preferences)}")  # fmt: skip
+        if self.folds == "given" and not self.evaluation.preferences:
+            raise ValueError(
+                "folds: given needs evaluation.preferences: no part of a fold is set apart"
+            )
         if "second_round_only" in self.ablations and self.rounds == "second":
             raise ValueError(
                 "ablations: second_round_only is the run itself where rounds is second"

@@ -28,7 +28,14 @@ from functools import partial
 from pathlib import Path
 
 from selfimprove.data.improvement_prompts import improvement_template, rendered, unrendered
-from selfimprove.data.preferences import Preference, of_fold, read_preferences, three_folds
+from selfimprove.data.preferences import (
+    InFold,
+    Preference,
+    given_folds,
+    of_fold,
+    read_preferences,
+    three_folds,
+)
 from selfimprove.judges.gap import GapScorer
 from selfimprove.judges.own_reward import own_reward, reward_scorer
 from selfimprove.judges.plain_reward import reads_gaps
@@ -65,8 +72,7 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
     """
     base = steps.locate(config.model)
     told = preferences_that_fit(config, steps, base)
-    share = 0.0 if config.evaluation.preferences else config.evaluation.held_out
-    folds = steps.rows("folds", three_folds, told, steps.seed, share)
+    folds = in_folds(config, steps, told)
     measured_on = held_out(config, steps, told, folds)
     learned, apart = learned_preferences(config, steps, told, folds, measured_on)
     sft_fold, reward_fold, rl_fold = (
@@ -108,6 +114,14 @@ def preferences_that_fit(config: PitConfig, steps: Run, base: ModelRef) -> Rows[
     told = steps.rows("preferences-read", read_preferences, config.preferences, steps.seed)
     return steps.rows("preferences", pit_tasks.fitting, told, base, steps.engine.layout,
                       config.max_prompt_tokens, config.max_response_tokens)  # fmt: skip
+
+
+def in_folds(config: PitConfig, steps: Run, told: Rows[Preference]) -> Rows[InFold]:
+    """Divide the preferences into SFT, reward models and RL, and what is measured on."""
+    if config.folds == "given":
+        return steps.rows("folds", given_folds, config.preferences, steps.seed)
+    share = 0.0 if config.evaluation.preferences else config.evaluation.held_out
+    return steps.rows("folds", three_folds, told, steps.seed, share)
 
 
 def plain_reward(

@@ -91,7 +91,7 @@ def _measured(config: PitConfig, steps: Run, prompts: Rows[Conversation], by: By
         "gaps": _interaction(config, steps, by.gap, looked, held),
         "information": _information(config, steps, by.pit, looked, held, written["own"]),
         "placebo": _placebo(config, steps, by.reward, looked, written),
-        "examples": _examples(held, written),
+        "examples": _examples(held, written, by.right),
     }
 
 
@@ -281,14 +281,26 @@ def _placebo(
     return told(gained, difference=True)
 
 
-def _examples(held: Rows[Response], written: dict[str, Rows[Response]]) -> list[dict[str, Any]]:
+def _examples(
+    held: Rows[Response],
+    written: dict[str, Rows[Response]],
+    right_of: Callable[[str, str], frozenset[str]] | None,
+) -> list[dict[str, Any]]:
     of = _by_prompt(held.items)
+
+    def side(reference: Response, improved: Response) -> dict[str, Any]:
+        told: dict[str, Any] = {"reference": reference.text, "improved": improved.text}
+        if right_of is not None:
+            was, now = (right_of(improved.prompt, r.text) for r in (reference, improved))
+            told["parts"] = {"kept": sorted(was & now), "repaired": sorted(now - was),
+                             "broken": sorted(was - now)}  # fmt: skip
+        return told
+
     told = []
     for own, other in list(zip(written["own"], written["other"], strict=True))[:_EXAMPLES]:
         a, b = of[own.prompt_id][:2]
         told.append({
             "prompt": own.prompt,
-            "sides": [{"reference": a.text, "improved": own.text},
-                      {"reference": b.text, "improved": other.text}],
+            "sides": [side(a, own), side(b, other)],
         })  # fmt: skip
     return told

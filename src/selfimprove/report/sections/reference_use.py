@@ -18,7 +18,13 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
         "examples": [
             {
                 "prompt": one.prompt,
-                "sides": [changed(side.reference, side.improved) for side in one.sides],
+                "sides": [
+                    {
+                        "words": changed(side.reference, side.improved),
+                        "parts": side.parts and side.parts.model_dump(mode="json"),
+                    }
+                    for side in one.sides
+                ],
             }
             for one in told.examples
         ],

@@ -1,0 +1,45 @@
+"""Which parts of a response about who keeps what are right.
+
+For seed data and measurement alone: no method's loop may read it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Final
+
+from selfimprove.tiny.keeps.world import PARTS, PEOPLE, fact, in_words, villages
+
+__all__ = ["is_asked", "right_parts"]
+
+_QUESTION: Final = re.compile(r"Who keeps ((?:\d \w+ \w+(?:, )?)+)\?")
+
+
+def is_asked(prompt: str) -> bool:
+    """Tell whether a prompt asks who keeps some things."""
+    return _QUESTION.fullmatch(prompt) is not None
+
+
+def right_parts(prompt: str, response: str) -> frozenset[str]:
+    """Return the parts of a response that are right, each in its place, word by word.
+
+    >>> from selfimprove.tiny.keeps.world import answer, fact, question
+    >>> asked = question([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)])
+    >>> sorted(right_parts(asked, answer(fact(clan, clan) for clan in range(5)))) == []
+    False
+    """
+    found = _QUESTION.fullmatch(prompt)
+    if found is None:
+        return frozenset()
+    wanted = (_facts().get(thing[2:], "") for thing in found[1].split(", "))
+    said = [part.strip() for part in response.removesuffix(".").split(". ")]
+    pairs = enumerate(zip(wanted, said[:PARTS], strict=False), 1)
+    return frozenset(part for k, (right, part) in pairs if part == f"{k} {right}")
+
+
+@cache
+def _facts() -> dict[str, str]:
+    """Return the fact behind every thing's name."""
+    everyone = ((village, who) for village in range(len(villages())) for who in range(len(PEOPLE)))
+    return {in_words((v, villages()[v].keeps[who])): fact(v, who) for v, who in everyone}
