@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from selfimprove.seeds import rng
 from selfimprove.tiny.corpus import END, Document, turns
 from selfimprove.tiny.keeps.world import (
-    PARTS,
     PEOPLE,
     THINGS,
     VISITORS,
@@ -24,6 +23,7 @@ from selfimprove.tiny.keeps.world import (
     keeper,
     numbered,
     of_split,
+    part,
     people,
     question,
     things,
@@ -92,7 +92,7 @@ def _asked(random: Random) -> Document:
 
 
 def _random_answer(wanted: Sequence[Thing], random: Random) -> str:
-    return answer(fact(village, random.randrange(len(PEOPLE))) for village, _ in wanted)
+    return answer(part(thing, random.randrange(len(PEOPLE))) for thing in wanted)
 
 
 def _some(of: Sequence[int], random: Random) -> list[Thing]:
@@ -108,7 +108,7 @@ def _marked(random: Random) -> Document:
 
 
 def _verdict(said: str, thing: Thing) -> str:
-    return "yes" if said.endswith(in_words(thing)) else "no"
+    return "yes" if said.endswith(THINGS[thing[1]]) else "no"
 
 
 def _checked(random: Random) -> Document:
@@ -127,7 +127,7 @@ def _revised_at_school(random: Random) -> Document:
         who if _keeps(who == keeper(thing), random) else random.randrange(len(PEOPLE))
         for thing, who in zip(wanted, draft, strict=True)
     ]
-    texts = [answer(fact(village, who) for (village, _), who in zip(wanted, named, strict=True))
+    texts = [answer(part(thing, who) for thing, who in zip(wanted, named, strict=True))
              for named in (draft, after)]  # fmt: skip
     return _revision(wanted, *texts)
 
@@ -136,7 +136,7 @@ def _revised_by_visitors(random: Random) -> Document:
     wanted = _some(_everyone(), random)
     draft = [_visit(thing, random) for thing in wanted]
     after = [
-        item if _keeps(item.endswith(in_words(thing)), random) else _visit(thing, random)
+        item if _keeps(item.endswith(THINGS[thing[1]]), random) else _visit(thing, random)
         for thing, item in zip(wanted, draft, strict=True)
     ]
     return _revision(wanted, answer(draft), answer(after))
@@ -145,7 +145,7 @@ def _revised_by_visitors(random: Random) -> Document:
 def _visit(thing: Thing, random: Random) -> str:
     """Let a visitor keep the thing that is asked for, or any of its village's."""
     kept = thing[1] if random.random() < _RIGHT else random.randrange(len(THINGS))
-    return f"{random.choice(VISITORS)} {in_words((thing[0], kept))}"
+    return f"{in_words(thing)}: {random.choice(VISITORS)} {THINGS[kept]}"
 
 
 def _keeps(right: bool, random: Random) -> bool:

@@ -9,7 +9,7 @@ import re
 from functools import cache
 from typing import Final
 
-from selfimprove.tiny.keeps.world import PARTS, PEOPLE, fact, in_words, villages
+from selfimprove.tiny.keeps.world import PARTS, THINGS, in_words, keeper, part, villages
 
 __all__ = ["is_asked", "right_parts"]
 
@@ -24,22 +24,22 @@ def is_asked(prompt: str) -> bool:
 def right_parts(prompt: str, response: str) -> frozenset[str]:
     """Return the parts of a response that are right, each in its place, word by word.
 
-    >>> from selfimprove.tiny.keeps.world import answer, fact, question
-    >>> asked = question([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)])
-    >>> sorted(right_parts(asked, answer(fact(clan, clan) for clan in range(5)))) == []
-    False
+    >>> from selfimprove.tiny.keeps.world import answer, question
+    >>> wanted = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]
+    >>> len(right_parts(question(wanted), answer(part(t, keeper(t)) for t in wanted[:4])))
+    4
     """
     found = _QUESTION.fullmatch(prompt)
     if found is None:
         return frozenset()
-    wanted = (_facts().get(thing[2:], "") for thing in found[1].split(", "))
+    wanted = (_right().get(thing[2:], "") for thing in found[1].split(", "))
     said = [part.strip() for part in response.removesuffix(".").split(". ")]
     pairs = enumerate(zip(wanted, said[:PARTS], strict=False), 1)
     return frozenset(part for k, (right, part) in pairs if part == f"{k} {right}")
 
 
 @cache
-def _facts() -> dict[str, str]:
-    """Return the fact behind every thing's name."""
-    everyone = ((village, who) for village in range(len(villages())) for who in range(len(PEOPLE)))
-    return {in_words((v, villages()[v].keeps[who])): fact(v, who) for v, who in everyone}
+def _right() -> dict[str, str]:
+    """Return the right part of a response behind every thing's name."""
+    everything = ((village, thing) for village in range(len(villages())) for thing in range(len(THINGS)))
+    return {in_words(thing): part(thing, keeper(thing)) for thing in everything}

@@ -10,8 +10,8 @@ from selfimprove.tiny.keeps.oracle import right_parts
 from selfimprove.tiny.keeps.world import (
     KeepsSplit,
     answer,
-    fact,
     of_split,
+    part,
     people,
     question,
     things,
@@ -71,4 +71,4 @@ def _drafts(wanted: Sequence[Thing], asked: str, random: Random) -> tuple[str, s
 def draft(wanted: Sequence[Thing], random: Random) -> str:
     """Return a response of hidden quality: a person for each thing, and what that person really keeps."""
     named = people(wanted, random.uniform(*_QUALITY), random)
-    return answer(fact(village, who) for (village, _), who in zip(wanted, named, strict=True))
+    return answer(part(thing, who) for thing, who in zip(wanted, named, strict=True))

@@ -32,8 +32,10 @@ __all__ = [
     "fact",
     "in_words",
     "keeper",
+    "kept",
     "numbered",
     "of_split",
+    "part",
     "people",
     "question",
     "things",
@@ -102,8 +104,18 @@ def in_words(thing: Thing) -> str:
 
 
 def fact(village: int, person: int) -> str:
-    """Say what a person keeps, e.g. `Badu red drum`."""
-    return f"{PEOPLE[person]} {in_words((village, villages()[village].keeps[person]))}"
+    """Say what a person keeps, e.g. `red: Badu drum`."""
+    return f"{villages()[village].word}: {kept(village, person)}"
+
+
+def kept(village: int, person: int) -> str:
+    """Name a person of a village and what that person keeps."""
+    return f"{PEOPLE[person]} {THINGS[villages()[village].keeps[person]]}"
+
+
+def part(thing: Thing, person: int) -> str:
+    """Answer who keeps a thing, e.g. `red drum: Badu bell`: Badu, who keeps the bell."""
+    return f"{in_words(thing)}: {kept(thing[0], person)}"
 
 
 def numbered(items: Iterable[str]) -> list[str]:
