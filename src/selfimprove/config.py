@@ -70,6 +70,9 @@ class Config(BaseModel):
     """Fields that came later: no part of an identity while they are at their default, so that what was
     made before stays good."""
 
+    aside: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change nothing that is made: never a part of an identity."""
+
     @model_serializer(mode="wrap")
     def _serialised(
         self, serialised: SerializerFunctionWrapHandler, info: SerializationInfo
@@ -80,7 +83,9 @@ class Config(BaseModel):
     def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Return what of the config, as `tree`, says what is made by it."""
         default = {name: type(self).model_fields[name].default for name in self.later}
-        unsaid = {name for name, value in default.items() if getattr(self, name) == value}
+        unsaid = {
+            name for name, value in default.items() if getattr(self, name) == value
+        } | self.aside
         return {name: value for name, value in tree.items() if name not in unsaid}
 
     @model_validator(mode="before")

@@ -7,9 +7,11 @@ SelfImproveError
 │   ├── StaleStepError     a step was made from other inputs
 │   ├── CorruptShardError  a stored file does not match its digest
 │   ├── DiskFullError      there is no room left to write
-│   └── LockedRunError     another living process writes this run
+│   ├── LockedRunError     another living process writes this run
+│   └── RemoteError        the place that keeps a run cannot be reached, or refuses
 ├── EngineError          a model cannot be loaded or sampled
-└── TrainingError        a training run cannot start or went wrong
+├── TrainingError        a training run cannot start or went wrong
+└── HubError             the Hugging Face hub refused, or cannot be reached
 """
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "DataError",
     "DiskFullError",
     "EngineError",
+    "HubError",
     "JudgeError",
     "LockedRunError",
     "OwnCodeError",
+    "RemoteError",
     "SelfImproveError",
     "StaleStepError",
     "StoreError",
@@ -60,6 +64,10 @@ class LockedRunError(StoreError):
     """Another living process writes this run."""
 
 
+class RemoteError(StoreError):
+    """The place that keeps a run cannot be reached, or refuses what is asked of it."""
+
+
 class EngineError(SelfImproveError):
     """A model cannot be loaded or sampled."""
 
@@ -74,3 +82,7 @@ class JudgeError(SelfImproveError):
 
 class TrainingError(SelfImproveError):
     """A training run cannot start or went wrong."""
+
+
+class HubError(SelfImproveError):
+    """The Hugging Face hub refused an upload, or cannot be reached."""

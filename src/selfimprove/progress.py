@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["bar", "track"]
+__all__ = ["bar", "begun", "track"]
 
 T = TypeVar("T")
+
+
+def begun(folder: Path) -> Path:
+    """Return the file beside a step that is being made which says how much of it there will be.
+
+    It holds `total`, of what (`of`: shards, or steps of training), and how much was `done` when it was written.
+    """
+    return folder / "begun.json"
 
 
 def bar(what: str, total: int, done: int = 0) -> tqdm[None]:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from selfimprove.remote import told as known
+
 if TYPE_CHECKING:
     from selfimprove.data.read import BadRow, Check
     from selfimprove.evaluation.file_overlaps import FileOverlaps
@@ -19,30 +21,27 @@ if TYPE_CHECKING:
     from selfimprove.models.listing import Listed
     from selfimprove.report.listing import ListedRun
     from selfimprove.rows import Funnel
-    from selfimprove.runtime.launch import Plan
-    from selfimprove.runtime.plan import Needs
 
 __all__ = [
     "announce",
     "ask_prompts",
+    "headline",
     "show_chains",
     "show_check",
     "show_facts",
     "show_funnels",
-    "show_head_to_head",
     "show_judge",
     "show_models",
     "show_outcome",
-    "show_plan",
     "show_reward",
     "show_runs",
     "show_scores",
+    "show_table",
     "show_warm_start",
 ]
 
 _SHOWN_BAD_ROWS = 20
 _SHOWN_CHARACTERS = 100  # of a text
-_GIB = 2**30
 _ASKED = {
     ("standard", "accuracy"): "standard, greedy",
     ("cot", "accuracy"): "cot, greedy",
@@ -57,7 +56,7 @@ def announce(line: str) -> None:
     Console(stderr=True, highlight=False).print(told, markup=False)
 
 
-def _table(
+def show_table(
     title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
@@ -76,72 +75,10 @@ def _table(
     Console().print(table)
 
 
-def show_plan(plan: Plan) -> None:
-    """Print the steps of a run and the upper bounds of their cost."""
-    costly = [s for s in plan.steps if s.tokens_sampled or s.tokens_trained]
-    rows = [
-        (s.name, s.does, "-" if s.rows is None else f"{s.rows:,}", f"{s.tokens_sampled:,}",
-         f"{s.tokens_trained:,}", s.state)
-        for s in costly
-    ]  # fmt: skip
-    columns = ("step", "does", "rows", "to sample", "to train on", "state")
-    _table(f"{plan.root}: rows and tokens are upper bounds", columns, rows, words=("does",),
-           whole=("step", "state"))  # fmt: skip
-    print(f"all in all {sum(s.tokens_sampled for s in costly):,} tokens to sample, "
-          f"{sum(s.tokens_trained for s in costly):,} to train on; {len(plan.steps) - len(costly)} "
-          "further steps read, filter, score and count")  # fmt: skip
-    _show_needs(plan.needs)
-
-
-def _show_needs(needs: Needs) -> None:
-    columns = (
-        "stage",
-        "weights",
-        "gradients",
-        "optimiser",
-        "beside",
-        "cache",
-        "activations",
-        "all",
-    )
-    rows = [
-        (s.stage, *(f"{part / _GIB:.2f}" if part else "-" for part in (
-            s.weights, s.gradients, s.optimiser, s.beside, s.cache, s.activations, s.total)))
-        for s in needs.stages
-    ]  # fmt: skip
-    if rows:
-        _table("GiB of memory, at most, in the precision of this machine", columns, rows,
-               whole=("stage",))  # fmt: skip
-    for name in needs.unknown:
-        print(f"memory for {name}: unknown until its config.json is here, as a dry run fetches nothing"
-              f": {_how_to_get(name)}")  # fmt: skip
-    if needs.memory_bytes is not None:
-        print(f"memory: at most about {_size(needs.memory_bytes)}, libraries included")
-    if needs.disk_bytes is not None:
-        print(f"disk: at most {_size(needs.disk_bytes)}")
-
-
-def _size(count: int) -> str:
-    if count == 0:
-        return "-"
-    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / 2**20:.0f} MiB"
-
-
-def _how_to_get(name: str) -> str:
-    """Say how a model's config comes here."""
-    if name.lower().endswith(".gguf"):
-        return "any command that uses the file converts it"
-    if "/" not in name:
-        return f"`selfimprove models get {name}`"
-    if name.startswith("runs/"):
-        return "make it first, as the head of the recipe says"
-    return f"`hf download {name.partition('@')[0]} config.json` fetches a few kB; or give a folder"
-
-
 def show_runs(runs: Sequence[ListedRun]) -> None:
     """Print runs, one below the other, each with its headline."""
     for run in runs:
-        print(f"{run.path}  {run.method} of {run.model}, seed {run.seed}: {run.state}")
+        print(f"{known(run.path)}  {run.method} of {run.model}, seed {run.seed}: {run.state}")
         if run.headline:
             print(f"  {run.headline}")
     if not runs:
@@ -168,8 +105,9 @@ def show_warm_start(out: Path, told: Mapping[str, Any]) -> None:
         facts["held out"] = (
             f"{held['before']:.3f} -> {held['after']:.3f} nats a token on {held['rows']:,} rows"
         )
-    show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
-    print(f"next: `model: {out}` in a recipe, or selfimprove eval {out} --data FORMAT:FILE")
+    shown = known(out)
+    show_facts(facts | {"log": f"{shown}/training/train_log.jsonl", "model": shown})
+    print(f"next: `model: {shown}` in a recipe, or selfimprove eval {shown} --data FORMAT:FILE")
 
 
 def show_reward(out: Path, told: Mapping[str, Any]) -> None:
@@ -183,33 +121,35 @@ def show_reward(out: Path, told: Mapping[str, Any]) -> None:
     if test := told.get("test"):
         facts["held out"] = f"{test['preferences']:,} pairs, {test['unscored']:,} not read"
         facts |= _intervals(test, ("accuracy", "prefers_longer", "people_prefer_longer"))
-    show_facts(facts | {"log": str(out / "training" / "train_log.jsonl"), "model": str(out)})
+    shown = known(out)
+    show_facts(facts | {"log": f"{shown}/training/train_log.jsonl", "model": shown})
     print(
-        f"next: `judge: {{kind: reward_model, model: {out}, votes: 1}}` below `evaluation` in a recipe"
+        f"next: `judge: {{kind: reward_model, model: {shown}, votes: 1}}` below `evaluation` in a recipe"
     )
 
 
 def show_outcome(root: Path, *, was_finished: bool) -> None:
     """Print a run's headline and what to do next."""
-    from selfimprove.models import finished_model
     from selfimprove.report.wording import verdict
 
     told = json.loads((root / "summary.json").read_text(encoding="utf-8"))
     head = told["headline"]
     if was_finished:
-        print(f"{root} is finished; nothing was done.")
-    print(f"{verdict(head['interval'])}: {_headline(head)}")
+        print(f"{known(root)} is finished; nothing was done.")
+    print(f"{verdict(head['interval'])}: {headline(head)}")
     if (gate := told.get("gate")) and not any(decision["promoted"] for decision in gate):
         print("no round passed the gate: the model before the first stays")
     if flexible := head.get("flexible"):
         print(f"by the flexible reading: {_change(flexible)}")
-    print(f"the model, as it was measured: {finished_model(root)}")
+    model = json.loads((root / "finished.json").read_text(encoding="utf-8"))["model"]
+    print(f"the model, as it was measured: {known(root / model)}")
     if repeated := sum(o["exact"] + o["near"] for o in told.get("overlaps", ())):
         print(f"{repeated:,} overlaps of training and held-out data: see the report")
-    print(f"next: selfimprove report {root}")
+    print(f"next: selfimprove report {known(root)}")
 
 
-def _headline(head: Mapping[str, Any]) -> str:
+def headline(head: Mapping[str, Any]) -> str:
+    """Return a run's headline in one line."""
     low, high = head["interval"]
     if head.get("unit") == "points":
         scale = f" of {head['highest']:g}" if head["highest"] is not None else ""
@@ -255,33 +195,9 @@ def show_scores(model: str, found: Mapping[str, Any]) -> None:
         )
         sets.setdefault(f"{model} on {s['set']}, {s['n']:,} questions", []).append(row)
     for title, rows in sets.items():
-        _table(title, ("% right [95 %]", "strict", "flexible", "unread", "tokens"), rows)
+        show_table(title, ("% right [95 %]", "strict", "flexible", "unread", "tokens"), rows)
     print(
         "strict: the stated answer; flexible: else the last number or option (as lm-evaluation-harness)"
-    )
-
-
-def show_head_to_head(found: Mapping[str, Any]) -> None:
-    """Print how one system did against another."""
-
-    def rate(name: str, interval: str, digits: int = 2) -> str:
-        low, high = found[interval]
-        return f"{found[name]:.{digits}%}  (95 % {low:.1%} to {high:.1%})"
-
-    counts = f"{found['wins']} won, {found['losses']} lost, {found['ties']} tied"
-    show_facts(
-        {
-            "systems": f"{found['first']} against {found['second']}",
-            "judge": found["judge"],
-            "matches": f"{found['n']} on {found['prompts']} prompts: {counts}, "
-            f"{found['unscored']} not judged",
-            # As many digits as leaderboards publish, to be compared with them.
-            "win rate": f"{rate('win_rate', 'win_rate_interval', 6)}; ties count half",
-            "standard error": f"{found['standard_error']:.6%}",
-            "of decided": rate("decided_rate", "decided_interval"),
-            "at equal length": rate("length_controlled", "length_controlled_interval"),
-            "mean length": f"{found['first_length']:.0f} and {found['second_length']:.0f} characters",
-        }
     )
 
 
@@ -348,7 +264,7 @@ def show_funnels(funnels: Sequence[Funnel]) -> None:
          "; ".join(f"{d.why}: {d.count:,}" for d in f.dropped if d.count) or "nothing dropped")
         for f in funnels
     ]  # fmt: skip
-    _table("seed data", ("filter", "in", "out", "dropped"), rows)
+    show_table("seed data", ("filter", "in", "out", "dropped"), rows)
 
 
 def show_check(file: str, found: Check) -> None:

@@ -45,7 +45,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[
     return root, train_all(root)
 
 
-@pytest.mark.parametrize("name", ["sft", "dpo", "gap", "policy"])
+@pytest.mark.parametrize("name", ["sft", "sharded", "dpo", "gap", "policy"])
 def test_two_processes_train_the_weights_of_one(name, runs, one):
     alone, told = one
     ours = load_file(alone / name / "model" / "model.safetensors")
@@ -57,6 +57,11 @@ def test_two_processes_train_the_weights_of_one(name, runs, one):
     for figure, value in told[name].items():
         if figure not in ("seconds", "stopped", "arithmetic"):
             assert together[figure] == pytest.approx(value, rel=2e-3, abs=2e-3), figure
+
+
+def test_weights_that_were_asked_to_be_were_shared_out(runs):
+    parts = runs["two"] / "sharded" / "checkpoints" / "checkpoint-4" / "sharded"
+    assert len(list(parts.glob("*.distcp"))) == 2
 
 
 def test_a_training_by_two_that_was_cut_off_ends_with_the_same_weights(runs):

@@ -1,4 +1,4 @@
-"""Four small trainings, by this process alone or, under torchrun, as one of several.
+"""Five small trainings, by this process alone or, under torchrun, as one of several.
 
     python -m torch.distributed.run --nproc_per_node 2 tests/contract/trainings.py FOLDER [STOP]
 
@@ -55,13 +55,16 @@ def _places(root: Path) -> Any:
 
 
 def train_all(root: Path) -> dict[str, dict[str, Any]]:
-    """Run SFT, DPO, the gap reward and the policy gradient; return what each reports."""
+    """Run SFT, also of weights that are shared out, DPO, the gap reward and the policy gradient."""
     steps = {"learning_rate": 1e-4, "batch_size": 8, "max_steps": 4}
+    shared = {"parallel": {"fsdp": True}}  # as soon as there are several processes
     examples = [Example(p.prompt, p.chosen) for p in _TOLD]
     pairs = [Pair(p.prompt, p.chosen, p.rejected) for p in _TOLD]
     told = {
         "sft": train_sft(folder(), examples, SftConfig.model_validate(steps), seed=0,
                          **_places(root / "sft")),
+        "sharded": train_sft(folder(), examples, SftConfig.model_validate({**steps, **shared}), seed=0,
+                             **_places(root / "sharded")),
         "dpo": train_dpo(folder(), pairs, DpoConfig.model_validate({**steps, "try_every": 2}),
                          seed=0, **_places(root / "dpo")),
         "gap": train_gap_reward(folder(), _TOLD, RewardConfig.model_validate(steps), seed=0,

@@ -237,7 +237,7 @@ def test_doctor_tells_what_a_model_needs(
         (["eval", "head-to-head", "a", "b", "--judge", "self"], "no run whose model it could be"),
         (["eval", "head-to-head", "a", "b", "--judge", "tiny", "judge.vote=1"], "mean 'votes'"),
         (["eval", "head-to-head", "--preferences", "nowhere.json"], "no file nowhere.json"),
-        (["eval", "head-to-head", "a", "--preferences", "b"], "goes with --json alone"),
+        (["eval", "head-to-head", "a", "--preferences", "b"], "--gamed and --json go with it"),
         (["eval", "judge", "--data", "nowhere.json", "--judge", "random"], "nowhere.json"),
         (["eval", "judge", "--data", str(_SMALL), "--judge", "random", "vote=1"], "mean 'votes'"),
         (["data", "seeds", "nowhere.jsonl", "--as", "oasst", "--out", "o"], "nowhere.jsonl"),

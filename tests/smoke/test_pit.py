@@ -16,6 +16,7 @@ from tests.smoke.killing import differences, run_killed
 from tests.smoke.random_model import random_qwen2
 
 from selfimprove.errors import ConfigError, DataError, EngineError, StaleStepError
+from selfimprove.evaluation.true_scores import right_parts
 from selfimprove.report.page import write
 from selfimprove.runtime.launch import launch, read_config
 from selfimprove.training.export import stored_dtype
@@ -79,6 +80,11 @@ def test_a_run_measures_whether_the_reference_is_read(
     assert (told["prompts"], told["parts"], len(told["examples"])) == (4, "right parts", 4)
     assert sum(share["value"] for share in told["gaps"].values()) == pytest.approx(1)
     assert told["gaps"]["interaction"]["n"] == told["information"]["n"] == 4
+    of = told["examples"][0]
+    for side in of["sides"]:
+        was, now = (right_parts(of["prompt"], side[text]) for text in ("reference", "improved"))
+        parts = {name: set(side["parts"][name]) for name in ("kept", "repaired", "broken")}
+        assert parts == {"kept": was & now, "repaired": now - was, "broken": was - now}
     grid = _rows(finished / "reference-use-grid")
     assert len(grid) == 4 * 3 * 3
     # The same random numbers, whichever reference is shown: what is equal is equal for that reason alone.

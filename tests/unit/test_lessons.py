@@ -102,7 +102,7 @@ def test_an_option_is_stated_by_its_letter(tmp_path: Path) -> None:
         ({"prompt": "Ask."}, "", "line 1: has no 'response'"),
         ({"prompt": "Ask.", "completion": " "}, "", "line 1: 'completion' is empty"),
         ({"messages": _TALK[:2]}, "", "no turn of the assistant"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "", "has a turn of 'tool'"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "", "a turn of the role 'tool'"),
         ({"messages": [{"role": "user", "content": ""}]}, "", "is empty"),
     ],
 )

@@ -303,7 +303,7 @@ def pocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> known.Known:
     model = known.Known(
         "pocket-model", "1.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), wheel.stat().st_size,
         "pocket_model/pocket.gguf", hashlib.sha256(content).hexdigest(), len(content), 900_000,
-        "MIT", "pocket_model-1.0.dist-info/LICENSE", "A pocket model",
+        "MIT", "pocket_model-1.0.dist-info/LICENSE", "A pocket model", "owner/pocket",
     )  # fmt: skip
     monkeypatch.setattr(known, "KNOWN", {"pocket": model})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -376,3 +376,12 @@ def test_a_text_longer_than_the_model_reads_is_tokenised_without_a_warning(
         said.append(len(caplog.records))
     assert said[0]
     assert not said[1]
+
+
+def test_a_file_with_stretched_positions_is_refused_and_not_read_as_another_model(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    path = write_gguf(tmp_path / "t.gguf", llama__rope__scaling__type="linear")
+    with pytest.raises(EngineError, match=r"t\.gguf stretches its rotary positions"):
+        locate(str(path))
+    assert not own_cache.exists() or left_in(own_cache) == []

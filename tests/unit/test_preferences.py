@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfimprove.config import load
 from selfimprove.data import hh_rlhf
 from selfimprove.data.improvement_prompts import (
     ImprovementTemplate,
@@ -17,10 +18,18 @@ from selfimprove.data.improvement_prompts import (
     unrendered,
 )
 from selfimprove.data.preference_files import rows
-from selfimprove.data.preferences import InFold, Preference, of_fold, read_preferences, three_folds
+from selfimprove.data.preferences import (
+    InFold,
+    Preference,
+    given_folds,
+    of_fold,
+    read_preferences,
+    three_folds,
+)
 from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.methods.pit.config import PitConfig
 from selfimprove.rows import decode, encode
 from selfimprove.sampling.conversation import transcript
 from selfimprove.tiny.instructions import instructions
@@ -207,7 +216,7 @@ def test_a_tie_is_no_comparison_and_is_counted(tmp_path: Path, row: object) -> N
         ({"prompt": "", "chosen": "a", "rejected": "b"}, "is empty"),
         (
             {"prompt": "Hi", "chosen": [{"role": "tool", "content": "x"}], "rejected": "b"},
-            "holds a turn of 'tool'",
+            "holds a turn of the role 'tool'",
         ),
         (
             {"prompt": [{"role": "assistant", "content": "Hi"}], "chosen": "a", "rejected": "b"},
@@ -282,6 +291,24 @@ def test_three_folds_are_equal_and_part_no_prompt() -> None:
     prompts = [{row.prompt for row in part} for part in parts]
     assert [len(p) for p in prompts] == [10, 10, 10]
     assert three_folds(given, 0) == folds != three_folds(given, 1)
+
+
+def test_given_folds_are_the_sources_in_their_order() -> None:
+    sources = [Source(source=split, format="tiny", limit=3) for split in ("train", "dev", "test")]
+    read = read_preferences(sources, 0).rows
+    assert [row.id for row in given_folds(sources, 0)] == [row.id for row in read]
+    assert [row.fold for row in given_folds(sources, 0)] == ["sft"] * 3 + ["reward"] * 3 + [
+        "rl"
+    ] * 3
+
+
+def test_given_folds_need_three_sources_and_something_to_measure_on() -> None:
+    three = [{"format": "tiny", "source": split} for split in ("train", "dev", "test")]
+    told = {"method": "pit", "model": "tiny", "folds": "given", "preferences": three}
+    with pytest.raises(ConfigError, match=r"needs evaluation\.preferences"):
+        load(PitConfig, told, "recipe")
+    with pytest.raises(ConfigError, match=r"needs 3 sources .* here are 2"):
+        load(PitConfig, {**told, "preferences": three[:2]}, "recipe")
 
 
 def test_too_few_prompts_cannot_be_divided() -> None:

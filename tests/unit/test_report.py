@@ -171,14 +171,14 @@ class Page(HTMLParser):
             self.text += data
 
     def samples(self) -> list[dict[str, Any]]:
-        (block,) = [text for attrs, text in self.scripts if attrs.get("type")]
+        (block,) = [text for attrs, text in self.scripts if attrs.get("id") == "run-1-samples-data"]
         held: list[dict[str, Any]] = json.loads(block)
         return held
 
 
 def test_hostile_text_adds_no_element_and_no_handler_and_is_not_a_template(tmp_path: Path) -> None:
     page = Page(write([build(tmp_path / "run", summary())], tmp_path / "page.html"))
-    assert len(page.scripts) == 2  # the samples' data and the page's own script
+    assert len(page.scripts) == 3  # data of samples and of texts, and the page's own script
     assert not {"img", "iframe", "object", "link"} & {tag for tag, _ in page.tags}
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert "<img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %}" in page.text

@@ -45,6 +45,7 @@ class LmsiKeys(TypedDict, total=False):
     controls: Sequence[str]
     engine: Block
     export: Block
+    trackers: Sequence[str]
 
 
 class SelfRewardingKeys(TypedDict, total=False):
@@ -62,12 +63,14 @@ class SelfRewardingKeys(TypedDict, total=False):
     controls: Sequence[str]
     engine: Block
     export: Block
+    trackers: Sequence[str]
 
 
 class PitKeys(TypedDict, total=False):
     """Keys of a PIT recipe, beside `model` and `preferences`."""
 
     seed: int
+    folds: str
     decontaminate: bool
     max_prompt_tokens: int
     max_response_tokens: int
@@ -88,6 +91,7 @@ class PitKeys(TypedDict, total=False):
     evaluation: Block
     engine: Block
     export: Block
+    trackers: Sequence[str]
 
 
 def lmsi(
@@ -217,9 +221,8 @@ def _run(config: MethodConfig, out: str | Path | None, *, quiet: bool) -> Result
     """
     from selfimprove.terminal import announce
 
-    root = Path(out or default_folder(Path(config.method), config))
-    run_config(config, root, (lambda _line: None) if quiet else announce)
-    return Result.of(root)
+    place = out or default_folder(Path(config.method), config)
+    return Result.of(run_config(config, place, (lambda _line: None) if quiet else announce).root)
 
 
 def _tree(given: Any) -> Any:  # noqa: ANN401  mappings, lists and values, and configs among them

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 from selfimprove.api.model import Model
 from selfimprove.errors import DataError
 from selfimprove.evaluation.summary import Arm, Headline
+from selfimprove.remote import here, whole
 from selfimprove.report.run_folder import RunFolder, read_run
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Result:
         """
         from selfimprove.runtime.launch import config_of
 
-        run = read_run(Path(folder))
+        run = read_run(here(folder))
         if run.summary.headline is None or not (run.path / "finished.json").is_file():
             raise DataError(f"{folder} has not finished: run its recipe again with the same `out`")
         return cls(run.path, config_of(run.recipe, str(run.path / "recipe.json")))
@@ -136,7 +137,9 @@ class Result:
         """
         import pyarrow.parquet as pq
 
-        shards = sorted((self.folder / self._named(step)).glob("shard-*.parquet"))
+        folder = self.folder / self._named(step)
+        whole(folder, ("shard-*",))
+        shards = sorted(folder.glob("shard-*.parquet"))
         if not shards:
             raise DataError(f"the step {step} of {self.folder} has no rows")
         import pyarrow as pa

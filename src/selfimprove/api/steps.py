@@ -173,7 +173,7 @@ def fine_tune(
         trained = steps.train(
             "training", lmsi.fine_tune, model.ref, list(rows), config, layout, seed
         )
-        put_on_top(Path(trained.path), folder)
+        put_on_top(Path(trained.path), steps)
     return model.beside(folder)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from selfimprove.data import oasst
 from selfimprove.data.read_rows import read_rows
 from selfimprove.data.row import Reshape, RowError, as_it_is, optional, text, value
+from selfimprove.data.tool_calls import refuse_tools
 from selfimprove.errors import DataError
 
 __all__ = ["FORMATS", "parsed", "prompt_and_response", "prompt_of", "response_of", "rows"]
@@ -73,6 +74,7 @@ def prompt_of(fields: Mapping[str, Any]) -> str:
     Raises:
         RowError: no known field holds it.
     """
+    refuse_tools(fields)
     for name in _LISTS:
         turns = fields.get(name)
         if isinstance(turns, Sequence) and not isinstance(turns, str) and turns:

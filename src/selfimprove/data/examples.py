@@ -24,6 +24,7 @@ from selfimprove.data.formats import FORMATS
 from selfimprove.data.read import TINY, read_labelled
 from selfimprove.data.row import RowError, text
 from selfimprove.data.sources import Source, distinct
+from selfimprove.data.tool_calls import refuse_tools
 from selfimprove.errors import DataError
 from selfimprove.types import Labelled, Message, Role
 
@@ -110,6 +111,7 @@ def _concludes(rationale: str) -> bool:
 
 def _lessons(name: str) -> Callable[[Mapping[str, Any]], list[Lesson]]:
     def parse(fields: Mapping[str, Any]) -> list[Lesson]:
+        refuse_tools(fields)
         for field in _TURNS:
             if _is_turns(fields.get(field)):
                 return _each_reply(name, _messages(fields[field]))

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from selfimprove.data.rated_rows import LISTS, of_list, of_preference
 from selfimprove.data.row import RowError, UnusableRow, optional, text, value
+from selfimprove.data.tool_calls import refuse_tools
 from selfimprove.types import Message, Role
 
 __all__ = ["Told", "conversation", "merged", "parse"]
@@ -41,6 +42,7 @@ def parse(fields: Mapping[str, Any]) -> Told:
         UnusableRow: the turns of both share no prompt, or no response is preferred.
         RowError: a field is missing, or none of these.
     """
+    refuse_tools(fields)
     if "chosen" not in fields and (pair := _pair(fields)) is not None:
         prompt = conversation(fields)
         if not prompt:

@@ -21,7 +21,7 @@ from selfimprove.data.question_prompts import as_prompt, chain_of_thought, stand
 from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import Estimate, Paired, mean, paired
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.served import Served
 from selfimprove.types import AnswerType, Draw, Labelled, Prompt
 
@@ -100,18 +100,20 @@ def answer_questions(
     Raises:
         EngineError: the model cannot be loaded, or a prompt does not fit its context.
     """
-    with model.open() as sampler:
-        for chunk in chunks:
-            rows: list[Answered] = []
-            prompt_tokens = 0
-            for mode in ask.modes:
-                prompts = [_prompt(item, mode, chat=model.chat) for item in chunk]
-                draws = draw_in_order(sampler, prompts, _sampling(mode, ask), seed=seed)
-                held = {p.key: item for p, item in zip(prompts, chunk, strict=True)}
-                rows += [_answered(held[d.key], mode, d) for d in draws]
-                prompt_tokens += sum(d.prompt_tokens for d in draws if d.index == 0)
-            sampled = sum(r.new_tokens for r in rows)
-            yield Batch(rows, sampled, prompt_tokens, sampler.identity)
+
+    def answered(sampler: Engine, chunk: Sequence[HeldOut]) -> Batch[Answered]:
+        rows: list[Answered] = []
+        prompt_tokens = 0
+        for mode in ask.modes:
+            prompts = [_prompt(item, mode, chat=model.chat) for item in chunk]
+            draws = draw_in_order(sampler, prompts, _sampling(mode, ask), seed=seed)
+            held = {p.key: item for p, item in zip(prompts, chunk, strict=True)}
+            rows += [_answered(held[d.key], mode, d) for d in draws]
+            prompt_tokens += sum(d.prompt_tokens for d in draws if d.index == 0)
+        sampled = sum(r.new_tokens for r in rows)
+        return Batch(rows, sampled, prompt_tokens, sampler.identity)
+
+    return model.each(chunks, answered)
 
 
 def _prompt(item: HeldOut, mode: Mode, *, chat: bool) -> Prompt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, TypeAlias
@@ -15,9 +15,11 @@ from selfimprove.data.alpaca_eval import (
     read_preferences,
     write_outputs,
 )
+from selfimprove.data.gamed_baselines import GamedBaselines, read_gamed_baselines
 from selfimprove.data.sources import Source
 from selfimprove.data.user_prompts import read_prompts
 from selfimprove.errors import ConfigError, DataError
+from selfimprove.evaluation.alpaca_eval_2 import length_controlled_win_rate
 from selfimprove.evaluation.head_to_head import head_to_head
 from selfimprove.files import make_folder, writing_to
 from selfimprove.judges.judge import compare, judging_model
@@ -46,16 +48,32 @@ class _Versus(ChatsAndJudges):
     """How models answer, where the systems are models and not files."""
 
 
-def recount(preferences: Path) -> dict[str, Any]:
+def recount(preferences: Path, gamed: Path | None = None) -> dict[str, Any]:
     """Count an AlpacaEval annotations file anew.
 
+    Args:
+        preferences: `annotations.json`.
+        gamed: AlpacaEval 2's `df_gamed.csv`, for the length-controlled rate that it publishes; the
+            annotations are then those of its evaluation set, in its order.
+
     Raises:
-        DataError: it cannot be read.
+        DataError: a file cannot be read.
     """
+    known = None if gamed is None else read_gamed_baselines(gamed)
     outcomes, first, second = read_preferences(preferences)
     told = head_to_head(outcomes, first=first, second=second, judge=preferences.name,
                         set=f"{len(outcomes)} annotations")  # fmt: skip
-    return told.as_dict()
+    return told.as_dict() | _as_published(outcomes, known, draws=1)
+
+
+def _as_published(
+    outcomes: Sequence[Outcome], known: GamedBaselines | None, *, draws: int
+) -> dict[str, Any]:
+    """Return AlpacaEval 2's own rate, where its baselines are known."""
+    if known is None:
+        return {}
+    places = [number // draws for number in range(len(outcomes))]
+    return {"alpaca_eval_2": asdict(length_controlled_win_rate(outcomes, places, known))}
 
 
 def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a seed
@@ -68,6 +86,7 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     limit: int | None,
     seed: int,
     outputs: Path | None = None,
+    gamed: Path | None = None,
 ) -> dict[str, Any]:
     """Compare two `model_outputs.json` files, or two models that answer a file of prompts.
 
@@ -80,6 +99,7 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
         limit: compare on the first so many prompts.
         seed: of responses and verdicts.
         outputs: a folder for the responses of models, as `model_outputs.json` files.
+        gamed: AlpacaEval 2's `df_gamed.csv`, where the prompts are AlpacaEval's in its order.
 
     Raises:
         ConfigError: an override is unknown, or prompts are missing.
@@ -95,6 +115,7 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
     config = load(_Versus, {**tree, "judge": by}, "overrides")
     if config.judge.model == "self":
         raise ConfigError("--judge self: there is no run whose model it could be; name a model")
+    known = None if gamed is None else read_gamed_baselines(gamed)
     # Whatever can fail for the files and names that were given fails before the first token.
     if outputs is not None:
         make_folder(outputs)
@@ -109,10 +130,12 @@ def compare_systems(  # noqa: PLR0913  two systems, a judge, prompts, how, and a
             first_draws = list({o.instruction: o for o in reversed(rows)}.values())[::-1]
             write_outputs(outputs / f"{name}.json", first_draws)
     matched = _matches(ours, theirs)
-    told = head_to_head(_decide(matched, by, config, seed), first=_name(ours, first),
-                        second=_name(theirs, second), judge=f"{config.judge.kind} {judge}",
+    outcomes = _decide(matched, by, config, seed)
+    told = head_to_head(outcomes, first=_name(ours, first), second=_name(theirs, second),
+                        judge=f"{config.judge.kind} {judge}",
                         set=f"{len({m.prompt_id for m in matched})} prompts")  # fmt: skip
-    return told.as_dict()
+    draws = config.sampling.n if any(isinstance(s, _Answering) for s in systems) else 1
+    return told.as_dict() | _as_published(outcomes, known, draws=draws)
 
 
 @dataclass(frozen=True, slots=True)

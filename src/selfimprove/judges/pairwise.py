@@ -13,7 +13,7 @@ from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.rubric import voting
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import draw_in_order
+from selfimprove.sampling.engine import Engine, draw_in_order
 from selfimprove.sampling.own_words import own_words, response
 from selfimprove.sampling.responses import asked
 from selfimprove.sampling.served import Served
@@ -130,24 +130,26 @@ def _decisions(
     seed: int,
 ) -> Iterator[Batch[_Decision]]:
     wording = judge_prompt(config.prompt, pairwise=True)
-    with model.open() as sampler:
-        for chunk in chunks:
-            decisions = [_Decision(match) for match in chunk]
-            places: dict[str, list[str]] = {}
-            prompts: list[Prompt] = []
-            for decision in (d for d in decisions if d.settled is None):
-                for text, told in _both_orders(decision, wording):
-                    key = f"{decision.match.id}/{'AB' if told is decision.first_first else 'BA'}"
-                    places[key] = told
-                    prompts.append(asked(key, text, chat=model.chat))
-            draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
-            of = {decision.match.id: decision for decision in decisions}
-            for draw in map(own_words, draws):
-                places[draw.key].append(draw.text.strip())
-                of[draw.key.rpartition("/")[0]].reasoning.append(draw.reasoning)
-            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            sampled = sum(d.new_tokens for d in draws)
-            yield Batch(decisions, sampled, prompt_tokens, sampler.identity)
+
+    def decided(sampler: Engine, chunk: Sequence[Match]) -> Batch[_Decision]:
+        decisions = [_Decision(match) for match in chunk]
+        places: dict[str, list[str]] = {}
+        prompts: list[Prompt] = []
+        for decision in (d for d in decisions if d.settled is None):
+            for text, told in _both_orders(decision, wording):
+                key = f"{decision.match.id}/{'AB' if told is decision.first_first else 'BA'}"
+                places[key] = told
+                prompts.append(asked(key, text, chat=model.chat))
+        draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
+        of = {decision.match.id: decision for decision in decisions}
+        for draw in map(own_words, draws):
+            places[draw.key].append(draw.text.strip())
+            of[draw.key.rpartition("/")[0]].reasoning.append(draw.reasoning)
+        prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
+        sampled = sum(d.new_tokens for d in draws)
+        return Batch(decisions, sampled, prompt_tokens, sampler.identity)
+
+    return model.each(chunks, decided)
 
 
 def _both_orders(decision: _Decision, wording: JudgePrompt) -> Iterator[tuple[str, list[str]]]:

@@ -8,7 +8,7 @@ from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.judges.judge_prompts import JudgePrompt, judge_prompt
 from selfimprove.judges.score_text import Scored, read_score
 from selfimprove.rows import Batch
-from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.responses import asked
 from selfimprove.sampling.served import Served
@@ -25,15 +25,17 @@ def rubric_verdicts(
 ) -> Iterator[Batch[Verdict]]:
     """Draw `config.votes` verdicts on each response; the prompt is read once for all of them."""
     wording = judge_prompt(config.prompt)
-    with model.open() as sampler:
-        for chunk in chunks:
-            prompts = [_request(wording, r, chat=model.chat) for r in chunk]
-            of = {prompt.key: r for prompt, r in zip(prompts, chunk, strict=True)}
-            draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
-            rows = [_verdict(of[draw.key], draw, wording) for draw in draws]
-            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            sampled = sum(d.new_tokens for d in draws)
-            yield Batch(rows, sampled, prompt_tokens, sampler.identity)
+
+    def judged(sampler: Engine, chunk: Sequence[Response]) -> Batch[Verdict]:
+        prompts = [_request(wording, r, chat=model.chat) for r in chunk]
+        of = {prompt.key: r for prompt, r in zip(prompts, chunk, strict=True)}
+        draws = draw_in_order(sampler, prompts, voting(config), seed=seed)
+        rows = [_verdict(of[draw.key], draw, wording) for draw in draws]
+        prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
+        sampled = sum(d.new_tokens for d in draws)
+        return Batch(rows, sampled, prompt_tokens, sampler.identity)
+
+    return model.each(chunks, judged)
 
 
 def voting(config: JudgeConfig) -> SamplingConfig:

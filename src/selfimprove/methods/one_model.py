@@ -15,8 +15,10 @@ from selfimprove.config import Config, apply_override, load
 from selfimprove.data.sources import Sources
 from selfimprove.errors import StoreError
 from selfimprove.files import writing_to
+from selfimprove.remote import Here, kept_at
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.store import Run
+from selfimprove.tracking.config import Trackers
 
 __all__ = ["OneModelConfig", "becoming", "config_of_words", "put_on_top"]
 
@@ -36,6 +38,9 @@ class OneModelConfig(Config):
     """Variables of the chat template, e.g. {enable_thinking: false}."""
     seed: int = 0
     """Seeds the order of the rows, which are held out, and the trainer."""
+    trackers: Trackers = ()
+
+    aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
     def shown(self) -> PromptLayout:
@@ -77,14 +82,22 @@ def becoming(
         StoreError: it holds a model that no command of this kind made, or cannot be written.
         LockedRunError: another process is at it.
     """
-    if (out / "config.json").exists() and not (out / "training").is_dir():
+    root, keeper = kept_at(out)
+    if (root / "config.json").exists() and not (root / "training").is_dir():
         raise StoreError(f"{out} holds a model that this command did not make: give another --out")
-    with closing(Run(out, announce, engine=engine or EngineConfig())) as run:
+    with closing(Run(root, announce, engine=engine or EngineConfig(), keeper=keeper)) as run:
         yield run
 
 
-def put_on_top(model: Path, out: Path) -> None:
-    """Give the model's files a second name in `out`; config.json, which makes it a model, last."""
+def put_on_top(model: Path, run: Run) -> None:
+    """Give the model's files a second name in the run's folder; config.json, which makes it a model, last.
+
+    Where a URL keeps the run it becomes a finished run instead, whose model is this one.
+    """
+    out = run.root
+    if not isinstance(run.keeper, Here):
+        run.write("finished.json", {"model": str(model.relative_to(out))})
+        return
     with writing_to(out):
         files = sorted(model.iterdir(), key=lambda file: (file.name == "config.json", file.name))
         for file in files:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from selfimprove.config import Config
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.tracking.config import Trackers
 from selfimprove.training.export import ExportConfig
 
 __all__ = ["Recipe"]
@@ -22,6 +25,9 @@ class Recipe(Config):
     """Sampling engine."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
+    trackers: Trackers = ()
+
+    aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
     def models(self) -> list[str]:

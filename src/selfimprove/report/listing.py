@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfimprove.errors import DataError
+from selfimprove.remote import as_url, runs_below
 from selfimprove.report.run_folder import RunFolder, read_run
 from selfimprove.report.wording import sentence
 
@@ -26,11 +27,13 @@ class ListedRun:
 
 
 def listed(folder: Path) -> list[ListedRun]:
-    """Return the runs in a folder, and in folders within it, by name.
+    """Return the runs in a folder or at a URL, and in folders within it, by name.
 
     Raises:
         DataError: there is no such folder.
     """
+    if url := as_url(folder):
+        return [_listed(Path(run)) for run in runs_below(url)]
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; `selfimprove run` makes runs/")
     recipes = sorted(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from selfimprove.errors import DataError
 from selfimprove.files import make_folder, write_replacing
+from selfimprove.remote import as_url, here, send
 from selfimprove.report import wording
 from selfimprove.report.axis import axis
 from selfimprove.report.compare import compare
 from selfimprove.report.figures import figures_of
+from selfimprove.report.names import names_of
 from selfimprove.report.run_folder import RunFolder, read_run
 from selfimprove.report.sections import SECTIONS
 
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["data_json", "write"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("page.js", "texts.js")
+_STYLES = ("page.css", "texts.css")
 _DATA_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def write(runs: Sequence[Path], out: Path) -> Path:
-    """Write the page of one run, or of several side by side, and return where it lies.
+    """Write the page of one run, or of several side by side, and return where it lies; both may be URLs.
 
     Raises:
         DataError: a folder is not a run, or one of its files is damaged.
@@ -37,9 +41,18 @@ def write(runs: Sequence[Path], out: Path) -> Path:
     """
     if not runs:
         raise DataError("no run to report on: give at least one run folder")
-    held = {name: read_run(path) for name, path in zip(_names(runs), runs, strict=True)}
+    runs = [here(run) for run in runs]
+    held = {name: read_run(path) for name, path in zip(names_of(runs), runs, strict=True)}
     page = _render(held)
+    if url := as_url(out):
+        with TemporaryDirectory(prefix="selfimprove-report-") as folder:
+            send(_written(page, Path(folder) / "report.html"), url)
+        return out
     make_folder(out.parent)
+    return _written(page, out)
+
+
+def _written(page: str, out: Path) -> Path:
     # A lone surrogate can come from a JSON escape; it has no UTF-8 form.
     write_replacing(out, page.encode("utf-8", errors="replace"))
     return out
@@ -55,34 +68,27 @@ def data_json(value: object) -> str:
     return text.translate(_DATA_ESCAPES)
 
 
-def _names(runs: Sequence[Path]) -> list[str]:
-    """Call each run by its folder, with as many parents as it takes to tell them apart."""
-    paths = [path.resolve() for path in runs]
-    if len(set(paths)) < len(paths):
-        raise DataError("a run is given twice: name each run folder once")
-    shared = Path(os.path.commonpath([path.parent for path in paths]))
-    names = [path.name for path in paths]
-    if len(set(names)) == len(names):
-        return names
-    return [path.relative_to(shared).as_posix() for path in paths]
-
-
 def _render(runs: dict[str, RunFolder]) -> str:
     environment = _environment()
     figures = {name: figures_of(run) for name, run in runs.items()}
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        style="\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _STYLES),
         script=script,
         script_hash=f"sha256-{digest}",
-        runs=[_run_context(name, runs[name], held) for name, held in figures.items()],
-        comparison=compare(figures) if len(runs) > 1 else None,
+        runs=[
+            _run_context(name, runs[name], held, alone=len(runs) == 1)
+            for name, held in figures.items()
+        ],
+        comparison=compare(figures, runs) if len(runs) > 1 else None,
     )
 
 
-def _run_context(name: str, run: RunFolder, figures: dict[str, Any]) -> dict[str, Any]:
-    shown = [s for s in SECTIONS if figures[s.name] is not None]
+def _run_context(
+    name: str, run: RunFolder, figures: dict[str, Any], *, alone: bool
+) -> dict[str, Any]:
+    shown = [s for s in SECTIONS if figures[s.name] is not None and (alone or not s.alone)]
     embedded = {s.name: data_json(s.embedded(run)) for s in shown if s.embedded}
     return {"name": name, "figures": figures, "sections": shown, "embedded": embedded}
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from selfimprove.errors import DataError
 from selfimprove.evaluation.summary import Ancestor, Summary
+from selfimprove.remote import here, whole
 
 __all__ = ["RunFolder", "Step", "read_run"]
 
@@ -42,6 +43,8 @@ class RunFolder:
     finished: bool
     """Whether the summary, which a run writes last, is there."""
     lineage: tuple[Ancestor, ...]
+    harness: dict[str, Any] | None
+    """What lm-evaluation-harness says of it; None: it was not asked."""
     steps: tuple[Step, ...]
     """In the order in which they finished; unfinished ones last."""
 
@@ -49,6 +52,15 @@ class RunFolder:
     def seed(self) -> int:
         """The run's seed."""
         return int(self.recipe.get("seed") or 0)
+
+    def inputs(self, step: str) -> dict[str, Any]:
+        """Return what a step says it was made from, by the name of the input.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        told = _read_json(self.path / step / "step.json") or {}
+        return dict(told.get("inputs") or {})
 
     def rows(
         self, step: str, columns: Sequence[str], questions: Collection[str] | None = None
@@ -58,6 +70,7 @@ class RunFolder:
         Raises:
             DataError: a shard cannot be read.
         """
+        whole(self.path / step, ("shard-*",))
         shards = sorted((self.path / step).glob("shard-*.parquet"))
         return [row for shard in shards for row in _read_shard(shard, columns, questions)]
 
@@ -68,6 +81,7 @@ def read_run(path: Path) -> RunFolder:
     Raises:
         DataError: the folder is not a run, or one of its files is damaged.
     """
+    path = here(path)
     recipe = _read_json(path / "recipe.json")
     if not isinstance(recipe, dict):
         raise DataError(_not_a_run(path))
@@ -79,6 +93,7 @@ def read_run(path: Path) -> RunFolder:
         summary=_checked(TypeAdapter(Summary), raw or {}, path / "summary.json"),
         finished=raw is not None,
         lineage=_checked(TypeAdapter(tuple[Ancestor, ...]), lineage, path / "lineage.json"),
+        harness=_read_json(path / "harness.json"),
         steps=_steps(path),
     )
 

@@ -14,16 +14,24 @@ from selfimprove.files import read_json
 from selfimprove.methods.table import METHODS, MethodConfig, is_method, method_of
 from selfimprove.models import locate
 from selfimprove.own_code import pinned
+from selfimprove.remote import kept_at
+from selfimprove.runtime.cluster import Estimate, estimate
+from selfimprove.runtime.devices import cluster_of
+from selfimprove.runtime.nodes import Machines
 from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
 from selfimprove.runtime.shipped import recipe_path
+from selfimprove.sampling.ray_cluster import kept_up
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
+from selfimprove.tracking.telling import telling
+from selfimprove.tracking.trackers import require
 from selfimprove.types import ModelRef
 
 __all__ = [
     "Finished",
+    "On",
     "Plan",
     "config_of",
     "default_folder",
@@ -80,53 +88,62 @@ def default_folder(path: Path, config: MethodConfig) -> Path:
 def launch(
     path: Path,
     overrides: Sequence[str],
-    out: Path | None,
+    out: str | Path | None,
     announce: Callable[[str], None],
     processes: int = 1,
+    machines: Machines | None = None,
 ) -> Finished:
     """Run a recipe, or go on where it was interrupted; a finished run is left as it is.
 
-    Training steps take `processes` processes of this machine, one a GPU.
+    Training steps take `processes` processes of this machine, one a GPU, or those of several machines.
 
     Raises:
         SelfImproveError: with what happened, where, and what to do.
     """
     config = read_config(path, overrides)
-    return run_config(config, out or default_folder(path, config), announce, processes)
+    return run_config(config, out or default_folder(path, config), announce, processes, machines)
 
 
 def run_config(
-    config: MethodConfig, root: Path, announce: Callable[[str], None], processes: int = 1
+    config: MethodConfig,
+    out: str | Path,
+    announce: Callable[[str], None],
+    processes: int = 1,
+    machines: Machines | None = None,
 ) -> Finished:
-    """Run a config in a folder, or go on where it was interrupted.
+    """Run a config in a folder or at a URL, or go on where it was interrupted.
 
     Raises:
         SelfImproveError: with what happened, where, and what to do.
     """
-    check(config, processes)
+    check(config, processes, machines.count if machines else 1)
+    require(config.trackers)
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     located = [locate(name) for name in config.models]
     recipe = config.model_dump(mode="json", context=IDENTITY)
     identity = fingerprint({"recipe": recipe, "models": [model.digest for model in located]})
+    root, keeper = kept_at(out)
     finished = root / "finished.json"
-    if finished.exists() and read_json(finished)["identity"] == identity:
-        return Finished(root, was_finished=True)
+    if finished.exists() and not keeper.behind and read_json(finished).get("identity") == identity:
+        with telling(config.trackers, config, root, announce):  # who was not told of it before
+            return Finished(root, was_finished=True)
     _announce_engine(config, located[0], announce)
-    elsewhere = Processes(config, processes).train if processes > 1 else None
-    run = Run(root, announce, elsewhere, config.engine, config.seed)
-    try:
+    several = processes > 1 or machines is not None
+    elsewhere = Processes(config, processes, machines).train if several else None
+    run = Run(root, announce, elsewhere, config.engine, config.seed, keeper=keeper)
+    with closing(run), kept_up(config.engine):
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
-        newest = run_method(config, run)
+        with telling(config.trackers, config, root, announce):
+            newest = run_method(config, run)
         if not (root / "summary.json").exists():
             raise OwnCodeError(
                 f"{config.method} returned its model and wrote no summary: call `summarise` of the board "
                 "that it measures with (docs/extend.md) and run it again; what was made is kept"
             )
         run.write("recipe.json", config.model_dump(mode="json"))
-        run.write("finished.json", {"identity": identity, "model": _within(root, newest.path)})
-    finally:
-        run.close()
+        model = {"model": _within(root, newest.path), "name": newest.name, "digest": newest.digest}
+        run.write("finished.json", {"identity": identity, **model})
     return Finished(root, was_finished=False)
 
 
@@ -171,17 +188,44 @@ class Plan:
     root: Path
     steps: list[PlannedStep]
     needs: Needs
+    takes: Estimate | None = None
+    """On a cluster, where one was named."""
 
 
-def plan_recipe(path: Path, overrides: Sequence[str], out: Path | None, processes: int = 1) -> Plan:
+@dataclass(frozen=True, slots=True)
+class On:
+    """A cluster that a plan is worked out for."""
+
+    cluster: str
+    """As `64xh100`."""
+    price: float | None = None
+    """Of a GPU and hour; None: the assumed one of its kind."""
+    times: int = 1
+    """The recipe's data are counted so many times."""
+
+
+def plan_recipe(
+    path: Path,
+    overrides: Sequence[str],
+    out: str | Path | None,
+    processes: int = 1,
+    on: On | None = None,
+) -> Plan:
     """Return the run's folder, its steps and what they would cost; train nothing and fetch no model.
 
     Raises:
-        SelfImproveError: as the run would: the recipe, a model or a data file cannot be used.
+        SelfImproveError: as the run would: the recipe, a model or a data file cannot be used; or there
+            is no such cluster.
     """
     config = read_config(path, overrides)
     check(config, processes)
-    root = out or default_folder(path, config)
+    require(config.trackers)
+    cluster = cluster_of(on.cluster) if on else None
+    root = kept_at(out or default_folder(path, config))[0]
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:
         run_method(config, run)
-        return Plan(root, run.steps, needs(run.uses, run.steps, run.absent))
+        found = needs(run.uses, run.steps, run.absent, processes)
+        takes = None
+        if on is not None and cluster is not None:
+            takes = estimate(run.steps, run.uses, cluster, price=on.price, times=on.times)
+        return Plan(root, run.steps, found, takes)

@@ -30,8 +30,8 @@ from selfimprove.training.training_config import TrainingConfig, piece_tokens
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LIBRARIES", "Need", "Shape", "adapter_weights", "cache_bytes", "sampling", "shape_of",
-           "training"]  # fmt: skip
+__all__ = ["LIBRARIES", "Need", "Shape", "adapter_weights", "cache_bytes", "machine", "sampling",
+           "shape_of", "training"]  # fmt: skip
 
 LIBRARIES: Final = 700 * 2**20
 """Of torch and the libraries above it in a process that trains, without any model (measured)."""
@@ -156,7 +156,9 @@ def sampling(
     """
     if engine.server is not None and engine.server.url is not None:
         return
-    device, number = _machine(engine.device, engine.dtype, shape)
+    device, number = machine(engine.device, engine.dtype, shape)
+    if engine.kind == "ray":
+        stage, engine = f"{stage}, each replica", engine.of_a_replica
     if engine.server is not None or engine.kind == "vllm":
         yield Need(f"{stage}, by the server (its cache is its own)", number * shape.parameters)
         return
@@ -188,11 +190,11 @@ def _packed(shape: Shape, device: torch.device, number: int) -> int:
 
 def cache_bytes(shape: Shape, engine: EngineConfig) -> int:
     """Return the size of the cache at its fullest; a GPU whose memory is free may be given more."""
-    _, number = _machine(engine.device, engine.dtype, shape)
+    _, number = machine(engine.device, engine.dtype, shape)
     return (engine.max_batch_tokens or BATCH_TOKENS) * shape.layers * shape.keys_values * number
 
 
-def training(
+def training(  # noqa: PLR0913  a training, what is held beside it, and where
     stage: str,
     shape: Shape,
     config: TrainingConfig,
@@ -200,12 +202,13 @@ def training(
     *,
     beside: int = 0,
     cache: int = 0,
+    on: str = "auto",
 ) -> Need:
     """Return what a training of the model holds, on rows of up to `longest` tokens.
 
-    `beside` other models of its size are held, too.
+    `beside` other models of its size are held, too; `on` names the device, `cuda` one that is not here.
     """
-    device, number = _machine("auto", config.dtype, shape)
+    device, number = machine(on, config.dtype, shape)
     adapters = adapter_weights(shape, config)
     lora = config.lora is not None
     trained = adapters if lora else shape.parameters
@@ -215,7 +218,7 @@ def training(
     # A prefix that padded rows share is read before them, in a pass of its own. Rows end to end hold it
     # in their piece; whether they may lie so, only a trial with the weights tells.
     prefix = 0 if config.gradient_checkpointing else longest
-    tokens = max(piece_tokens(config), _together(config) * longest) + prefix
+    tokens = max(piece_tokens(config, device.type), _together(config) * longest) + prefix
     # Only a CPU keeps the probabilities of attention, which a fused kernel computes again.
     seen = longest if device.type == "cpu" else 0
     return Need(
@@ -253,7 +256,12 @@ def _a_token(shape: Shape, config: TrainingConfig, number: int, seen: int) -> in
     return kept if isinstance(config, RewardConfig) else kept + shape.vocabulary * logits
 
 
-def _machine(device: str, dtype: Any, shape: Shape) -> tuple[torch.device, int]:  # noqa: ANN401
+def machine(device: str, dtype: Any, shape: Shape) -> tuple[torch.device, int]:  # noqa: ANN401
+    """Return where a model computes, and the bytes of a number there."""
+    import torch
+
+    if device == "cuda":  # whether or not there is one here
+        return torch.device(device), _FLOAT if dtype == "float32" else torch.bfloat16.itemsize
     from selfimprove.sampling.arithmetic import arithmetic_of
     from selfimprove.sampling.loading import pick_device
 

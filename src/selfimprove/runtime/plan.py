@@ -17,6 +17,7 @@ from selfimprove.runtime.memory import (
     shape_of,
     training,
 )
+from selfimprove.runtime.memory_shared import in_each
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.training_config import TrainingConfig
 
@@ -38,6 +39,8 @@ class PlannedStep:
     tokens_trained: int
     state: Literal["to do", "begun", "done", "stale"]
     """stale: made by other code or other settings, so that the run would stop there."""
+    measures: bool = False
+    """Whether it only measures, on data of its own."""
 
 
 class Use(NamedTuple):
@@ -56,6 +59,8 @@ class Use(NamedTuple):
     """Whether drawing keeps keys and values; a reward model reads a text once."""
     longest: int = 0
     """Tokens of the longest row in training."""
+    rows: int = 0
+    """That are trained on, each as often as that happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,15 @@ class Needs:
         return max(s.total for s in self.stages) + LIBRARIES
 
 
-def needs(uses: Iterable[Use], steps: Sequence[PlannedStep], absent: Iterable[str]) -> Needs:
+def needs(
+    uses: Iterable[Use],
+    steps: Sequence[PlannedStep],
+    absent: Iterable[str],
+    processes: int = 1,
+) -> Needs:
     """Bound memory and disk by the shapes of the models, each from its own config.json.
+
+    Of trainings in several processes, what each of them holds.
 
     Raises:
         EngineError: the config of a model cannot be read.
@@ -95,18 +107,21 @@ def needs(uses: Iterable[Use], steps: Sequence[PlannedStep], absent: Iterable[st
             continue
         shape = shape_of(use.model)
         more = f" +{count - 1}" if count > 1 else ""
-        stages += (replace(need, stage=f"{need.stage}{more}") for need in _needs_of(use, shape))
+        found = _needs_of(use, shape, processes)
+        stages += (replace(need, stage=f"{need.stage}{more}") for need in found)
         if isinstance(use.how, TrainingConfig):
             disk = max(disk or 0, _disk(shape, use.how, steps))
     return Needs(tuple(stages), tuple(absent), disk)
 
 
-def _needs_of(use: Use, shape: Shape) -> Iterator[Need]:
+def _needs_of(use: Use, shape: Shape, processes: int) -> Iterator[Need]:
     if isinstance(use.how, EngineConfig):
         yield from sampling(use.step, shape, use.how, cached=use.cached)
     else:
         cache = cache_bytes(shape, use.draws) if use.draws else 0
-        yield training(use.step, shape, use.how, use.longest, beside=use.beside, cache=cache)
+        whole = training(use.step, shape, use.how, use.longest, beside=use.beside, cache=cache)
+        drawn_from = use.draws is not None
+        yield in_each(whole, shape, use.how, processes, drawn_from=drawn_from)
 
 
 def _disk(shape: Shape, config: TrainingConfig, steps: Sequence[PlannedStep]) -> int:

@@ -1,4 +1,4 @@
-"""Trains a step in several processes of this machine, one a GPU, which end with it.
+"""Trains a step in several processes, one a GPU, of this machine or of several, which end with it.
 
 The run itself stays one process. For a training step it starts others by torchrun; each replays the
 run, whose earlier steps are all done and read back, up to that step, and trains its share of it.
@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,10 @@ from typing import Any, Final
 from selfimprove.config import Config
 from selfimprove.errors import ConfigError, TrainingError
 from selfimprove.files import read_json, write_json
+from selfimprove.runtime.nodes import Machines
 from selfimprove.sampling.server_process import ends_with_parent
 
-__all__ = ["Order", "Processes", "check"]
+__all__ = ["Order", "Processes", "check", "take_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class Processes:
 
     config: Config
     count: int
+    """On this machine."""
+    machines: Machines | None = None
+    """Several, each with so many; None: this one."""
 
     def train(self, step: Path) -> dict[str, Any]:
         """Train the step of this folder and return what the training reports.
@@ -75,9 +79,8 @@ class Processes:
         order = Order(step)
         order.clear()
         write_json(order.recipe, self.config.model_dump(mode="json"))
-        words = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                 "--nproc_per_node", str(self.count), "-m", _WORKER, str(step)]  # fmt: skip
-        status = _waited_for(words)
+        alone = ["--standalone", "--nproc_per_node", str(self.count)]
+        status = _started(self.machines.order(step) if self.machines else alone, step)
         if failures := order.failures():
             raise TrainingError(read_json(failures[0])["message"])
         if status or not order.told.exists():
@@ -85,23 +88,34 @@ class Processes:
                 f"{step.name}: a training process was lost (status {status}), see above; memory may "
                 "have run out. Run the same command again to go on from the newest checkpoint"
             )
-        told: dict[str, Any] = {**read_json(order.told), "processes": self.count}
+        count = self.machines.all_processes if self.machines else self.count
+        told: dict[str, Any] = {**read_json(order.told), "processes": count}
         order.clear()
         return told
 
 
-def check(config: Config, count: int) -> None:
-    """Refuse what the processes could not do, before anything is done.
+def take_part(machines: Machines, announce: Callable[[str], None]) -> None:
+    """Train with the others whatever the run on another machine orders, until it ends.
+
+    Raises:
+        TrainingError: that machine was lost, or a process of this one.
+    """
+    machines.stand_by(_started, announce)
+
+
+def check(config: Config, count: int, machines: int = 1) -> None:
+    """Refuse what `count` processes on each machine could not do, before anything is done.
 
     Raises:
         ConfigError: there are GPUs, but fewer; or a batch cannot be shared by all processes.
     """
-    if count == 1:
+    everyone = count * machines
+    if everyone == 1:
         return
     for place, size in _batch_sizes(config.model_dump(), ""):
-        if size % count:
+        if size % everyone:
             raise ConfigError(
-                f"{place} is {size}, which {count} processes cannot share: choose a multiple"
+                f"{place} is {size}, which {everyone} processes cannot share: choose a multiple"
             )
     import torch
 
@@ -118,6 +132,12 @@ def _batch_sizes(tree: Mapping[str, Any], place: str) -> Iterator[tuple[str, int
             yield from _batch_sizes(value, f"{place}{name}.")
         elif name == "batch_size":
             yield f"{place}{name}", value
+
+
+def _started(how: Sequence[str], step: Path) -> int:
+    """Start the workers of a step as torchrun is told, wait for them, and return their status."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    return _waited_for([*torchrun, *how, "-m", _WORKER, str(step)])
 
 
 def _waited_for(words: Sequence[str]) -> int:

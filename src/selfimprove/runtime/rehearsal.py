@@ -138,7 +138,7 @@ class Rehearsal(Run):
             shape = self._shapes[base.digest]
             told = job.at_most(_Count((shape or self.root) / "tokenizer.json"))
             self.uses.append(Use(name, shape, job.config, beside=job.beside, draws=job.draws,
-                                 longest=told.longest))  # fmt: skip
+                                 longest=told.longest, rows=told.rows))  # fmt: skip
             self._note(name, make, (base, *inputs), sampled=told.sampled, trained=told.trained)
             model = self._after(name, base)
             for step in told.kept:
@@ -177,7 +177,8 @@ class Rehearsal(Run):
         trained: int = 0,
     ) -> None:
         state = _state(self.root / name, make, inputs)
-        self.steps.append(PlannedStep(name, _first_line(make), rows, sampled, trained, state))
+        does, measures = _first_line(make), ".evaluation." in make.__module__
+        self.steps.append(PlannedStep(name, does, rows, sampled, trained, state, measures))
 
     def _stands_in(self, model: ModelRef) -> bool:
         return Path(model.path).is_relative_to(self._scratch.name)

@@ -18,6 +18,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "PromptLayout",
+    "RayConfig",
     "Sampler",
     "SamplingConfig",
     "ServerConfig",
@@ -99,6 +100,21 @@ class ServerConfig(Config):
         return self
 
 
+class RayConfig(Config):
+    """Several engines as actors of Ray, on this machine or on a cluster."""
+
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Engines at once. auto: one a GPU where there are GPUs, else one for every `engine.threads` cores (1
+    unless said); nodes that join later are used."""
+    per_replica: Literal["auto", "torch", "vllm"] = "auto"
+    """The engine of each replica, as in `engine.kind`."""
+    address: str = "local"
+    """local: a Ray of this machine's, started and stopped with the engine. auto: the cluster that this machine
+    belongs to. Else of a cluster's head, e.g. 10.0.0.1:6379. All nodes must see the model's folder."""
+    shard_prompts: int = Field(default=256, ge=1)
+    """Prompts that a replica is given at once at most: a call of no more goes to one of them whole."""
+
+
 class PromptLayout(Config):
     """How conversations are laid out for a model, wherever it reads them."""
 
@@ -118,13 +134,16 @@ _NOT_OF_THE_TEMPLATE: Final = frozenset(
 class EngineConfig(Config):
     """Which engine samples, and within what bounds."""
 
-    kind: Literal["auto", "torch", "vllm", "server"] = "auto"
+    kind: Literal["auto", "torch", "vllm", "server", "ray"] = "auto"
     """torch: the built-in sampler, any Hugging Face causal LM on CPU or one GPU. vllm: vLLM in the
     environment that `selfimprove engines add vllm` makes, a server a run starts and stops. auto: vllm
     where that environment is, for models on a GPU that are large enough for it; else torch. server: any
-    OpenAI-compatible server (vLLM, SGLang, llama.cpp, transformers serve, a hosted judge)."""
+    OpenAI-compatible server (vLLM, SGLang, llama.cpp, transformers serve, a hosted judge). ray: replicas of
+    torch or vllm on many devices or machines (extra `ray`)."""
     server: ServerConfig | None = None
     """Which server, where `kind` is server."""
+    ray: RayConfig | None = None
+    """Which replicas, where `kind` is ray; left out, as many as there is room for on this machine."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -144,17 +163,32 @@ class EngineConfig(Config):
     def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Leave out what says how fast a step is made, not what."""
         told = super().identifying(tree)
-        del told["threads"]
+        del told["threads"], told["ray"]
         # Who draws is noted beside the rows; either is asked for the same, and no step is made
-        # anew when vLLM comes or goes. `auto` was `torch` before there was a choice.
-        kind = "torch" if self.kind == "auto" else self.kind
+        # anew when vLLM comes or goes, nor for how many draw. `auto` was `torch` before there was a choice.
+        kind = self.of_a_replica.kind
+        kind = "torch" if kind == "auto" else kind
         # Left out, it is what it was when it had to be a number: steps made then are still good.
         return {**told, "kind": kind, "max_batch_tokens": self.max_batch_tokens or BATCH_TOKENS}
 
     @property
+    def replicas(self) -> RayConfig:
+        """Which replicas draw, where `kind` is ray."""
+        return self.ray or RayConfig()
+
+    @property
+    def of_a_replica(self) -> EngineConfig:
+        """The engine of each of them; where `kind` is not ray, the same."""
+        if self.kind != "ray":
+            return self
+        return self.model_copy(update={"kind": self.replicas.per_replica, "ray": None})
+
+    @property
     def one_of_several(self) -> EngineConfig:
-        """The same where several models are held at once: vLLM takes a GPU's memory for one."""
-        return self.model_copy(update={"kind": "torch"}) if self.server is None else self
+        """The same where several models are held at once: vLLM takes a GPU's memory for one, Ray all devices."""
+        if self.server is not None:
+            return self
+        return self.model_copy(update={"kind": "torch", "ray": None})
 
     @property
     def layout(self) -> PromptLayout:
@@ -174,6 +208,12 @@ class EngineConfig(Config):
     def _names_its_server(self) -> Self:
         if (self.kind == "server") != (self.server is not None):
             raise ValueError("engine: kind `server` and the block `server` belong together")
+        if self.ray is not None and self.kind != "ray":
+            raise ValueError("engine: the block `ray` belongs to kind `ray`: set engine.kind=ray")
+        if self.kind == "ray" and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"engine.device={self.device}: Ray gives each replica a GPU of its own: take device=cuda"
+            )
         return self
 
 

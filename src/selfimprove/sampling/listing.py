@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 from selfimprove.sampling import vllm_environment
 from selfimprove.sampling.open import WORTH_A_START, pick_engine
 
@@ -18,5 +20,13 @@ def engines_here() -> dict[str, str]:
         "torch": "built in",
         "vllm": str(python) if python else f"not here ({build}): selfimprove engines add vllm",
         "server": "whichever a recipe names (docs/engines.md)",
+        "ray": _ray(),
         "auto takes": f"{small}{from_size}",
     }
+
+
+def _ray() -> str:
+    try:
+        return f"{version('ray')}: replicas of torch or vllm (docs/scale.md)"
+    except PackageNotFoundError:
+        return "not here: pip install 'selfimprove[ray]'"

@@ -74,6 +74,10 @@ def open_engine(model: Path, config: EngineConfig) -> Engine:
     from selfimprove.sampling.vllm_engine import VllmEngine
 
     check_folder(model)
+    if config.kind == "ray":
+        from selfimprove.sampling.ray_engine import RayEngine
+
+        return RayEngine(model, config)
     if config.kind == "vllm":
         return VllmEngine(model, config)
     if config.kind == "auto" and pick_for(model, config).kind == "vllm" and not _is_refused(model):

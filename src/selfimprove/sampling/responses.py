@@ -41,12 +41,12 @@ def respond(
     Raises:
         EngineError: a prompt does not fit the model's context, or the model cannot be loaded.
     """
-    with model.open() as by:
-        for chunk in chunks:
-            asked_for = [
-                (p.id, Request(p.id, p.text, 0, (Message("user", p.text),))) for p in chunk
-            ]
-            yield _drawn(by, asked_for, sampling, chat=model.chat, seed=seed)
+
+    def drawn(by: Engine, chunk: Sequence[UserPrompt]) -> Batch[Response]:
+        asked_for = [(p.id, Request(p.id, p.text, 0, (Message("user", p.text),))) for p in chunk]
+        return _drawn(by, asked_for, sampling, chat=model.chat, seed=seed)
+
+    return model.each(chunks, drawn)
 
 
 def answer(
@@ -60,10 +60,12 @@ def answer(
     Raises:
         EngineError: a request does not fit the model's context, or the model cannot be loaded.
     """
-    with model.open() as by:
-        for chunk in chunks:
-            asked_for = [(f"{r.prompt_id}#{r.index}", r) for r in chunk]
-            yield _drawn(by, asked_for, sampling, chat=model.chat, seed=seed)
+
+    def drawn(by: Engine, chunk: Sequence[Request]) -> Batch[Response]:
+        asked_for = [(f"{r.prompt_id}#{r.index}", r) for r in chunk]
+        return _drawn(by, asked_for, sampling, chat=model.chat, seed=seed)
+
+    return model.each(chunks, drawn)
 
 
 def _drawn(

@@ -6,19 +6,23 @@ steps after it need not load it, or start its server, again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, final
 
 from selfimprove.sampling.engine import Engine, EngineConfig
+from selfimprove.sampling.in_order import in_order
 from selfimprove.sampling.open import open_engine
 from selfimprove.types import ModelRef
 
 __all__ = ["Held", "Memory", "Served", "Several", "serving"]
 
 S = TypeVar("S")
+C = TypeVar("C")
+B = TypeVar("B")
 
 
 class Held(Protocol):
@@ -143,6 +147,20 @@ class Served:
             self.held.free()
             raise
 
+    def each(self, chunks: Sequence[C], make: Callable[[Engine, C], B]) -> Iterator[B]:
+        """Yield what `make` has the engine say of every chunk, in the order of the chunks.
+
+        An engine of several replicas is asked about several chunks at once, each in a thread of its own:
+        `make` must do with its chunk what it would do alone.
+
+        Raises:
+            EngineError: the model cannot be loaded, reached or started, or as the engine raises it.
+        """
+        with self.open() as engine:
+            asked = partial(make, engine)
+            at_once = _calls_at_once(engine) if self.engine.kind == "ray" else None
+            yield from in_order(asked, chunks, at_once) if at_once else map(asked, chunks)
+
     def scorer(self, load: Callable[[Path, EngineConfig], S]) -> S:
         """Return what `load` makes of a model that scores, and draws nothing.
 
@@ -150,6 +168,14 @@ class Served:
             EngineError: it cannot be loaded.
         """
         return self.held.scorer(self.model, self.engine, load)
+
+
+def _calls_at_once(engine: Engine) -> Callable[[], int] | None:
+    """Return what tells how many calls replicas want under way; None: a rehearsal stands in for them."""
+    # Late: reports read steps, and draw nothing.
+    from selfimprove.sampling.ray_engine import RayEngine
+
+    return engine.calls_at_once if isinstance(engine, RayEngine) else None
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from selfimprove.methods.pit.baselines import BaselinesConfig, best_of_each, can
 from selfimprove.methods.pit.improve import Improver, Item
 from selfimprove.methods.pit.inference import Conversation
 from selfimprove.models import finished_model, locate
+from selfimprove.remote import here, told
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import as_asked, in_words
 from selfimprove.sampling.engine import (
@@ -135,7 +136,7 @@ class Models:
             ConfigError: a field is unknown, or the run is not finished.
             EngineError: there is no such model.
         """
-        root = Path(name)
+        root = here(name) if upstream is None else Path(name)
         if upstream is not None:
             server = ServerConfig(url=upstream, model=name)
             how = load(
@@ -152,7 +153,7 @@ class Models:
     def _of_run(cls, root: Path, engine: Mapping[str, Any]) -> Self:
         if not (root / "finished.json").is_file():
             raise ConfigError(
-                f"{root} is a run that has not finished: run its recipe to the end, or serve a model within it"
+                f"{told(root)} is a run that has not finished: run its recipe to the end, or serve a model within it"
             )
         tree = read_json(root / "recipe.json")
         how = load(EngineConfig, {**tree["engine"], **engine}, "engine").one_of_several

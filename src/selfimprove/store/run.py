@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from selfimprove.freed import hand_back
 from selfimprove.models import locate
 from selfimprove.progress import track
 from selfimprove.provenance import plain
+from selfimprove.remote import Here, Keeper
 from selfimprove.rows import Batch, Filtered, Rows
 from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.served import Held, Memory, Served
@@ -84,12 +86,15 @@ class Run:
     """From which all randomness of the run follows, stream by stream (`seeds`)."""
     held: Held = field(default_factory=Memory)
     """The model that is in memory."""
+    keeper: Keeper = field(default_factory=Here)
+    """Keeps what is made, beside or in the place of the folder."""
 
     def __post_init__(self) -> None:
         """Take the folder's lock, which the system drops when this process dies.
 
         Raises:
             LockedRunError: another living process holds it.
+            RemoteError: a URL keeps the run, and cannot be reached.
             StoreError: the folder cannot be written.
         """
         make_folder(self.root)
@@ -106,13 +111,26 @@ class Run:
                 "another folder with --out"
             ) from None
         self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
+        self._lock.write(f"{os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
+        try:
+            self.keeper.hold(self.announce)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def close(self) -> None:
-        """Give back the memory of models, and let the lock go."""
+        """Give back the memory of models, publish what is left, and let the lock go."""
         self.held.free()
-        self._lock.close()
+        try:
+            self.keeper.release()
+        finally:
+            self._lock.close()
+
+    def _step_of(
+        self, name: str, make: Callable[..., object], inputs: tuple[object, ...]
+    ) -> Step[Any]:
+        return Step(self.root / name, self.announce, self.keeper.publish, make, inputs)
 
     def locate(self, name: str) -> ModelRef:
         """Find a model by name, folder, `.gguf` file or hub id.
@@ -135,7 +153,7 @@ class Run:
             StaleStepError: the step exists and was made from other inputs.
             CorruptShardError: a stored shard does not match its digest.
         """
-        step: Step[T] = Step(self.root, self.announce, name, make, inputs)
+        step: Step[T] = self._step_of(name, make, inputs)
         if not step.is_done():
             started = time.monotonic()
             made = make(*inputs)
@@ -168,11 +186,12 @@ class Run:
         """
         held = list(items)
         source = items if isinstance(items, Rows) else [plain(item) for item in held]
-        step: Step[T] = Step(self.root, self.announce, name, make, (source, *inputs, shard_items))
+        step: Step[T] = self._step_of(name, make, (source, *inputs, shard_items))
         if not step.is_done():
             step.claim()
             chunks = in_chunks(held, shard_items, together)
             missing = [i for i in range(len(chunks)) if not step.has_shard(i)]
+            step.begin(len(chunks), done=len(chunks) - len(missing))
             if missing and len(missing) < len(chunks):
                 self.announce(f"{name}: resuming, {len(chunks) - len(missing)} shards are there")
             started = time.monotonic()
@@ -227,7 +246,7 @@ class Run:
         inputs: tuple[object, ...],
         write: Callable[[Path], dict[str, Any]],
     ) -> ModelRef:
-        step: Step[object] = Step(self.root, self.announce, name, make, (base, *inputs))
+        step: Step[object] = self._step_of(name, make, (base, *inputs))
         if not step.is_done():
             step.claim()
             started = time.monotonic()
@@ -243,6 +262,7 @@ class Run:
         """Write a JSON file of the run itself, such as its summary, replacing what was there."""
         path = self.root / name
         write_json(path, value)
+        self.keeper.publish(path)
         return path
 
 

@@ -12,7 +12,9 @@ from selfimprove.config import fingerprint
 from selfimprove.errors import CorruptShardError, StaleStepError, StoreError
 from selfimprove.files import make_folder, read_json, sha256_of, write_json, write_replacing
 from selfimprove.own_code import code_name
+from selfimprove.progress import begun
 from selfimprove.provenance import circumstances, difference, inputs_of
+from selfimprove.remote import told, whole
 from selfimprove.rows import Batch, Funnel, Rows, decode, encode, rows_digest
 from selfimprove.types import ModelRef
 
@@ -37,16 +39,17 @@ class Step(Generic[T]):
 
     def __init__(
         self,
-        root: Path,
+        folder: Path,
         announce: Callable[[str], None],
-        name: str,
+        publish: Callable[[Path], None],
         make: Callable[..., Any],
         inputs: tuple[object, ...],
     ) -> None:
-        self.folder = root / name
-        self.name = name
+        self.folder = folder
+        self.name = folder.name
         self._make = make
         self._announce = announce
+        self._publish = publish
         self._identity = {
             "made_by": code_name(make),
             "inputs": inputs_of(make, inputs),
@@ -61,7 +64,7 @@ class Step(Generic[T]):
             found["made_by"] = found["made_by"].rpartition(".")[2]
             if found != self._identity:
                 raise StaleStepError(
-                    f"{self.folder} was made from other inputs ({difference(found, self._identity)})"
+                    f"{told(self.folder)} was made from other inputs ({difference(found, self._identity)})"
                     ": start a new run with --out, or delete that folder to remake the step"
                 )
 
@@ -71,6 +74,11 @@ class Step(Generic[T]):
         if not path.exists():
             make_folder(self.folder)
             write_json(path, self._identity)
+            self._publish(path)
+
+    def begin(self, shards: int, *, done: int) -> None:
+        """Write down how much is to be made, for those who watch; it goes when the step is done."""
+        write_json(begun(self.folder), {"total": shards, "of": "shards", "done": done})
 
     def is_done(self) -> bool:
         """Whether the step is whole; say so to whoever watches."""
@@ -100,6 +108,7 @@ class Step(Generic[T]):
         }
         # The sidecar comes second: a shard without one is a shard that was being written.
         write_json(path.with_suffix(".json"), about)
+        self._publish(path.with_suffix(".json"))
 
     def finish(self, shards: int, funnels: Sequence[Funnel] = ()) -> None:
         """Say that all shards are there."""
@@ -117,7 +126,12 @@ class Step(Generic[T]):
             "engines": [told for i, told in enumerate(engines) if told not in engines[:i]],
             **circumstances(),
         }
+        self._write_done(done)
+
+    def _write_done(self, done: dict[str, Any]) -> None:
         write_json(self.folder / "done.json", done)
+        begun(self.folder).unlink(missing_ok=True)
+        self._publish(self.folder / "done.json")
 
     def read(self) -> Rows[T]:
         """Return the rows of all shards.
@@ -125,6 +139,7 @@ class Step(Generic[T]):
         Raises:
             CorruptShardError: a shard does not match its digest.
         """
+        whole(self.folder, ("shard-*",))
         done = read_json(self.folder / "done.json")
         items: list[T] = []
         for index in range(done["shards"]):
@@ -133,7 +148,7 @@ class Step(Generic[T]):
             items.extend(decode(path, row_type(self._make)))
         return Rows(tuple(items), done["digest"], self.folder)
 
-    def finish_model(self, told: dict[str, Any], seconds: float) -> None:
+    def finish_model(self, trained: dict[str, Any], seconds: float) -> None:
         """Put the model that was written in its place, and say so."""
         from selfimprove.weights import weights_digest
 
@@ -143,11 +158,11 @@ class Step(Generic[T]):
         done = {
             "digest": weights_digest(model),
             "seconds": round(seconds, 3),
-            "tokens_trained": told["tokens"],
-            "training": told,
+            "tokens_trained": trained["tokens"],
+            "training": trained,
             **circumstances(),
         }
-        write_json(self.folder / "done.json", done)
+        self._write_done(done)
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
 
     def read_model(self, base: ModelRef) -> ModelRef:
@@ -158,6 +173,7 @@ class Step(Generic[T]):
         """
         from selfimprove.weights import weights_digest
 
+        whole(self.folder)
         found = trained_model(self.folder, base)
         if not Path(found.path).is_dir() or weights_digest(Path(found.path)) != found.digest:
             raise CorruptShardError(

@@ -93,7 +93,8 @@ class CompletionTrainer(RoundedTrainer, SFTTrainer):
 
     def precision(self) -> AbstractContextManager[Any]:
         """Return the context in which passes without a gradient compute as those that learn do."""
-        return nullcontext() if self.computes_rounded else self.accelerator.autocast()
+        rounded = self.computes_rounded or self.shared_out
+        return nullcontext() if rounded else self.accelerator.autocast()
 
     def _summed_loss(self, model: torch.nn.Module, piece: dict[str, Any]) -> torch.Tensor:
         return -self.log_probs(model, piece).sum()

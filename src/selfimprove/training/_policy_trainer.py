@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final, NamedTuple, final
@@ -17,6 +16,7 @@ from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.sending import sent
 from selfimprove.seeds import seed_of
+from selfimprove.training import sharded
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
 from selfimprove.training._tries import Tried, Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
@@ -97,6 +97,13 @@ class PolicyTrainer(CompletionTrainer):
         self.tokens = self.tokens_sampled = 0
         self.stopped = ""
 
+    def drawn_from(self) -> Any:  # noqa: ANN401
+        """Return the model that is drawn from: what computes, or a whole copy of what is shared out."""
+        if not self.shared_out:
+            return self.computing(self.model)
+        self._whole = self.whole_copy()
+        return self._whole
+
     def training_step(
         self,
         model: torch.nn.Module,
@@ -129,7 +136,10 @@ class PolicyTrainer(CompletionTrainer):
 
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
         self._policy.eval()
-        self.computing(self._policy)
+        if self.shared_out:
+            sharded.follow(self._whole, self._policy)
+        else:
+            self.computing(self._policy)
         asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
         # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
         with self.precision():
@@ -173,12 +183,16 @@ class PolicyTrainer(CompletionTrainer):
         computing = self.begin(model)
         learned = []
         pieces = self._pieces(rows, config.n)
+        missing = self.missing(len(pieces))
         for number, (places, told) in enumerate(pieces, start=1):
-            last = number == len(pieces)
-            with nullcontext() if last else self.accelerator.no_sync(model):
+            with self.unsynced(model, last=number == len(pieces)):
                 drawn = [sampled[i] for i in places]
                 piece = self.on_device(told)
                 learned.append(self._learned(computing, piece, rewards[places], drawn, len(rows)))
+        for _ in range(missing):  # in the order of a pass that teaches
+            with torch.no_grad():
+                self.idle(self._reference)
+            self.accelerator.backward(self.idle(model))
         self._scale(model, torch.cat([piece.advantages for piece in learned]))
         self._note("reward", rewards.tolist())
         for name in ("kl", "entropy", "completion_length"):
@@ -280,12 +294,16 @@ class PolicyTrainer(CompletionTrainer):
     def _kls(self, rows: Sequence[TokenisedExample]) -> list[float]:
         """Return log pi - log pi_ref of draws of the policy: in the mean, the KL between the two."""
         computing = self.begin(self._policy)
-        found = []
+        found, pieces = [], self._pieces(rows, 1)
+        missing = self.missing(len(pieces))
         with torch.no_grad(), self.precision():
-            for _, told in self._pieces(rows, 1):
+            for _, told in pieces:
                 piece = self.on_device(told)
                 policy = self.row_log_probs(computing, piece)
                 found += (policy - self.row_log_probs(self._reference, piece)).tolist()
+            for _ in range(missing):
+                self.idle(computing)
+                self.idle(self._reference)
         return found
 
     def _note_try(self, tried: Tried) -> None:

@@ -83,17 +83,24 @@ class Milestones(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
         """Write one, whole or not at all, but for the last step, which is written anyway."""
         step = state.global_step
-        if step % self._every or step >= state.max_steps or not state.is_world_process_zero:
+        if step % self._every or step >= state.max_steps:
             return
         out = self._folder / f"step-{step}"
-        if not out.exists():
+        writes = state.is_world_process_zero and not out.exists()
+        model = self._copy() if writes or self._trainer.shared_out else None
+        if writes:
             partial = out.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            # A copy: writing merges adapters and changes the precision.
-            # Its hooks belong to the trainer, which is not to be copied with it.
-            model = copy.deepcopy(self._trainer.model, {id(self._trainer): self._trainer})
             write(model, self._base, partial)
             partial.rename(out)
+
+    def _copy(self) -> Any:  # noqa: ANN401
+        """Return a copy of the model as it is: writing merges adapters and changes the precision."""
+        trainer = self._trainer
+        if trainer.shared_out:
+            return trainer.whole_model()
+        # Its hooks belong to the trainer, which is not to be copied with it.
+        return copy.deepcopy(trainer.model, {id(trainer): trainer})
 
 
 @final

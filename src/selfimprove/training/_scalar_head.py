@@ -22,6 +22,7 @@ from selfimprove.training.model_folder import adapted, arithmetic, merged, save
 from selfimprove.training.processes import processes
 from selfimprove.training.quiet import quietly
 from selfimprove.training.reward_config import RewardConfig, TrainedReward
+from selfimprove.training.sharded import shares_out
 from selfimprove.training.support import longest_packed
 from selfimprove.training.training_config import piece_tokens
 
@@ -92,7 +93,8 @@ class ComparedScores(Objective[RewardConfig, TrainedReward]):
         )
         model.config.get_text_config().pad_token_id = self._pad
         share = processes() == 1 and may_branch(model)
-        model.to(pick_device("auto"))
+        if not shares_out(job.config, model):
+            model.to(pick_device("auto"))
         # On a CPU rows end to end see one run of tokens before themselves, and a branch may see several.
         may = share and model.device.type == "cuda" and not job.config.gradient_checkpointing
         packed = may and longest_packed(model, loaded.use, drops=True) > 0
@@ -109,8 +111,9 @@ class ComparedScores(Objective[RewardConfig, TrainedReward]):
 
     def write(self, job: Job[RewardConfig], trainer: Any) -> None:  # noqa: ANN401
         """Write classifier, tokenizer and card."""
+        whole = trainer.whole_model()
         if trainer.is_world_process_zero():
-            _write(trainer.model, job.base, job.out, self._settings)
+            _write(whole, job.base, job.out, self._settings)
             _write_tokenizer(load_tokenizer(job.base), self._pad, job.out)
             _write_card(job.base, job.out, str(self._settings["reads"]))
         trainer.accelerator.wait_for_everyone()

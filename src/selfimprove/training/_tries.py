@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from selfimprove.errors import TrainingError
 from selfimprove.files import read_json, write_json
+from selfimprove.training import sharded
 from selfimprove.training.checkpoints import step_of
 
 __all__ = ["Tried", "Tries"]
@@ -61,18 +61,22 @@ class Tries:
         return _best(self.all)
 
     def note(self, step: int, tried: Tried, model: Any, *, writes: bool) -> None:  # noqa: ANN401
-        """Note a step; the process that writes keeps the weights if none was better."""
+        """Note a step; the process that writes keeps the weights if none was better.
+
+        Every process calls this, with the same figures: it takes all to put weights together.
+        """
         self.all[step] = tried
+        weights = dict(sharded.learning(model)) if self.best == step else {}
         if not writes:
             return
-        if self.best == step:
+        if weights:
             new = self._weights(step).with_suffix(".new")
-            save_file({k: v.detach().contiguous() for k, v in _trained(model)}, new)
+            save_file({k: v.contiguous() for k, v in weights.items()}, new)
             new.replace(self._weights(step))
         write_json(self._file, {str(k): asdict(v) for k, v in self.all.items()})
         self._prune()
 
-    def load_best(self, model: Any, now: int) -> None:  # noqa: ANN401
+    def load_best(self, model: Any, now: int, *, shared_out: bool = False) -> None:  # noqa: ANN401
         """Give the model the weights of the best step, unless it has them.
 
         Raises:
@@ -82,13 +86,16 @@ class Tries:
             return
         file = self._weights(self.best)
         weights = load_file(file)
-        if strange := weights.keys() ^ dict(_trained(model)).keys():
+        if strange := weights.keys() ^ dict(sharded.learning(model)).keys():
             raise TrainingError(
                 f"{file} holds other weights than this training's, such as {min(strange)}: delete "
                 f"{self._folder}, and the training starts anew"
             )
-        # What is frozen is not in the file; who keeps a copy is told by this way of reading alone.
-        model.load_state_dict(weights, strict=False)
+        if shared_out:
+            sharded.give(model, weights)
+        else:
+            # What is frozen is not in the file; who keeps a copy is told by this way of reading alone.
+            model.load_state_dict(weights, strict=False)
 
     def _weights(self, step: int) -> Path:
         return self._folder / f"{_KEPT}-{step}.safetensors"
@@ -105,7 +112,3 @@ class Tries:
 def _best(tried: Mapping[int, Tried]) -> int:
     inside = [step for step in tried if tried[step].inside]
     return max(inside, key=lambda step: (tried[step].objective, -step), default=0)
-
-
-def _trained(model: Any) -> list[tuple[str, torch.Tensor]]:  # noqa: ANN401
-    return [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 
 from selfimprove.sampling.arithmetic import Arithmetic
+from selfimprove.training import sharded
 from selfimprove.training.processes import share_of
 from selfimprove.training.training_config import TrainingConfig
 
@@ -20,7 +21,13 @@ _SCHEDULES: Final = {"linear": "linear", "cosine": "cosine", "constant": "consta
 
 
 def common(
-    config: TrainingConfig, use: Arithmetic, steps: int, checkpoints: Path, seed: int
+    config: TrainingConfig,
+    use: Arithmetic,
+    steps: int,
+    checkpoints: Path,
+    seed: int,
+    *,
+    shared_out: bool = False,
 ) -> dict[str, Any]:
     """Return the arguments of transformers' trainer and of those built on it.
 
@@ -30,6 +37,7 @@ def common(
         steps: of the whole training, every epoch of which lies in its order of rows.
         checkpoints: where they are kept.
         seed: of dropout.
+        shared_out: whether the processes share the weights out.
 
     Raises:
         TrainingError: the batch cannot be shared by the processes.
@@ -62,4 +70,5 @@ def common(
         "accelerator_config": {"non_blocking": gpu},
         "report_to": "none",
         "disable_tqdm": True,
+        **(sharded.arguments(config) if shared_out else {}),
     }

@@ -43,22 +43,35 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def _weights_read(checkpoint: Path) -> bool:
+    """Open all files of weights, and say whether there is one."""
+    from safetensors import safe_open
+
+    weights = sorted(checkpoint.glob("*.safetensors"))
+    for file in weights:
+        with safe_open(file, framework="pt"):  # compares the header with the file's size
+            pass
+    return bool(weights)
+
+
 def _damage(checkpoint: Path) -> str | None:
     """Say what is wrong with a checkpoint; None: nothing."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+
+    from selfimprove.training import sharded_checkpoints  # needs torch
 
     try:
         json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-        weights = sorted(checkpoint.glob("*.safetensors"))
-        if not weights:
+        if in_parts := sharded_checkpoints.is_one(checkpoint):
+            if damage := sharded_checkpoints.damage(checkpoint):
+                return damage
+        elif not _weights_read(checkpoint):
             return "no weights"
-        for file in weights:
-            with safe_open(file, framework="pt"):  # compares the header with the file's size
-                pass
         random = sorted(checkpoint.glob(_RANDOM))
         if not random:
             return "no state of the random numbers"
-        for file in (*(checkpoint / name for name in _ARCHIVES), *random):
+        archives = _ARCHIVES[in_parts:]  # what lies in parts has no optimizer.pt
+        for file in (*(checkpoint / name for name in archives), *random):
             with zipfile.ZipFile(file) as archive:
                 if broken := archive.testzip():
                     return f"{file.name}: {broken} does not match its checksum"

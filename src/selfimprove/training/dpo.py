@@ -239,10 +239,10 @@ def _of_reference(
     identity = fingerprint({"reference": weights_digest(reference), "rows": rows})
     kept = job.checkpoints / f"reference-{identity[:16]}.safetensors"
     if not kept.exists():
+        # Before its first step the policy is not shared out yet, and may not fit as it is.
+        own = reference == job.base and not trainer.shared_out
         model = (
-            trainer.computing(trainer.model)
-            if reference == job.base
-            else load_frozen(reference, job.config, trainer)
+            trainer.computing(trainer.model) if own else load_frozen(reference, job.config, trainer)
         )
         new, computed = kept.with_suffix(".new"), _log_probs(trainer, model, collate)
         if trainer.is_world_process_zero():
@@ -264,15 +264,18 @@ def _log_probs(
     count, accelerator = len(collate.pairs), trainer.accelerator
     found = torch.zeros(count, 2)
     model.eval()
-    starts = list(range(0, count, _PAIRS_AT_ONCE))
-    starts = starts[accelerator.process_index :: accelerator.num_processes]
-    with torch.inference_mode():
-        for start in track(starts, "reference", len(starts)):
-            numbers = range(start, min(start + _PAIRS_AT_ONCE, count))
-            for piece in collate([{"row": n} for n in numbers])["pieces"]:
-                here = trainer.on_device(piece)
-                with trainer.precision():
-                    found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
+    starts = range(0, count, _PAIRS_AT_ONCE)
+    own = starts[accelerator.process_index :: accelerator.num_processes]
+    chunks = [range(start, min(start + _PAIRS_AT_ONCE, count)) for start in own]
+    pieces = [piece for chunk in chunks for piece in collate([{"row": n} for n in chunk])["pieces"]]
+    missing = trainer.missing(len(pieces))
+    with trainer.reading():
+        for piece in track(pieces, "reference", len(pieces)):
+            here = trainer.on_device(piece)
+            with trainer.precision():
+                found[piece["pair"]] = trainer.pair_log_probs(model, here).float().cpu()
+        for _ in range(missing):
+            trainer.idle(model)
     if model is not trainer.computing(trainer.model):
         trainer.forget(model)
     # What a process did not compute is zero there.

@@ -21,6 +21,7 @@ from pydantic import Field
 from selfimprove.config import Config
 from selfimprove.errors import EngineError
 from selfimprove.files import read_json, write_json
+from selfimprove.remote import whole
 from selfimprove.store import Run
 from selfimprove.types import ModelRef
 
@@ -102,12 +103,15 @@ def left_the_run(root: Path, step: str) -> Path:
     Two steps with the same weights, such as a policy that RL could not better and its start, left once.
     """
     rounded = root / f"{step}-export" / "model"
-    if rounded.is_dir():
+    if (rounded.parent / "done.json").exists():
+        whole(rounded)
         return rounded
     own = read_json(root / step / "done.json")["digest"]
     for made in sorted(root.glob("*-export/step.json")):
         if read_json(made)["inputs"]["model"]["weights"] == own:
+            whole(made.parent)
             return made.parent / "model"
+    whole(root / step)
     return root / step / "model"
 
 

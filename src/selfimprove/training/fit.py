@@ -157,10 +157,12 @@ def _trainer(
 
     from selfimprove.training.arguments import common
     from selfimprove.training.processes import on_one_gpu
+    from selfimprove.training.sharded import shares_out
     from selfimprove.training.watch import Bar, LogFile
 
     kind = objective.trainer()
-    told = common(job.config, loaded.use, steps, job.checkpoints, job.seed)
+    told = common(job.config, loaded.use, steps, job.checkpoints, job.seed,
+                  shared_out=shares_out(job.config, loaded.model))  # fmt: skip
     if objective.log_every is not None:
         told["logging_steps"] = objective.log_every
     trainer = kind(

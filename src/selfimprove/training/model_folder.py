@@ -57,10 +57,12 @@ def load_frozen(base: Path, config: TrainingConfig, trainer: Any) -> Any:  # noq
     """
     computes = torch.bfloat16 if trainer.args.bf16 else torch.float32
     stored = computes if trainer.computes_rounded else _stored(config, computes)
-    model = read_causal(base, stored).to(trainer.accelerator.device)
+    model = read_causal(base, stored).requires_grad_(False)
+    if not trainer.shared_out:
+        model = model.to(trainer.accelerator.device)
     # Where it computes, and as the policy does there.
     trainer.lighten(model)
-    return model.eval().requires_grad_(False)
+    return trainer.frozen(model.eval())
 
 
 def load(base: Path, config: TrainingConfig, seed: int) -> tuple[Any, Any, list[int]]:
@@ -113,8 +115,9 @@ def adapted(model: Any, lora: LoraConfig, task: str) -> Any:  # noqa: ANN401
 
 def write_once(trainer: Any, base: Path, out: Path) -> None:  # noqa: ANN401
     """Write the model of a trainer that is done; of several processes the first one does it."""
+    whole = trainer.whole_model()
     if trainer.is_world_process_zero():
-        write(trainer.model, base, out)
+        write(whole, base, out)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -176,7 +176,7 @@ class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
         draws = Draws(self._prompts, self._held_out, self._reward, job.config, self._max_tokens,
                       job.seed, self._engine.chat_template_kwargs)  # fmt: skip
         self._tries = Tries(job.checkpoints, resumed_at=resumed_at)
-        drawn_from = trainer.computing(trainer.model), self._loaded.tokenizer, self._loaded.stop
+        drawn_from = trainer.drawn_from(), self._loaded.tokenizer, self._loaded.stop
         sampler = policy_sampler(drawn_from, job.base, self._engine, job.checkpoints / "adapter")
         with closing(sampler):
             frozen = model_folder.load_frozen(self._reference, job.config, trainer)
@@ -188,7 +188,8 @@ class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
     def write(self, job: Job[PolicyGradientConfig], trainer: Any) -> None:  # noqa: ANN401
         """Write the policy that did best on the held-out prompts."""
         trainer.accelerator.wait_for_everyone()
-        self._tries.load_best(trainer.model, trainer.state.global_step)
+        step = trainer.state.global_step
+        self._tries.load_best(trainer.model, step, shared_out=trainer.shared_out)
         super().write(job, trainer)
         if trainer.stopped:
             _log.warning("%s; kept the policy of step %d", trainer.stopped, self._tries.best)

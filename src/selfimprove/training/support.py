@@ -18,6 +18,7 @@ from selfimprove.training import causal_products, flash_rows
 from selfimprove.training.packed_rows import MOST_TOKENS, table_of
 from selfimprove.training.pieces import Group, Limits
 from selfimprove.training.processes import processes
+from selfimprove.training.sharded import shares_out
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.training.training_config import TrainingConfig, piece_tokens
 
@@ -44,6 +45,9 @@ def piece_limits(model: Any, config: TrainingConfig, use: Arithmetic, *, drops: 
         use: the precision that is computed in.
         drops: whether it learns with dropout.
     """
+    if shares_out(config, model):
+        # Whole it might not fit the GPU on which rows end to end are tried.
+        return Limits(piece_tokens(config), share=False, packed=0)
     model.to(pick_device("auto"))
     packed = longest_packed(model, use, drops=drops)
     one_pass = packed > 0 or (processes() == 1 and not config.gradient_checkpointing)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from selfimprove.config import Config
 
-__all__ = ["LoraConfig", "TrainingConfig", "piece_tokens"]
+__all__ = ["LoraConfig", "ParallelConfig", "TrainingConfig", "piece_tokens"]
 
 
 # Activations that stay in a CPU's cache are worth more than wide matrices.
@@ -27,6 +27,16 @@ class LoraConfig(Config):
     and RL compare probabilities with a reference's, and drop nothing."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Which layers get one; all-linear: every one but the output layer."""
+
+
+class ParallelConfig(Config):
+    """How the processes of a training hold its model; no step is made anew for it."""
+
+    fsdp: Literal["auto"] | bool = "auto"
+    """Share weights, gradients and moments out over the processes (FSDP2) instead of a copy in each (DDP);
+    auto: where a copy would fill more than seven tenths of a GPU."""
+    cpu_offload: bool = False
+    """Keep what is shared out in the memory of the host, and bring it to the GPU layer by layer."""
 
 
 class TrainingConfig(Config):
@@ -55,10 +65,18 @@ class TrainingConfig(Config):
     """Steps between checkpoints, of which two are kept."""
     lora: LoraConfig | None = None
     """Train adapters and merge them; None: all weights."""
+    parallel: ParallelConfig = Field(default_factory=ParallelConfig)
+    """How several processes share the model."""
+
+    def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what says where a model is held while it learns, not what it learns."""
+        told = super().identifying(tree)
+        told.pop("parallel", None)
+        return told
 
 
-def piece_tokens(config: TrainingConfig) -> int:
-    """Return the tokens of a pass: what a recipe says, or what suits this machine."""
+def piece_tokens(config: TrainingConfig, device: str | None = None) -> int:
+    """Return the tokens of a pass: what a recipe says, or what suits a kind of device; None: the one here."""
     from selfimprove.sampling.loading import pick_device  # needs torch
 
-    return config.piece_tokens or _PIECE_TOKENS[pick_device("auto").type]
+    return config.piece_tokens or _PIECE_TOKENS[device or pick_device("auto").type]

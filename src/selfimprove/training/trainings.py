@@ -49,6 +49,8 @@ class AtMost(NamedTuple):
     """Tokens of the longest row that is computed."""
     kept: tuple[int, ...] = ()
     """Steps whose models are kept beside the last one."""
+    rows: int = 0
+    """That are trained on, each as often as that happens."""
 
 
 class Training(Protocol):
@@ -100,7 +102,8 @@ class SupervisedTraining:
     def at_most(self, count: Count) -> AtMost:
         """Return upper bounds of its cost."""
         rows = ([(e.prompt, e.completion)] for e in self.examples)
-        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length,
+                      rows=_rows(len(self.examples), self.config))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class PreferenceTraining:
         every, last = self.config.try_every, _steps(len(self.pairs), self.config)
         kept = range(every, last, every) if every else ()
         return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length,
-                      kept=tuple(kept))  # fmt: skip
+                      kept=tuple(kept), rows=_rows(len(self.pairs), self.config))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,8 @@ class RewardTraining:
     def at_most(self, count: Count) -> AtMost:
         """Return upper bounds of its cost."""
         rows = ([(p.prompt, text) for text in (p.chosen, p.rejected)] for p in self.preferences)
-        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length,
+                      rows=_rows(len(self.preferences), self.config))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,8 @@ class GapRewardTraining:
             ]
             for p in self.preferences
         )
-        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length)
+        return AtMost(_tokens(rows, self.config, count), longest=self.config.max_length,
+                      rows=_rows(len(self.preferences), self.config))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +237,16 @@ class PolicyTraining:
         read = round(sum(asked) / max(len(asked), 1) * draws)
         sampled = (draws + tries * len(self.held_out)) * self.max_tokens
         longest = max(asked, default=0) + self.max_tokens
-        return AtMost(draws * self.max_tokens + read, sampled, longest)
+        return AtMost(draws * self.max_tokens + read, sampled, longest,
+                      rows=steps * config.batch_size)  # fmt: skip
 
 
 def _steps(rows: int, config: TrainingConfig) -> int:
     return in_order(rows, config, 0, "")[1] if rows else 0
+
+
+def _rows(count: int, config: TrainingConfig) -> int:
+    return len(in_order(count, config, 0, "")[0]) if count else 0
 
 
 def _tokens(groups: Iterable[Sequence[tuple[Asked, str]]], config: SftConfig, count: Count) -> int:

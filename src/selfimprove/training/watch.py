@@ -11,7 +11,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from selfimprove.errors import TrainingError
-from selfimprove.progress import bar
+from selfimprove.files import write_json
+from selfimprove.progress import bar, begun
 
 __all__ = ["Bar", "LogFile"]
 
@@ -27,6 +28,10 @@ class LogFile(TrainerCallback):
         """Begin with what the resumed checkpoint has logged."""
         if not state.is_world_process_zero:
             return
+        write_json(
+            begun(self._path.parent),
+            {"total": state.max_steps, "of": "steps", "done": state.global_step},
+        )
         lines = [json.dumps(entry) + "\n" for entry in state.log_history]
         self._path.write_text("".join(lines), encoding="utf-8")
 
@@ -52,6 +57,11 @@ class LogFile(TrainerCallback):
                 f"the loss is {logs['loss']} at step {state.global_step}: lower the learning rate of "
                 "this training"
             )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ANN401
+        """Say that no more is to come."""
+        if state.is_world_process_zero:
+            begun(self._path.parent).unlink(missing_ok=True)
 
 
 @final

@@ -15,6 +15,7 @@ from selfimprove.evaluation.controls import Control
 from selfimprove.evaluation.scoreboard import EvaluationConfig
 from selfimprove.methods.lmsi import low_resource
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.tracking.config import Trackers
 from selfimprove.training.export import ExportConfig
 from selfimprove.training.sft_config import SftConfig
 
@@ -106,8 +107,10 @@ class LmsiConfig(Config):
     """Sampling engine."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
+    trackers: Trackers = ()
 
     later: ClassVar[frozenset[str]] = frozenset({"vote"})
+    aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
     def models(self) -> list[str]:

@@ -20,7 +20,7 @@ from selfimprove.data import question_prompts as layouts
 from selfimprove.data.exemplars import Exemplar, ExemplarSet
 from selfimprove.errors import ConfigError, EngineError
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.store import Run
@@ -153,20 +153,22 @@ def draw_questions(
         stop=("\nQ:", "\nA:", "\n\n"),
     )
     kinds = list(_by_kind(seeds).items())
-    with model.open() as sampler:
-        for chunk in chunks:
-            asked = {f"own-{i}": (i, *kinds[i % len(kinds)]) for i in chunk}
-            prompts = [
-                layouts.as_prompt(key, _list_of(some, config, seed, i), chat=model.chat)
-                for key, (i, _, some) in asked.items()
-            ]
-            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = [
-                Written(d.key, d.text, *asked[d.key][1], reasoning=d.reasoning, finish=d.finish)
-                for d in draws
-            ]
-            sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
-            yield Batch(rows, sampled, read, sampler.identity)
+
+    def written(sampler: Engine, chunk: Sequence[int]) -> Batch[Written]:
+        asked = {f"own-{i}": (i, *kinds[i % len(kinds)]) for i in chunk}
+        prompts = [
+            layouts.as_prompt(key, _list_of(some, config, seed, i), chat=model.chat)
+            for key, (i, _, some) in asked.items()
+        ]
+        draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+        rows = [
+            Written(d.key, d.text, *asked[d.key][1], reasoning=d.reasoning, finish=d.finish)
+            for d in draws
+        ]
+        sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+        return Batch(rows, sampled, read, sampler.identity)
+
+    return model.each(chunks, written)
 
 
 def _list_of(seeds: Sequence[Question], config: QuestionsConfig, seed: int, number: int) -> str:
@@ -241,21 +243,23 @@ def solve(
     sampling = SamplingConfig(
         temperature=config.temperature, max_tokens=config.max_tokens, stop=("\nQ:",)
     )
-    with model.open() as sampler:
-        for chunk in chunks:
-            asked = {f"exemplar-{q.id}": q for q in chunk}
-            prompts = [
-                layouts.as_prompt(key, layouts.step_by_step(q.text), chat=model.chat)
-                for key, q in asked.items()
-            ]
-            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            read = [(asked[d.key], read_draw(d, asked[d.key], "strict")) for d in draws]
-            rows = [
-                ReasoningPath(q.id, 0, r.text, r.answer, r.finish, d.new_tokens, d.reasoning)
-                for d, (q, r) in zip(draws, read, strict=True)
-            ]
-            yield Batch(rows, sum(d.new_tokens for d in draws),
-                        sum(d.prompt_tokens for d in draws), sampler.identity)  # fmt: skip
+
+    def solved(sampler: Engine, chunk: Sequence[Question]) -> Batch[ReasoningPath]:
+        asked = {f"exemplar-{q.id}": q for q in chunk}
+        prompts = [
+            layouts.as_prompt(key, layouts.step_by_step(q.text), chat=model.chat)
+            for key, q in asked.items()
+        ]
+        draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+        read = [(asked[d.key], read_draw(d, asked[d.key], "strict")) for d in draws]
+        rows = [
+            ReasoningPath(q.id, 0, r.text, r.answer, r.finish, d.new_tokens, d.reasoning)
+            for d, (q, r) in zip(draws, read, strict=True)
+        ]
+        return Batch(rows, sum(d.new_tokens for d in draws),
+                    sum(d.prompt_tokens for d in draws), sampler.identity)  # fmt: skip
+
+    return model.each(chunks, solved)
 
 
 def own_exemplars(

@@ -35,7 +35,7 @@ from selfimprove.methods.lmsi import low_resource
 from selfimprove.methods.lmsi.config import FormatsConfig, KeepConfig, LmsiConfig, PathsConfig
 from selfimprove.methods.lmsi.held_out import decontamination, shown_exemplars
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import PromptLayout, SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Engine, PromptLayout, SamplingConfig, draw_in_order
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
 from selfimprove.store import Run
@@ -158,28 +158,30 @@ def draw_paths(
         max_tokens=config.max_tokens,
         stop=config.stop,
     )
-    with model.open() as sampler:
-        for chunk in chunks:
-            asked = {
-                f"{q.id}#{way}": (q, way, shown.exemplars)
-                for q in chunk
-                for way, shown in enumerate(s for s in sets if s.dataset == q.dataset)
-            }
-            prompts = [
-                layouts.as_prompt(key, layout(q.text, shown), chat=model.chat)
-                for key, (q, _, shown) in asked.items()
-            ]
-            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            rows = []
-            for draw in draws:
-                question, way, _ = asked[draw.key]
-                read = read_draw(draw, question, config.reading)
-                rows.append(ReasoningPath(question.id, draw.index * ways + way, read.text,
-                                          read.answer, read.finish, draw.new_tokens,
-                                          draw.reasoning))  # fmt: skip
-            prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
-            sampled = sum(r.new_tokens for r in rows)
-            yield Batch(rows, sampled, prompt_tokens, sampler.identity)
+
+    def drawn(sampler: Engine, chunk: Sequence[Question]) -> Batch[ReasoningPath]:
+        asked = {
+            f"{q.id}#{way}": (q, way, shown.exemplars)
+            for q in chunk
+            for way, shown in enumerate(s for s in sets if s.dataset == q.dataset)
+        }
+        prompts = [
+            layouts.as_prompt(key, layout(q.text, shown), chat=model.chat)
+            for key, (q, _, shown) in asked.items()
+        ]
+        draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+        rows = []
+        for draw in draws:
+            question, way, _ = asked[draw.key]
+            read = read_draw(draw, question, config.reading)
+            rows.append(ReasoningPath(question.id, draw.index * ways + way, read.text,
+                                      read.answer, read.finish, draw.new_tokens,
+                                      draw.reasoning))  # fmt: skip
+        prompt_tokens = sum(d.prompt_tokens for d in draws if d.index == 0)
+        sampled = sum(r.new_tokens for r in rows)
+        return Batch(rows, sampled, prompt_tokens, sampler.identity)
+
+    return model.each(chunks, drawn)
 
 
 def agreeing_paths(

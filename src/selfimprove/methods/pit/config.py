@@ -14,6 +14,7 @@ from selfimprove.judges.own_engine import ChatsAndJudges
 from selfimprove.methods.pit import baselines as pit_baselines
 from selfimprove.methods.pit.inference import ImproveConfig
 from selfimprove.own_code import OwnCode
+from selfimprove.tracking.config import Trackers
 from selfimprove.training.export import ExportConfig
 from selfimprove.training.policy_config import PolicyGradientConfig
 from selfimprove.training.reward_config import RewardConfig
@@ -78,8 +79,10 @@ class PitConfig(ChatsAndJudges):
     """Measuring."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run, reward models too."""
+    trackers: Trackers = ()
 
     later: ClassVar[frozenset[str]] = frozenset({"reward_function", "folds"})
+    aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
     def models(self) -> list[str]:

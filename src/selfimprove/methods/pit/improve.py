@@ -18,6 +18,7 @@ from selfimprove.files import read_json
 from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.inference import Conversation, ImproveConfig, improve, requests, wins
 from selfimprove.models import finished_model
+from selfimprove.remote import here, told
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.sampling.engine import SamplingConfig
@@ -135,15 +136,16 @@ class Improver:
         Raises:
             ConfigError: the folder is no finished PIT run, or an override is unknown.
         """
+        root = here(root)
         if not (root / "finished.json").exists():
             raise ConfigError(
-                f"{root} is no finished run: give the folder that `selfimprove run` of a PIT recipe "
+                f"{told(root)} is no finished run: give the folder that `selfimprove run` of a PIT recipe "
                 "wrote, or run that command again to finish it"
             )
         tree = read_json(root / "recipe.json")
         if tree.get("method") != "pit":
             raise ConfigError(
-                f"{root} is a run of {tree.get('method')}; only PIT learns to improve"
+                f"{told(root)} is a run of {tree.get('method')}; only PIT learns to improve"
             )
         config = load(PitConfig, tree, str(root / "recipe.json"))
         how = load(ImproveConfig, {**config.improve.model_dump(), **overrides}, "overrides")

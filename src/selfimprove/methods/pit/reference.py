@@ -24,6 +24,7 @@ from selfimprove.methods.pit.config import PitConfig
 from selfimprove.methods.pit.inference import Conversation
 from selfimprove.rows import Batch, Rows
 from selfimprove.sampling.conversation import as_asked, in_words
+from selfimprove.sampling.engine import Engine
 from selfimprove.sampling.responses import answer
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import seed_of
@@ -244,20 +245,22 @@ def expected(
     """
     words, of = improvement_template(template), _by_prompt(held)
     turns = {c.id: c.turns for c in prompts}
-    with pit.open() as by:
-        for chunk in chunks:
-            asked = [
-                (r, index, rendered(words, turns[r.prompt_id], reference.text))
-                for r in chunk
-                for index, reference in enumerate(of[r.prompt_id])
-            ]
-            pairs = [
-                (Prompt(f"{r.prompt_id}#{index}", as_asked(x, chat=pit.chat)), r.text)
-                for r, index, x in asked
-            ]
-            told = zip(asked, by.logprobs(pairs), strict=True)
-            yield Batch([Expected(r.prompt_id, index, sum(nats)) for (r, index, _), nats in told],
-                        engine=by.identity)  # fmt: skip
+
+    def scored(by: Engine, chunk: Sequence[Response]) -> Batch[Expected]:
+        asked = [
+            (r, index, rendered(words, turns[r.prompt_id], reference.text))
+            for r in chunk
+            for index, reference in enumerate(of[r.prompt_id])
+        ]
+        pairs = [
+            (Prompt(f"{r.prompt_id}#{index}", as_asked(x, chat=pit.chat)), r.text)
+            for r, index, x in asked
+        ]
+        told = zip(asked, by.logprobs(pairs), strict=True)
+        return Batch([Expected(r.prompt_id, index, sum(nats)) for (r, index, _), nats in told],
+                    engine=by.identity)  # fmt: skip
+
+    return pit.each(chunks, scored)
 
 
 def _placebo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from selfimprove.methods.self_rewarding.pairs import (
 from selfimprove.methods.self_rewarding.seeds import (
     ReviewsConfig,
 )
+from selfimprove.tracking.config import Trackers
 from selfimprove.training.dpo import DpoConfig
 from selfimprove.training.export import ExportConfig
 from selfimprove.training.sft_config import SftConfig
@@ -96,6 +97,9 @@ class SelfRewardingConfig(ChatsAndJudges):
     baseline, which never learned to judge."""
     export: ExportConfig = ExportConfig()
     """How trained models leave the run."""
+    trackers: Trackers = ()
+
+    aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
     def models(self) -> list[str]:

@@ -21,7 +21,7 @@ from selfimprove.data.overlap import same_text
 from selfimprove.errors import EngineError
 from selfimprove.evaluation.overlaps import HeldOutText
 from selfimprove.rows import Batch, Drop, Filtered, Funnel, Rows
-from selfimprove.sampling.engine import SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import Engine, SamplingConfig, draw_in_order
 from selfimprove.sampling.own_words import own_words
 from selfimprove.sampling.served import Served
 from selfimprove.seeds import rng
@@ -134,18 +134,20 @@ def draw_prompts(
     seed, name, number = stream
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p,
                               max_tokens=config.max_tokens, stop=(f"\n{_HEADING}",))  # fmt: skip
-    with model.open() as sampler:
-        for chunk in chunks:
-            prompts = [
-                layouts.as_prompt(f"{name}-{number}-{i}", _list_of(shown), chat=False)
-                for i in chunk
-                for shown in (_chosen(seeds, own, config, (*stream, i)),)
-            ]
-            draws = draw_in_order(sampler, prompts, sampling, seed=seed)
-            said = zip(chunk, map(own_words, draws), strict=True)
-            rows = [Written(i, d.text, d.finish, d.reasoning) for i, d in said]
-            sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
-            yield Batch(rows, sampled, read, sampler.identity)
+
+    def written(sampler: Engine, chunk: Sequence[int]) -> Batch[Written]:
+        prompts = [
+            layouts.as_prompt(f"{name}-{number}-{i}", _list_of(shown), chat=False)
+            for i in chunk
+            for shown in (_chosen(seeds, own, config, (*stream, i)),)
+        ]
+        draws = draw_in_order(sampler, prompts, sampling, seed=seed)
+        said = zip(chunk, map(own_words, draws), strict=True)
+        rows = [Written(i, d.text, d.finish, d.reasoning) for i, d in said]
+        sampled, read = (sum(d.new_tokens for d in draws), sum(d.prompt_tokens for d in draws))
+        return Batch(rows, sampled, read, sampler.identity)
+
+    return model.each(chunks, written)
 
 
 def _chosen(

@@ -22,6 +22,7 @@ from selfimprove.report.sections import (
     funnels,
     gap_model,
     gate,
+    harness,
     head_to_head,
     headline,
     improvement,
@@ -35,6 +36,7 @@ from selfimprove.report.sections import (
     rounds,
     samples,
     scores,
+    texts,
     win_rates,
 )
 
@@ -51,6 +53,8 @@ class Section:
     figures: Callable[[RunFolder], Any]
     embedded: Callable[[RunFolder], Any] | None = None
     """Data that only the page's script shows; it is not among the figures."""
+    alone: bool = False
+    """Whether only a page of a single run has it."""
 
 
 SECTIONS = (
@@ -65,6 +69,7 @@ SECTIONS = (
     Section("curriculum", "Curriculum", curriculum.figures),
     Section("gate", "Gate", gate.figures),
     Section("accuracy", "Accuracy", accuracy.figures),
+    Section("harness", "lm-evaluation-harness", harness.figures),
     Section("controls", "Controls", controls.figures),
     Section("calibration", "Calibration", calibration.figures),
     Section("labels", "Votes as labels", labels.figures),
@@ -74,6 +79,7 @@ SECTIONS = (
     Section("funnels", "Filters", funnels.figures),
     Section("samples", "Samples", samples.figures, samples.embedded),
     Section("responses", "Responses", responses.figures),
+    Section("texts", "Everything written", texts.figures, texts.embedded, alone=True),
     Section("cost", "Cost", cost.figures),
     Section("lineage", "Lineage", lineage.figures),
     Section("recipe", "Recipe", recipe.figures),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from selfimprove.remote import whole
 from selfimprove.report.run_folder import RunFolder
 
 _CURVES: Final = (
@@ -25,6 +26,7 @@ def figures(run: RunFolder) -> list[dict[str, Any]] | None:
     """Return the curves of every stage; the held-out reward belongs to the first of them."""
     stages = []
     for stage in run.summary.curriculum:
+        whole(run.path / stage.step, ("train_log.jsonl",))
         logged = _logged(run.path / stage.step / "train_log.jsonl")
         if logged:
             stages.append({

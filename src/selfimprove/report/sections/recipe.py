@@ -18,15 +18,16 @@ def figures(run: RunFolder) -> dict[str, Any]:
                 known.append(version)
     finished = [s.record["finished"] for s in run.steps if "finished" in s.record]
     return {
-        "values": dict(_flat(run.recipe, "")),
+        "values": dict(flattened(run.recipe, "")),
         "versions": versions,
         "last_step_finished": max(finished, default=None),
     }
 
 
-def _flat(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def flattened(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield every setting with its dotted name."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
