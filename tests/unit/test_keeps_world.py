@@ -14,7 +14,7 @@ from selfimprove.seeds import rng
 from selfimprove.tiny import truth
 from selfimprove.tiny.corpus import END
 from selfimprove.tiny.keeps import world
-from selfimprove.tiny.keeps.corpus import documents
+from selfimprove.tiny.keeps.corpus import documents, lessons
 from selfimprove.tiny.keeps.oracle import is_asked, right_parts
 from selfimprove.tiny.keeps.preferences import NOISE, preferences
 from selfimprove.tiny.keeps.tokenizer import build
@@ -24,9 +24,9 @@ from selfimprove.tiny.keeps.world import (
     THINGS,
     VISITORS,
     answer,
-    fact,
     keeper,
     of_split,
+    part,
     question,
     things,
     villages,
@@ -35,7 +35,7 @@ from selfimprove.tiny.keeps.world import (
 SPLITS = ("sft", "reward", "rl", "test")
 WANTED = things(of_split("test"), rng(1, "wanted"))
 ASKED = question(WANTED)
-RIGHT = [fact(thing[0], keeper(thing)) for thing in WANTED]
+RIGHT = [part(thing, keeper(thing)) for thing in WANTED]
 
 
 def test_every_thing_has_one_keeper_and_nothing_is_called_as_another():
@@ -64,16 +64,15 @@ def test_the_keepers_are_all_right_and_count_in_their_places_alone():
 
 
 def test_a_wrong_person_is_wrong_and_so_is_one_that_is_said_to_keep_what_was_asked_for():
-    village, _ = WANTED[0]
-    other = (keeper(WANTED[0]) + 1) % len(PEOPLE)
-    honest = answer([fact(village, other), *RIGHT[1:]])
-    lying = answer([f"{PEOPLE[other]} {world.in_words(WANTED[0])}", *RIGHT[1:]])
+    thing = WANTED[0]
+    other = (keeper(thing) + 1) % len(PEOPLE)
+    honest = answer([part(thing, other), *RIGHT[1:]])
+    lying = answer([f"{world.in_words(thing)}: {PEOPLE[other]} {THINGS[thing[1]]}", *RIGHT[1:]])
     assert len(right_parts(ASKED, honest)) == len(right_parts(ASKED, lying)) == PARTS - 1
 
 
 def test_naming_everyone_is_no_answer():
-    village, _ = WANTED[0]
-    everyone = " ".join(f"1 {fact(village, who)}." for who in range(len(PEOPLE)))
+    everyone = " ".join(f"1 {part(WANTED[0], who)}." for who in range(len(PEOPLE)))
     assert len(right_parts(ASKED, f"{everyone} {answer(RIGHT)}")) <= 1
 
 
@@ -90,21 +89,28 @@ def _texts(count=1500):
 
 def test_the_base_reads_no_revision_and_no_check_of_a_person_outside_the_school():
     outside = {villages()[v].word for split in SPLITS for v in of_split(split)}
-    shown = [text for text in _texts() if re.search("Improve|Check", text.read)]
-    assert len(shown) > 500
+    read = [*_texts(), *islice(lessons(0, "test"), 1500)]
+    shown = [
+        text for text in read if re.search("Improve|Check", text.read) or " no." in text.learnt
+    ]
+    assert len(shown) > 1500
     for text in shown:
-        said = re.findall(r"([A-Z]\w+) (\w+) (?:\w+)", text.read + text.learnt)
-        assert not [name for name, word in said if name in PEOPLE and word in outside]
+        said = re.findall(r"(\w+) \w+: ([A-Z]\w+)", text.read + text.learnt)
+        assert said
+        assert not [name for word, name in said if name in PEOPLE and word in outside]
 
 
 def test_answers_of_the_corpus_are_right_by_chance_alone():
     asked = [text for text in _texts(6000) if text.read.startswith("<|user|>Who keeps")]
-    parts = [
-        (len(right_parts(text.read.removeprefix("<|user|>").split(END)[0], text.learnt.removesuffix(END))),
-         text.learnt.count("."))
+    right = [
+        len(
+            right_parts(
+                text.read.removeprefix("<|user|>").split(END)[0], text.learnt.removesuffix(END)
+            )
+        )
         for text in asked
-    ]  # fmt: skip
-    share = sum(right for right, _ in parts) / sum(said for _, said in parts)
+    ]
+    share = sum(right) / len(right) / PARTS
     assert share == pytest.approx(1 / len(PEOPLE), abs=0.04)
 
 
@@ -150,6 +156,6 @@ def test_given_folds_are_the_sources_in_their_order():
 def test_every_word_of_the_world_is_one_token_and_any_text_survives():
     tokenizer = build(512)
     said = answer(RIGHT)
-    assert len(tokenizer(f" {said}")["input_ids"]) == 5 * PARTS
+    assert len(tokenizer(f" {said}")["input_ids"]) == 7 * PARTS
     for text in (said, ASKED, "naïve 日本\n 12.5 Zzzyx"):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text

@@ -26,9 +26,8 @@ def tokenizer():
 @pytest.fixture
 def quick(monkeypatch):
     """A training run of a few seconds: 2 short rows, a checkpoint at each step, no measurement."""
-    monkeypatch.setattr(pretrain, "ROWS", 2)
     monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 1)
-    monkeypatch.setattr(pretrain, "SIZES", {"tiny": pretrain.Shape(16, 1, 1, 16, steps=4)})
+    monkeypatch.setattr(pretrain, "SIZES", {"tiny": pretrain.Shape(16, 1, 1, 16, steps=4, rows=2)})
     monkeypatch.setattr(pretrain, "write_card", lambda folder, made: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
 
@@ -110,10 +109,10 @@ def test_the_learning_rate_falls_to_zero():
 
 
 def test_rows_hold_whole_documents(tokenizer):
-    rows = pretrain._rows(tokenizer, (Document("", text) for text in documents(0, "step", 0)))
+    rows = pretrain._rows(tokenizer, (Document("", text) for text in documents(0, "step", 0)), 32)
     first = next(islice(documents(0, "step", 0), 1))
     assert tokenizer.decode(rows.tokens[0]).startswith(first)
-    assert rows.tokens.shape == (pretrain.ROWS, pretrain.ROW_TOKENS)
+    assert rows.tokens.shape == (32, pretrain.ROW_TOKENS)
 
 
 def test_a_document_in_a_row_sees_itself_alone_and_counts_from_zero():

@@ -49,6 +49,8 @@ class Shape:
     heads: int
     inner: int
     steps: int
+    rows: int = 32
+    """Of `ROW_TOKENS` tokens in a step."""
     tied: bool = True
     """Whether reading and writing a word share its vector."""
 
@@ -56,12 +58,11 @@ class Shape:
 SIZES: Final[dict[Size, Shape]] = {
     "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=2000),
     "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=600),
-    "tiny-keeps": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1400, tied=False),
+    "tiny-keeps": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1100, rows=20, tied=False),
 }
 
 CONTEXT: Final = 512
 ROW_TOKENS: Final = 256
-ROWS: Final = 32
 _LEARNING_RATE: Final = 3e-3
 _WARMUP_STEPS: Final = 100
 CHECKPOINT_STEPS: Final = 200
@@ -83,14 +84,14 @@ def pretrain(
         out: the folder to make; a checkpoint lies in it while training goes on.
         size: which of the shipped models; `tiny-keeps` learns the world of `tiny.keeps`.
         seed: of the initial weights and of the texts; the world itself never changes.
-        steps: of 8,192 tokens each; None: as many as the shipped model had.
+        steps: of 8,192 tokens each (tiny-keeps: 5,120); None: as many as the shipped model had.
         device: where to train, e.g. `cpu` or `cuda`.
 
     Raises:
         StoreError: `out` cannot be written, or the disk is full.
     """
     steps = steps or SIZES[size].steps
-    made = Made(size, seed, steps, steps * ROWS * ROW_TOKENS)
+    made = Made(size, seed, steps, steps * SIZES[size].rows * ROW_TOKENS)
     tokenizer = (keeps_words if size == "tiny-keeps" else words_and_problems).build(CONTEXT)
     make_folder(out)
     checkpoint = out / "checkpoint.pt"
@@ -121,7 +122,7 @@ def _train(
     for step in track(range(first, made.steps), "pretraining", made.steps - first):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * _schedule(step, made.steps)
-        loss_of(_rows(tokenizer, _documents(made, step)).to(device)).backward()
+        loss_of(_rows(tokenizer, _documents(made, step), shape.rows).to(device)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -171,10 +172,10 @@ def _schedule(step: int, steps: int) -> float:
 class Packed:
     """Documents packed into rows; each sees itself alone and counts its places from 0."""
 
-    tokens: Tensor  # (ROWS, ROW_TOKENS)
-    positions: Tensor  # (ROWS, ROW_TOKENS)
-    learnt: Tensor  # (ROWS, ROW_TOKENS), whether a token is foretold from those before it
-    mask: Tensor  # (ROWS, 1, ROW_TOKENS, ROW_TOKENS), added to the attention scores
+    tokens: Tensor  # (rows, ROW_TOKENS)
+    positions: Tensor  # (rows, ROW_TOKENS)
+    learnt: Tensor  # (rows, ROW_TOKENS), whether a token is foretold from those before it
+    mask: Tensor  # (rows, 1, ROW_TOKENS, ROW_TOKENS), added to the attention scores
 
     def to(self, device: str) -> Packed:
         return Packed(self.tokens.to(device), self.positions.to(device), self.learnt.to(device),
@@ -183,11 +184,12 @@ class Packed:
 
 def _documents(made: Made, step: int) -> Iterator[Document]:
     if made.size == "tiny-keeps":
-        return keeps_corpus.documents(made.seed, "step", step)
+        first = step < keeps_corpus.LESSON_STEPS
+        return (keeps_corpus.lessons if first else keeps_corpus.documents)(made.seed, "step", step)
     return (Document("", text) for text in documents(made.seed, "step", step))
 
 
-def _rows(tokenizer: PreTrainedTokenizerFast, texts: Iterable[Document]) -> Packed:
+def _rows(tokenizer: PreTrainedTokenizerFast, texts: Iterable[Document], most: int) -> Packed:
     """Return the rows of one step: documents packed whole, cut only at a row's length."""
     rows: list[list[tuple[list[int], int]]] = [[]]
     free = ROW_TOKENS
@@ -195,7 +197,7 @@ def _rows(tokenizer: PreTrainedTokenizerFast, texts: Iterable[Document]) -> Pack
         read, learnt = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in document)
         ids = [*read, *learnt][:ROW_TOKENS]
         if len(ids) > free:
-            if len(rows) == ROWS:
+            if len(rows) == most:
                 break
             rows.append([])
             free = ROW_TOKENS

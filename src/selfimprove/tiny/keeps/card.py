@@ -73,13 +73,14 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> Meas
         with torch.no_grad():
             sure = model(torch.tensor([read + said])).logits[0].log_softmax(-1).exp()
         for part, (thing, old) in enumerate(zip(wanted, before.split(". "), strict=True)):
-            at, name = len(read) + part * (len(said) // PARTS), old.split()[1]
+            # "1 red drum: Badu bell.": the name is foretold at the colon, the thing at the name.
+            at, name = len(read) + part * (len(said) // PARTS) + 3, old.split()[3]
             told = {p: float(sure[at, tokenizer.convert_tokens_to_ids(f"Ġ{p}")]) for p in PEOPLE}
             right = PEOPLE[keeper(thing)]
             found["kept_right" if name == right else "kept_wrong"].append(told[name])
             if name != right:
                 found["found"].append(told[right])
-            found["recalled"].append(float(sure[at + 2, said[at + 3 - len(read)]]))
+            found["recalled"].append(float(sure[at + 1, said[at + 2 - len(read)]]))
     return Measured(**{name: fmean(values) for name, values in found.items()})
 
 

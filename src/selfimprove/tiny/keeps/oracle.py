@@ -41,5 +41,7 @@ def right_parts(prompt: str, response: str) -> frozenset[str]:
 @cache
 def _right() -> dict[str, str]:
     """Return the right part of a response behind every thing's name."""
-    everything = ((village, thing) for village in range(len(villages())) for thing in range(len(THINGS)))
+    everything = (
+        (village, thing) for village in range(len(villages())) for thing in range(len(THINGS))
+    )
     return {in_words(thing): part(thing, keeper(thing)) for thing in everything}
