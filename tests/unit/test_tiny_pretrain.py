@@ -76,11 +76,11 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(tmp_path, quick,
 
     steps = []
 
-    def killed(tokenizer, texts):
+    def killed(tokenizer, texts, most):
         steps.append(texts)
         if len(steps) == 3:
             raise KeyboardInterrupt
-        return rows(tokenizer, texts)
+        return rows(tokenizer, texts, most)
 
     monkeypatch.setattr(pretrain, "_rows", killed)
     with pytest.raises(KeyboardInterrupt):
