@@ -56,7 +56,7 @@ def lessons(seed: int, *stream: str | int) -> Iterator[Document]:
 
 def documents(seed: int, *stream: str | int) -> Iterator[Document]:
     """Yield documents of every kind, without end; equal arguments give equal documents."""
-    kinds = {
+    kinds: dict[Callable[[Random], Document], int] = {
         _facts: 20,
         _again: 6,
         _asked: 6,
