@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from selfimprove.cli import app
 from selfimprove.errors import ConfigError, DataError, EngineError, StaleStepError
-from selfimprove.evaluation.true_scores import right_parts
 from selfimprove.report.page import write
 from selfimprove.runtime.launch import launch, read_config
+from selfimprove.tiny.truth import right_parts
 from selfimprove.training.export import stored_dtype
 from selfimprove.types import Message
 from selfimprove.weights import weights_digest
@@ -309,7 +309,7 @@ def test_a_reward_of_ones_own_takes_the_place_of_the_reward_model(tmp_path: Path
         launch(_SMALL, own, root, _silent)
 
 
-@pytest.mark.parametrize("name", ["pit-hh-rlhf", "pit-paper", "pit-tiny"])
+@pytest.mark.parametrize("name", ["pit-hh-rlhf", "pit-keeps", "pit-paper", "pit-tiny"])
 def test_shipped_recipes_are_valid(name: str) -> None:
     assert read_config(_RECIPES / f"{name}.yaml", []).method == "pit"
 

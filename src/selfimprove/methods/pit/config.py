@@ -70,9 +70,10 @@ class PitConfig(ChatsAndJudges):
     RL (the paper), or before it. The chain from the other one is measured as well."""
     improve: ImproveConfig = ImproveConfig()
     """Inference."""
-    ablations: tuple[Literal["second_round_only", "gap_difference"], ...] = ()
+    ablations: tuple[Literal["second_round_only", "gap_difference", "placebo_reference"], ...] = ()
     """Further arms of the same run. The supervised M_PIT and the first round alone are always
-    measured. gap_difference: the whole curriculum by differences of R_P."""
+    measured. gap_difference: the whole curriculum by differences of R_P. placebo_reference: the whole
+    curriculum with references that are responses to other prompts."""
     baselines: pit_baselines.BaselinesConfig = pit_baselines.BaselinesConfig()
     """Other ways to a better response, from the same M_P."""
     evaluation: ImprovementsConfig = ImprovementsConfig()
