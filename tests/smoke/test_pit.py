@@ -79,7 +79,12 @@ def test_a_run_measures_whether_the_reference_is_read(
     told = summary["reads_reference"]
     assert (told["prompts"], told["parts"], len(told["examples"])) == (4, "right parts", 4)
     assert sum(share["value"] for share in told["gaps"].values()) == pytest.approx(1)
-    assert told["gaps"]["interaction"]["n"] == told["information"]["n"] == 4
+    assert (
+        told["gaps"]["interaction"]["n"]
+        == told["information"]["n"]
+        == told["placebo_right"]["n"]
+        == 4
+    )
     of = told["examples"][0]
     for side in of["sides"]:
         was, now = (right_parts(of["prompt"], side[text]) for text in ("reference", "improved"))
@@ -166,15 +171,22 @@ def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path:
             "evaluation.scorer=reward",
             "engine.chat=false",
             "evaluation.judge={kind: random, votes: 1}",
+            "ablations=[placebo_reference]",
         ],
     ],
 )
 def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> None:
-    small = ["ablations=[]", "baselines={best_of_n: null, self_refine: null}",
+    small = ["baselines={best_of_n: null, self_refine: null}",
              "evaluation.temperatures=[]", "improve.steps=1"]  # fmt: skip
     launch(_SMALL, [*switches, *small], tmp_path / "run", _silent)
     told = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert told["headline"]["arm"] == "pit-y1"
+    assert "placebo-reference-y1" in {arm["name"] for arm in told["arms"]}
+    of = {name: {t["of"]: t["reference"] for t in _rows(tmp_path / "run" / f"second-round-{name}")}
+          for name in ("tasks", "placebos")}  # fmt: skip
+    assert of["tasks"].keys() == of["placebos"].keys()
+    assert sorted(of["tasks"].values()) == sorted(of["placebos"].values())
+    assert all(of["tasks"][prompt] != of["placebos"][prompt] for prompt in of["tasks"])
 
 
 @pytest.mark.slow
