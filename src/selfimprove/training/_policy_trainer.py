@@ -12,16 +12,17 @@ import torch
 from transformers import Trainer
 
 from selfimprove.errors import TrainingError
-from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
+from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.sending import sent
 from selfimprove.seeds import seed_of
 from selfimprove.training import sharded
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
+from selfimprove.training._rollouts import Rollouts
 from selfimprove.training._tries import Tried, Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
 from selfimprove.training.policy_config import PolicyGradientConfig, Reward
-from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
+from selfimprove.training.policy_loss import importance_ratio, kl_k3, leave_one_out, penalised
 from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.types import Draw, Prompt
@@ -87,12 +88,17 @@ class PolicyTrainer(CompletionTrainer):
         self,
         draws: Draws,
         tries: Tries,
-        sampler: Sampler,
+        rollouts: Rollouts,
         reference: Any,  # noqa: ANN401
         limits: Limits,
     ) -> None:
         """Tell what to draw, where the best policy is kept, who draws, the anchor, and what a pass holds."""
-        self._draws, self._tries, self._sampler, self._reference = draws, tries, sampler, reference
+        self._draws, self._tries, self._rollouts, self._reference = (
+            draws,
+            tries,
+            rollouts,
+            reference,
+        )
         self._limits = limits
         self.tokens = self.tokens_sampled = 0
         self.stopped = ""
@@ -112,17 +118,18 @@ class PolicyTrainer(CompletionTrainer):
     ) -> torch.Tensor:
         """Draw from the policy as it is, and add up the gradients; return the mean penalised loss."""
         step, config = self.state.global_step, self._draws.config
+        stale = config.rollouts.max_staleness > 0 and step > 0
+        asked = self._asked(inputs["numbers"])
+        ahead = self._counted_in(self._rollouts.ahead(step, asked)) if stale else None
         tried = self._tried() if step % config.try_every == 0 else None
-        prompts = [self._draws.prompts[number] for number in inputs["numbers"]]
-        # A prompt that comes twice in a batch is drawn anew: its key is its place in the batch, of
-        # which every process has the next part.
-        first = self.accelerator.process_index * len(prompts)
-        asked = [Prompt(str(place), p.content) for place, p in enumerate(prompts, start=first)]
-        # One batch of draws a step, number 0.
-        draws = self._draw(asked, config.n, seed_of(self._draws.seed, "rl", step, 0))
-        rewards = self._rewards([p.key for p in prompts for _ in range(config.n)], draws)
+        draws = ahead or self._draw(asked, config.n, self._seed_at(step))
+        if config.rollouts.max_staleness and step + 1 < self.state.max_steps:
+            self._draw_ahead(step + 1, len(asked))
+        keys = [self._draws.prompts[number].key for number in inputs["numbers"]]
+        rewards = self._rewards([key for key in keys for _ in range(config.n)], draws)
         rows = self._rows(asked, draws)
         self.tokens += sum(len(row.ids) for row in rows)
+        self._corrects = stale or not self._rollouts.sampler.as_here
         loss = self._learn(model, rows, rewards, [d.logprobs for d in draws])
         if tried is not None:
             # Noted now that the batch, too, has told how far this policy is from the reference.
@@ -134,16 +141,44 @@ class PolicyTrainer(CompletionTrainer):
         """The model that learns; the trainer's own type leaves open whether there is one."""
         return self.model
 
+    def _asked(self, numbers: Sequence[int]) -> list[Prompt]:
+        """Return the prompts of a batch, each named by its place in it.
+
+        A prompt that comes twice is drawn anew; of a batch every process has the next part.
+        """
+        first = self.accelerator.process_index * len(numbers)
+        told = [self._draws.prompts[number].content for number in numbers]
+        return [Prompt(str(place), content) for place, content in enumerate(told, start=first)]
+
+    def _seed_at(self, step: int) -> int:
+        return seed_of(self._draws.seed, "rl", step, 0)  # one batch of draws a step, number 0
+
+    def _how(self, n: int) -> SamplingConfig:
+        return SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
+
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
+        self._follow()
+        # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
+        with self.precision():
+            return self._counted_in(self._rollouts.draw(prompts, self._how(n), seed))
+
+    def _draw_ahead(self, step: int, count: int) -> None:
+        """Let the next step's draws be made of the weights as they are before this one learns."""
+        self._follow()
+        first = (step * self.accelerator.num_processes + self.accelerator.process_index) * count
+        asked = self._asked(self.train_dataset["row"][first : first + count])  # type: ignore[index]
+        self._rollouts.begin(step, asked, self._how(self._draws.config.n), self._seed_at(step))
+
+    def _follow(self) -> None:
+        """Let whoever draws see the policy as it is."""
         self._policy.eval()
         if self.shared_out:
             sharded.follow(self._whole, self._policy)
         else:
             self.computing(self._policy)
-        asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
-        # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
-        with self.precision():
-            draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
+        self._rollouts.sampler.follow(self.state.global_step)
+
+    def _counted_in(self, draws: list[Draw]) -> list[Draw]:
         self.tokens_sampled += sum(d.new_tokens for d in draws)
         return draws
 
@@ -182,6 +217,7 @@ class PolicyTrainer(CompletionTrainer):
         config = self._draws.config
         computing = self.begin(model)
         learned = []
+        self._apart: list[torch.Tensor] = []  # log pi - log mu of each token
         pieces = self._pieces(rows, config.n)
         missing = self.missing(len(pieces))
         for number, (places, told) in enumerate(pieces, start=1):
@@ -197,6 +233,7 @@ class PolicyTrainer(CompletionTrainer):
         self._note("reward", rewards.tolist())
         for name in ("kl", "entropy", "completion_length"):
             self._note(name, torch.cat([getattr(piece, name) for piece in learned]).tolist())
+        self._note_mismatch()
         self._stop_if_away()
         return torch.stack([piece.loss for piece in learned]).sum()
 
@@ -217,18 +254,35 @@ class PolicyTrainer(CompletionTrainer):
         held = by_row(tokens.detach(), counts)
         penalty_paid = penalised(sent(rewards, held.device), held, anchor, config.beta)
         advantages = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
-        loss = -(advantages * by_row(self._counted(tokens, sampled), counts)).sum() / rows
+        loss = -(advantages * by_row(self._counted(tokens, counts, sampled), counts)).sum() / rows
         self.accelerator.backward(loss)
         return Learned(loss.detach(), advantages, held - anchor, -held / counts, counts.float())
 
-    def _counted(self, tokens: torch.Tensor, sampled: Sequence[tuple[float, ...]]) -> torch.Tensor:
+    def _counted(
+        self, tokens: torch.Tensor, counts: torch.Tensor, sampled: Sequence[tuple[float, ...]]
+    ) -> torch.Tensor:
         """Return log-probabilities as often as they count: once, where the policy itself drew."""
         if not all(sampled):
             return tokens
         told = torch.tensor([one for row in sampled for one in row], device=tokens.device)
-        ratios = truncated_ratio(tokens.detach(), told)
+        how, held = self._draws.config.rollouts, tokens.detach()
+        self._apart.append((held - told).cpu())
+        if not self._corrects or how.importance_sampling == "none":
+            return tokens
+        ratios = importance_ratio(held, told, counts, whole=how.importance_sampling == "sequence")
+        self._note("sampling_truncated", (ratios > how.clip_max).float().tolist())
+        ratios = ratios.clamp(max=how.clip_max)
         self._note("sampling_ratio", ratios.tolist())
         return ratios * tokens
+
+    def _note_mismatch(self) -> None:
+        """Note how far the draws' log-probabilities are from those that are learned from."""
+        if not self._apart:
+            return
+        apart = torch.cat(self._apart)
+        self._note("sampling_logp_difference", apart.abs().tolist())
+        self._note("sampling_logp_difference_max", [max(everyones([float(apart.abs().max())]))])
+        self._note("sampling_kl", kl_k3(apart).tolist())
 
     def _scale(self, model: torch.nn.Module, advantages: torch.Tensor) -> None:
         if not self._draws.config.normalize_advantages:
@@ -318,6 +372,7 @@ class PolicyTrainer(CompletionTrainer):
     def _save_checkpoint(self, *args: Any) -> None:  # noqa: ANN401
         """Keep a checkpoint, but none of a policy that ran away: nothing goes on from there."""
         if not self.stopped:
+            self._rollouts.save()
             super()._save_checkpoint(*args)  # type: ignore[no-untyped-call]
 
     def _note(self, name: str, values: Sequence[float]) -> None:
