@@ -12,15 +12,20 @@ from typing import Any, NamedTuple, Protocol, TypeVar, final
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.architecture import unwrapped
+from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig, ServerConfig
 from selfimprove.sampling.held_policy import Weights
 from selfimprove.sampling.torch_engine import TorchEngine
-from selfimprove.training.policy_config import RolloutConfig
+from selfimprove.training.policy_config import (
+    PolicyGradientConfig,
+    RolloutConfig,
+    cannot_draw,
+)
 from selfimprove.training.processes import everyones, first_process, processes
 from selfimprove.training.whole_weights import whole_weights
 from selfimprove.types import Draw, Prompt
 
-S = TypeVar("S", bound="AdapterServer")
+S = TypeVar("S", bound="_Server")
 
 __all__ = ["Policy", "PolicySampler", "policy_sampler"]
 
@@ -35,8 +40,8 @@ class Policy(NamedTuple):
     """Tokens that end a text."""
     base: Path
     """The folder whose weights the model began as."""
-    dtype: str
-    """That it computes in."""
+    use: Arithmetic
+    """The precision that it computes in."""
 
 
 class PolicySampler(Sampler, Protocol):
@@ -51,37 +56,30 @@ class PolicySampler(Sampler, Protocol):
 
 
 def policy_sampler(
-    policy: Policy, engine: EngineConfig, rollouts: RolloutConfig, scratch: Path
+    policy: Policy, engine: EngineConfig, config: PolicyGradientConfig, scratch: Path
 ) -> PolicySampler:
     """Return what draws from the policy.
 
     Args:
         policy: in training.
         engine: the run's; where it is a server that takes adapters, that server draws.
-        rollouts: says whether the engine draws apart from the trainer.
+        config: says whether the engine draws apart from the trainer.
         scratch: becomes the folder of an adapter on its way to the server.
 
     Raises:
-        TrainingError: the server takes adapters, and the model has none; or the engine cannot draw apart.
+        TrainingError: the engine cannot draw from such a policy.
         EngineError: the engine cannot be reached or started.
     """
     adapts = hasattr(policy.model, "peft_config")
+    if why_not := cannot_draw(config, engine):
+        raise TrainingError(why_not)
     if engine.server is not None and engine.server.adapters:
-        if not adapts:
-            raise TrainingError(
-                "engine.server.adapters: the server can be given adapters, but all weights are trained: "
-                "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
-                "engine draws"
-            )
         return _Served(policy, _one_server(policy, engine, engine.server), scratch)
-    if rollouts.by == "trainer":
+    if config.rollouts.by == "trainer":
         return _Here(TorchEngine.of_model(unwrapped(policy.model), policy.tokenizer, engine))
     if engine.kind == "ray":
-        return _Sent(policy, _replicas(policy, engine, rollouts), as_here=not adapts)
-    raise TrainingError(
-        f"rollouts.by=engine: engine.kind={engine.kind} cannot be sent weights as they change: set "
-        "engine.kind=ray or vllm, or leave the draws to the trainer (rollouts.by=trainer)"
-    )
+        return _Sent(policy, _replicas(policy, engine, config.rollouts), as_here=not adapts)
+    return _Sent(policy, _vllm(policy, engine, scratch.parent / "weights"), as_here=False)
 
 
 def _replicas(policy: Policy, engine: EngineConfig, rollouts: RolloutConfig) -> Sender:
@@ -95,8 +93,39 @@ def _replicas(policy: Policy, engine: EngineConfig, rollouts: RolloutConfig) -> 
         )
     device = "cpu" if policy.model.device.type == "cpu" else "cuda"
     ray = engine.replicas.model_copy(update={"shard_prompts": rollouts.shard_prompts})
-    told = {"ray": ray, "dtype": policy.dtype, "device": device}
+    told = {"ray": ray, "dtype": policy.use.dtype, "device": device}
     return RayPolicy(policy.base, engine.model_copy(update=told))
+
+
+def _vllm(policy: Policy, engine: EngineConfig, scratch: Path) -> Sender:
+    """Start a server that takes all weights: vLLM of its own environment, or by a command of the user's."""
+    from selfimprove.sampling import vllm_engine
+    from selfimprove.sampling.loading import pick_device
+    from selfimprove.sampling.vllm_policy import VllmPolicy
+
+    device, environment = policy.model.device, dict[str, str | None]()
+    if engine.server is not None:
+        config = engine.server
+    else:
+        read, device = vllm_engine.config_of(policy.base), pick_device(engine.device)
+        if device == policy.model.device and device.type == "cuda":
+            raise TrainingError(
+                f"rollouts.by=engine with engine.kind=vllm: vLLM would take the memory of {device}, where the "
+                "policy learns: give it another GPU (engine.device=cuda:1), or say by engine.server.command "
+                "how much it may have"
+            )
+        config = vllm_engine.server_of(device, policy.use, read)
+        if device.type == "cpu":  # passes that were compiled there keep the weights they began with
+            eager = (*config.command, "--enforce-eager")
+            config = config.model_copy(update={"command": eager})
+        environment = vllm_engine.environment(device, engine.threads)
+    on_cpu = device.type == "cpu"
+
+    def reach(config: ServerConfig) -> VllmPolicy:
+        return VllmPolicy(policy.base, policy.tokenizer, policy.ends, config, environment=environment,
+                          scratch=scratch, unties=on_cpu, chat_template_kwargs=engine.chat_template_kwargs)  # fmt: skip
+
+    return _shared(reach, config)
 
 
 def _one_server(policy: Policy, engine: EngineConfig, config: ServerConfig) -> AdapterServer:
@@ -139,6 +168,13 @@ class _Here:
         self._engine.close()
 
 
+class _Server(Protocol):
+    """What has an address."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class Sender(Sampler, Protocol):
     """An engine apart, which holds the weights that it was last given."""
 
@@ -156,9 +192,12 @@ class _Sent:
         self._step: int | None = None
 
     def follow(self, step: int) -> None:
-        if step != self._step:
+        if step == self._step:
+            return
+        if first_process():
             self._engine.give(whole_weights(self._model))
-            self._step = step
+        everyones([step])  # nobody draws before they are there
+        self._step = step
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int

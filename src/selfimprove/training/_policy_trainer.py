@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final, NamedTuple, final
 
@@ -12,23 +12,23 @@ import torch
 from transformers import Trainer
 
 from selfimprove.errors import TrainingError
-from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.sending import sent
 from selfimprove.seeds import seed_of
 from selfimprove.training import sharded
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
+from selfimprove.training._draws import Draws
+from selfimprove.training._mismatch import Mismatch
 from selfimprove.training._rollouts import Rollouts
 from selfimprove.training._tries import Tried, Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
-from selfimprove.training.policy_config import PolicyGradientConfig, Reward
-from selfimprove.training.policy_loss import importance_ratio, kl_k3, leave_one_out, penalised
+from selfimprove.training.policy_loss import leave_one_out, penalised
 from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.types import Draw, Prompt
 from selfimprove.unfinished import least, worth
 
-__all__ = ["Draws", "PolicyTrainer", "numbered"]
+__all__ = ["PolicyTrainer", "numbered"]
 
 _TINY: Final = 1e-4  # TRL's: keeps a batch of equal rewards from blowing up
 
@@ -38,19 +38,6 @@ def numbered(batch: Sequence[dict[str, int]]) -> dict[str, Any]:
     # The trainer counts labels from the second on.
     labels = torch.tensor([-100] + [0] * len(batch))
     return {"numbers": [item["row"] for item in batch], "labels": labels}
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """What is drawn, and what it is worth."""
-
-    prompts: Sequence[Prompt]
-    held_out: Sequence[Prompt]
-    reward: Reward
-    config: PolicyGradientConfig
-    max_tokens: int
-    seed: int
-    chat_template_kwargs: Mapping[str, Any]
 
 
 class Rewarded(NamedTuple):
@@ -93,12 +80,8 @@ class PolicyTrainer(CompletionTrainer):
         limits: Limits,
     ) -> None:
         """Tell what to draw, where the best policy is kept, who draws, the anchor, and what a pass holds."""
-        self._draws, self._tries, self._rollouts, self._reference = (
-            draws,
-            tries,
-            rollouts,
-            reference,
-        )
+        self._draws, self._tries, self._rollouts = draws, tries, rollouts
+        self._reference = reference
         self._limits = limits
         self.tokens = self.tokens_sampled = 0
         self.stopped = ""
@@ -118,18 +101,19 @@ class PolicyTrainer(CompletionTrainer):
     ) -> torch.Tensor:
         """Draw from the policy as it is, and add up the gradients; return the mean penalised loss."""
         step, config = self.state.global_step, self._draws.config
-        stale = config.rollouts.max_staleness > 0 and step > 0
+        stale = self._is_drawn_ahead(step)
         asked = self._asked(inputs["numbers"])
         ahead = self._counted_in(self._rollouts.ahead(step, asked)) if stale else None
         tried = self._tried() if step % config.try_every == 0 else None
-        draws = ahead or self._draw(asked, config.n, self._seed_at(step))
-        if config.rollouts.max_staleness and step + 1 < self.state.max_steps:
+        draws = ahead or self._draw(asked, config.n, self._draws.seed_at(step))
+        if self._is_drawn_ahead(step + 1):
             self._draw_ahead(step + 1, len(asked))
         keys = [self._draws.prompts[number].key for number in inputs["numbers"]]
         rewards = self._rewards([key for key in keys for _ in range(config.n)], draws)
         rows = self._rows(asked, draws)
         self.tokens += sum(len(row.ids) for row in rows)
-        self._corrects = stale or not self._rollouts.sampler.as_here
+        corrects = stale or not self._rollouts.sampler.as_here
+        self._mismatch = Mismatch(config.rollouts, corrects=corrects)
         loss = self._learn(model, rows, rewards, [d.logprobs for d in draws])
         if tried is not None:
             # Noted now that the batch, too, has told how far this policy is from the reference.
@@ -142,32 +126,28 @@ class PolicyTrainer(CompletionTrainer):
         return self.model
 
     def _asked(self, numbers: Sequence[int]) -> list[Prompt]:
-        """Return the prompts of a batch, each named by its place in it.
-
-        A prompt that comes twice is drawn anew; of a batch every process has the next part.
-        """
-        first = self.accelerator.process_index * len(numbers)
-        told = [self._draws.prompts[number].content for number in numbers]
-        return [Prompt(str(place), content) for place, content in enumerate(told, start=first)]
-
-    def _seed_at(self, step: int) -> int:
-        return seed_of(self._draws.seed, "rl", step, 0)  # one batch of draws a step, number 0
-
-    def _how(self, n: int) -> SamplingConfig:
-        return SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
+        """Return the prompts of this process's part of a batch: every process has the next one."""
+        return self._draws.asked(numbers, self.accelerator.process_index * len(numbers))
 
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
         self._follow()
         # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
         with self.precision():
-            return self._counted_in(self._rollouts.draw(prompts, self._how(n), seed))
+            return self._counted_in(self._rollouts.draw(prompts, self._draws.how(n), seed))
+
+    def _is_drawn_ahead(self, step: int) -> bool:
+        """Whether a step's draws are made while the one before it learns: not the first, nor a batch that is no whole one."""
+        config = self._draws.config
+        whole = (step + 1) * config.batch_size <= len(self.train_dataset)  # type: ignore[arg-type]
+        return config.rollouts.max_staleness > 0 and step > 0 and whole
 
     def _draw_ahead(self, step: int, count: int) -> None:
         """Let the next step's draws be made of the weights as they are before this one learns."""
         self._follow()
         first = (step * self.accelerator.num_processes + self.accelerator.process_index) * count
         asked = self._asked(self.train_dataset["row"][first : first + count])  # type: ignore[index]
-        self._rollouts.begin(step, asked, self._how(self._draws.config.n), self._seed_at(step))
+        told = self._draws
+        self._rollouts.begin(step, asked, told.how(told.config.n), told.seed_at(step))
 
     def _follow(self) -> None:
         """Let whoever draws see the policy as it is."""
@@ -217,7 +197,6 @@ class PolicyTrainer(CompletionTrainer):
         config = self._draws.config
         computing = self.begin(model)
         learned = []
-        self._apart: list[torch.Tensor] = []  # log pi - log mu of each token
         pieces = self._pieces(rows, config.n)
         missing = self.missing(len(pieces))
         for number, (places, told) in enumerate(pieces, start=1):
@@ -233,7 +212,8 @@ class PolicyTrainer(CompletionTrainer):
         self._note("reward", rewards.tolist())
         for name in ("kl", "entropy", "completion_length"):
             self._note(name, torch.cat([getattr(piece, name) for piece in learned]).tolist())
-        self._note_mismatch()
+        for name, values in self._mismatch.noted().items():
+            self._note(name, values)
         self._stop_if_away()
         return torch.stack([piece.loss for piece in learned]).sum()
 
@@ -254,35 +234,12 @@ class PolicyTrainer(CompletionTrainer):
         held = by_row(tokens.detach(), counts)
         penalty_paid = penalised(sent(rewards, held.device), held, anchor, config.beta)
         advantages = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
-        loss = -(advantages * by_row(self._counted(tokens, counts, sampled), counts)).sum() / rows
+        loss = (
+            -(advantages * by_row(self._mismatch.counted(tokens, counts, sampled), counts)).sum()
+            / rows
+        )
         self.accelerator.backward(loss)
         return Learned(loss.detach(), advantages, held - anchor, -held / counts, counts.float())
-
-    def _counted(
-        self, tokens: torch.Tensor, counts: torch.Tensor, sampled: Sequence[tuple[float, ...]]
-    ) -> torch.Tensor:
-        """Return log-probabilities as often as they count: once, where the policy itself drew."""
-        if not all(sampled):
-            return tokens
-        told = torch.tensor([one for row in sampled for one in row], device=tokens.device)
-        how, held = self._draws.config.rollouts, tokens.detach()
-        self._apart.append((held - told).cpu())
-        if not self._corrects or how.importance_sampling == "none":
-            return tokens
-        ratios = importance_ratio(held, told, counts, whole=how.importance_sampling == "sequence")
-        self._note("sampling_truncated", (ratios > how.clip_max).float().tolist())
-        ratios = ratios.clamp(max=how.clip_max)
-        self._note("sampling_ratio", ratios.tolist())
-        return ratios * tokens
-
-    def _note_mismatch(self) -> None:
-        """Note how far the draws' log-probabilities are from those that are learned from."""
-        if not self._apart:
-            return
-        apart = torch.cat(self._apart)
-        self._note("sampling_logp_difference", apart.abs().tolist())
-        self._note("sampling_logp_difference_max", [max(everyones([float(apart.abs().max())]))])
-        self._note("sampling_kl", kl_k3(apart).tolist())
 
     def _scale(self, model: torch.nn.Module, advantages: torch.Tensor) -> None:
         if not self._draws.config.normalize_advantages:

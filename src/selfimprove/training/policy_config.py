@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from selfimprove.config import Config
+from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.training_config import TrainingConfig
 
-__all__ = ["PolicyGradientConfig", "Reward", "RolloutConfig"]
+__all__ = ["PolicyGradientConfig", "Reward", "RolloutConfig", "cannot_draw"]
 
 
 Reward: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float | None]]
@@ -79,3 +80,29 @@ class PolicyGradientConfig(TrainingConfig):
         if _AS_EVER.identifying(_AS_EVER.model_dump()) == told["rollouts"]:
             del told["rollouts"]
         return told
+
+
+def cannot_draw(config: PolicyGradientConfig, engine: EngineConfig) -> str | None:
+    """Return why the run's engine cannot draw from a policy as is asked, and what to do; None: it can."""
+    apart = config.rollouts.by == "engine"
+    if engine.server is not None and engine.server.adapters:
+        return (
+            None
+            if config.lora
+            else (
+                "engine.server.adapters: the server can be given adapters, but all weights are trained: set "
+                "`lora` for every reinforcement learning, or leave `adapters` out, and all weights are given to it "
+                "(rollouts.by=engine), or the built-in engine draws (rollouts.by=trainer)"
+            )
+        )
+    if not apart or engine.kind in ("ray", "vllm") or (engine.server and engine.server.command):
+        return None
+    if engine.server is not None:
+        return (
+            "rollouts.by=engine with engine.server.url: a server that runs holds a model of its own; give "
+            "engine.server.command, which starts vLLM on the policy"
+        )
+    return (
+        f"rollouts.by=engine: engine.kind={engine.kind} draws where the policy learns: set engine.kind=ray or "
+        "vllm, or leave rollouts.by=trainer"
+    )

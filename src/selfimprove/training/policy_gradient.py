@@ -169,8 +169,8 @@ class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
     ) -> Iterator[None]:
         """Hold what draws; after the last step try the policy once more, unless it ran away."""
         from selfimprove.training import model_folder
+        from selfimprove.training._draws import Draws
         from selfimprove.training._policy_sampler import Policy, policy_sampler
-        from selfimprove.training._policy_trainer import Draws
         from selfimprove.training._rollouts import Rollouts
         from selfimprove.training._tries import Tries
 
@@ -178,9 +178,9 @@ class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
                       job.seed, self._engine.chat_template_kwargs)  # fmt: skip
         self._tries = Tries(job.checkpoints, resumed_at=resumed_at)
         policy = Policy(trainer.drawn_from(), self._loaded.tokenizer, self._loaded.stop, job.base,
-                        self._loaded.use.dtype)  # fmt: skip
+                        self._loaded.use)  # fmt: skip
         scratch = job.checkpoints / "adapter"
-        sampler = policy_sampler(policy, self._engine, job.config.rollouts, scratch)
+        sampler = policy_sampler(policy, self._engine, job.config, scratch)
         with closing(Rollouts(sampler, job.checkpoints, trainer.args.process_index)) as rollouts:
             frozen = model_folder.load_frozen(self._reference, job.config, trainer)
             trainer.set_up(draws, self._tries, rollouts, frozen, self._limits)
