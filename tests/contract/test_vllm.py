@@ -222,7 +222,7 @@ def _changed(seed: int, out: Path) -> Any:
     return model
 
 
-def _policy(scratch: Path, *more: str) -> VllmPolicy:
+def _policy(scratch: Path, *more: str, unties: bool = True) -> VllmPolicy:
     device = torch.device("cpu")
     told = vllm_engine.server_of(
         device, arithmetic_of("float32", device, 64), vllm_engine.config_of(folder())
@@ -231,7 +231,7 @@ def _policy(scratch: Path, *more: str) -> VllmPolicy:
     return VllmPolicy(
         folder(), tokenizer, [tokenizer.eos_token_id],
         told.model_copy(update={"command": (*told.command, *more)}),
-        environment=vllm_engine.environment(device, 1), scratch=scratch, unties=True,
+        environment=vllm_engine.environment(device, 1), scratch=scratch, unties=unties,
         chat_template_kwargs={},
     )  # fmt: skip
 
@@ -258,14 +258,20 @@ def test_a_server_that_is_given_all_weights_draws_from_them_and_from_no_others(t
 _WHOLE_HERE = _WHOLE.model_copy(update={"kind": "torch"})
 
 
-def test_a_server_that_goes_on_with_the_weights_it_compiled_is_told_of_before_it_draws(
-    tmp_path: Path,
-):
-    with (
-        closing(_policy(tmp_path / "scratch")) as server,
-        pytest.raises(EngineError, match="does not compute with them"),
-    ):
-        server.give(whole_weights(_changed(0, tmp_path / "0")))
+def test_a_server_of_a_tied_model_is_right_or_told_of_before_it_draws(tmp_path: Path):
+    model, prompts = _changed(0, tmp_path / "0"), _prompts("dev", 4)
+    with closing(_policy(tmp_path / "scratch", "--enforce-eager", unties=False)) as server:
+        try:
+            server.give(whole_weights(model))
+        except EngineError as error:
+            assert "does not compute with them" in str(error)
+            return
+        how = SamplingConfig(temperature=0, max_tokens=24)
+        draws, asked = draw_in_order(server, prompts, how, seed=0), {p.key: p for p in prompts}
+    with closing(open_engine(tmp_path / "0", _WHOLE_HERE)) as own:
+        for draw in draws:
+            (row,) = own.logprobs([(asked[draw.key], draw.text)])
+            assert list(draw.logprobs[: len(row)]) == pytest.approx(row, abs=1e-3)
 
 
 @pytest.mark.parametrize("staleness", [0, 1])

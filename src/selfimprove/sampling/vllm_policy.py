@@ -30,7 +30,7 @@ __all__ = ["VllmPolicy"]
 _ALLOWED: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 _ADVICE: Final = (
     "it cannot draw from a policy in training: take the version that `selfimprove engines add vllm` "
-    "installs, on a CPU with --enforce-eager, or rollouts.by=trainer"
+    "installs, with --enforce-eager, or leave the draws to the trainer (rollouts.by=trainer)"
 )
 
 

@@ -1,8 +1,8 @@
 """Whether a vLLM server really computes with the weights that it says it has read.
 
-It may not, and not say so: vLLM 0.32 on a CPU goes on with the old ones where it has compiled its passes, and keeps the
-old output layer where that is the embedding. So it is given other weights once, before the first draw, and asked how
-likely a text is; transformers computes the same.
+It may not, and not say so: vLLM 0.32 on a CPU packs matrices as it loads them, and does not pack the output layer anew
+where that is the embedding. So it is given other weights once, before the first draw, and asked how likely a text is;
+transformers computes the same.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def _vllm(policy: Policy, engine: EngineConfig, scratch: Path) -> Sender:
                 "how much it may have"
             )
         config = vllm_engine.server_of(device, policy.use, read)
-        if device.type == "cpu":  # passes that were compiled there keep the weights they began with
+        if device.type == "cpu":  # each training starts one: to compile takes three times as long
             eager = (*config.command, "--enforce-eager")
             config = config.model_copy(update={"command": eager})
         environment = vllm_engine.environment(device, engine.threads)

@@ -234,10 +234,8 @@ class PolicyTrainer(CompletionTrainer):
         held = by_row(tokens.detach(), counts)
         penalty_paid = penalised(sent(rewards, held.device), held, anchor, config.beta)
         advantages = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
-        loss = (
-            -(advantages * by_row(self._mismatch.counted(tokens, counts, sampled), counts)).sum()
-            / rows
-        )
+        counted = self._mismatch.counted(tokens, counts, sampled)
+        loss = -(advantages * by_row(counted, counts)).sum() / rows
         self.accelerator.backward(loss)
         return Learned(loss.detach(), advantages, held - anchor, -held / counts, counts.float())
 
