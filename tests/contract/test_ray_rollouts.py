@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from tests.contract.rollouts_alone import logged, train
 from tests.contract.test_ray import _descendants, _replicas
-from tests.smoke.killing import contents, run_whole
 
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import EngineConfig
@@ -114,23 +113,6 @@ def _a_replica() -> int:
     """Return the number of a process that is a replica of this one's Ray."""
     own = _descendants(os.getpid())
     return next(pid for pid in _replicas() if pid in own)
-
-
-def test_a_recipe_whose_policies_replicas_draw_from_is_that_of_one_process(tmp_path: Path):
-    recipe = Path(__file__).parents[1] / "smoke" / "small-pit.yaml"
-    exact = ["engine.dtype=float32", "engine.threads=1"]
-    stages = ("policy_rl", "first_round", "second_round")
-    apart = [
-        "engine.kind=ray",
-        "engine.ray.replicas=2",
-        *(f"{s}.rollouts.by=engine" for s in stages),
-    ]
-    run_whole(recipe, tmp_path / "one", [*exact, "engine.kind=torch"])
-    run_whole(recipe, tmp_path / "two", [*exact, *apart])
-    ours, theirs = contents(tmp_path / "one"), contents(tmp_path / "two")
-    assert ours.keys() == theirs.keys()
-    assert {name for name in ours if ours[name] != theirs[name]} == {"recipe.json"}
-    assert any((tmp_path / "two").glob("*/train_log.jsonl"))
 
 
 def test_replicas_by_vllm_are_refused_before_anything_is_begun():
