@@ -39,7 +39,7 @@ test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once,
 
 test-ray: setup  ## the engine on a real Ray of this machine: some minutes; no part of `test`
 	$(PIP) -e ".[ray]"
-	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py
+	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py tests/contract/test_ray_rollouts.py
 
 test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and damaged: some minutes; no part of `test`
 	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"

@@ -98,6 +98,21 @@ class ServerClient:
         if response.status_code != requests.codes.ok:
             raise EngineError(self._refusal(page, response))
 
+    def order(self, page: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401  JSON, or None
+        """Send what only vLLM in its development mode takes, beside the pages of the interface; return its answer.
+
+        Raises:
+            EngineError: the server has no such page, or fails at it.
+        """
+        url = f"{self.url.removesuffix('/v1')}/{page}"
+        try:
+            response = self._session.post(url, json=body, timeout=self._config.timeout)
+        except requests.RequestException as error:
+            raise EngineError(f"{url}: {type(error).__name__}: {error}") from error
+        if response.status_code != requests.codes.ok:
+            raise EngineError(self._refusal(page, response))
+        return response.json() if response.content else None
+
     def _refusal(self, page: str, response: requests.Response) -> str:
         return (
             f"{self.url}/{page} refuses the request (status {response.status_code}): "
