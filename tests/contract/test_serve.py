@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,8 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from selfimprove.judges.judge_config import JudgeConfig  # noqa: E402
 from selfimprove.serve.app import Limits, app_of  # noqa: E402
-from selfimprove.serve.ways import Answer, Ask, Models  # noqa: E402
+from selfimprove.serve.asks import Answer, Ask, Line  # noqa: E402
+from selfimprove.serve.served_models import Models  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -184,7 +185,7 @@ def test_text_that_is_continued_is_not_improved(url: str) -> None:
 
 
 class _Broken:
-    def __call__(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def __call__(self, ask: Ask, line: Line) -> list[Answer]:
         raise ZeroDivisionError
 
 
@@ -210,10 +211,10 @@ class _Held:
         self.may = threading.Event()
         self.seen: list[str] = []
 
-    def __call__(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def __call__(self, ask: Ask, line: Line) -> list[Answer]:
         assert self.may.wait(30)
-        self.seen += [str(ask.prompt) for ask in asks]
-        return [[Answer("said", "stop", 1)] for _ in asks]
+        self.seen.append(str(ask.prompt))
+        return [Answer("said", "stop")]
 
 
 def _in_background(url: str, text: str) -> threading.Thread:

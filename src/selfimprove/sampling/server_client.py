@@ -17,7 +17,7 @@ from selfimprove.sampling.server_process import ServerProcess
 from selfimprove.seeds import rng
 from selfimprove.types import FinishReason
 
-__all__ = ["GaveUpError", "RefusedError", "ServerClient", "finish_of", "read"]
+__all__ = ["GaveUpError", "RefusedError", "ServerClient", "UnansweredError", "finish_of", "read"]
 
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT: Final = 60.0
@@ -26,6 +26,10 @@ _FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
 
 class GaveUpError(Exception):
     """A request failed for good."""
+
+
+class UnansweredError(EngineError):
+    """A server gave too many requests no answer, however often it was asked."""
 
 
 class RefusedError(EngineError):

@@ -29,6 +29,7 @@ from selfimprove.sampling.server_client import (
     GaveUpError,
     RefusedError,
     ServerClient,
+    UnansweredError,
     finish_of,
     read,
 )
@@ -109,7 +110,7 @@ class ServerEngine:
 
     def _refuse_many(self, failures: Sequence[str], asked: int) -> None:
         if len(failures) > self._max_failed * asked:
-            raise EngineError(
+            raise UnansweredError(
                 f"{len(failures)} of {asked} requests to {self._client.url} failed for good, the last: "
                 f"{failures[-1]}; see the server's log, or allow more with engine.server.max_failed"
             )
