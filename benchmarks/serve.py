@@ -6,8 +6,8 @@
 Each client asks again as soon as it is answered; a 429 is counted, and asked again after its
 Retry-After. Printed and kept as JSON: what was asked, answered and lost, the seconds of a reply, replies a second, and how far
 apart the clients that were answered most and least are.
-Then `long` clients ask for long responses without a pause, and `short` ones beside them for short ones: what a short one waits
-for. `--against` names the `src` folder of another checkout, which is measured in turn with this one.
+Then `long` clients ask for four long texts each, without a pause, and `short` ones beside them for eight tokens: what a
+short request waits for. `--against` names the `src` folder of another checkout, which is measured in turn with this one.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Final
 
 import requests
 from machine import keep
 
 _ASKED = "How can Ben make tea with jars? ({})"
 _TOKENS = 48
-# A response that goes on until it is full: nothing ends one whose temperature is so high.
-_SHORT, _LONG = {"max_tokens": 8, "temperature": 0.7}, {"max_tokens": 300, "temperature": 2.0}
+# The small model's own responses are short; a text that it only continues goes on for a hundred tokens.
+_SHORT: Final = {"max_tokens": 8}
+_LONG: Final = {
+    "prompt": "Q: Ann has 3 kites.\n\n\n",
+    "max_tokens": 300,
+    "temperature": 0.3,
+    "n": 4,
+}
 
 
 class Client(threading.Thread):
@@ -43,7 +49,6 @@ class Client(threading.Thread):
         self._url, self._number, self._until, self._how = url, number, until, how
         self.seconds: list[float] = []
         self.status: Counter[int | str] = Counter()
-        self.tokens = 0
 
     def run(self) -> None:
         """Ask, and note how it went."""
@@ -54,23 +59,24 @@ class Client(threading.Thread):
 
     def _ask(self, session: requests.Session) -> None:
         said = {"role": "user", "content": _ASKED.format(self._number)}
-        body = {"messages": [said], **self._how}
+        goes_on = "prompt" in self._how
+        body = self._how if goes_on else {"messages": [said], **self._how}
+        page = "completions" if goes_on else "chat/completions"
         started = time.monotonic()
         try:
-            reply = session.post(f"{self._url}/v1/chat/completions", json=body, timeout=120)
+            reply = session.post(f"{self._url}/v1/{page}", json=body, timeout=120)
         except requests.RequestException as error:
             self.status[type(error).__name__] += 1
             return
         self.status[reply.status_code] += 1
         if reply.status_code == requests.codes.ok:
             self.seconds.append(time.monotonic() - started)
-            self.tokens += reply.json()["usage"]["completion_tokens"]
         elif reply.status_code == requests.codes.too_many_requests:
             time.sleep(float(reply.headers["Retry-After"]))
 
 
 def mixed(url: str, long: int, short: int, seconds: float) -> dict[str, Any]:
-    """Let some clients ask for long responses and some for short ones; return what each kind saw."""
+    """Let some clients ask for what takes long and some for what does not; return what each kind saw."""
     until = time.monotonic() + seconds
     kinds = {"long": (long, _LONG), "short": (short, _SHORT)}
     asking = {
@@ -91,7 +97,7 @@ def seen(clients: list[Client], seconds: float) -> dict[str, Any]:
     return {
         "clients": len(clients),
         "status": {str(name): count for name, count in status.items()},
-        "tokens_a_second": round(sum(client.tokens for client in clients) / seconds, 1),
+        "replies_a_second": round(len(found) / seconds, 2),
         "reply_seconds": {"median": round(median(found), 3), "p95": round(quantiles(found, n=20)[-1], 3),
                           "most": round(found[-1], 3)},
     }  # fmt: skip
@@ -123,8 +129,8 @@ def load(url: str, clients: int, seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def served(model: str, source: Path | None = None) -> Iterator[str]:
-    """Start the server in a process of its own, from a `src` folder that may be another checkout's."""
+def served(model: str, source: Path | None = None) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Start the server in a process of its own, and tell its URL and its seconds of CPU; from a `src` folder that may be another checkout's."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -141,7 +147,7 @@ def served(model: str, source: Path | None = None) -> Iterator[str]:
                 if process.poll() is not None:
                     raise SystemExit("the server ended before it answered") from None
                 time.sleep(0.2)
-        yield url
+        yield url, lambda: cpu_seconds(process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -164,15 +170,24 @@ def main() -> None:
     keep(told, asked.json)
 
 
+def cpu_seconds(process: int) -> float:
+    """Return the seconds that a process has computed: what others do on this machine is no part of them."""
+    told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measured(asked: argparse.Namespace, source: Path | None) -> dict[str, Any]:
     """Measure a server."""
-    with served(asked.model, source) as url:
-        load(url, 1, 3)  # loads the model
-        return {
-            "alone": load(url, 1, min(asked.seconds, 15)),
-            "together": load(url, asked.clients, asked.seconds),
-            "mixed": mixed(url, asked.long, asked.short, asked.seconds),
-        }
+    with served(asked.model, source) as (url, cpu):
+        body = {"prompt": "Ben", "max_tokens": 4}  # loads the model
+        requests.post(f"{url}/v1/completions", json=body, timeout=300).raise_for_status()
+        told = {"alone": load(url, 1, min(asked.seconds, 15))}
+        before = cpu()
+        told["together"] = load(url, asked.clients, asked.seconds)
+        told["together"]["cpu_seconds_a_reply"] = round(
+            (cpu() - before) / told["together"]["status"]["200"], 4
+        )
+        return told | {"mixed": mixed(url, asked.long, asked.short, asked.seconds)}
 
 
 if __name__ == "__main__":
