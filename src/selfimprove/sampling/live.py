@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from queue import SimpleQueue
 from typing import final
 
@@ -46,7 +46,7 @@ class Call:
         self._engine.leave(self)
         self.tell(EngineError("nobody waits for this any more"))
 
-    def draws(self) -> Iterator[Draw]:
+    def draws(self) -> Generator[Draw]:
         """Yield each draw as it finishes.
 
         Raises:
@@ -54,7 +54,7 @@ class Call:
         """
         return (found for found in self.events() if isinstance(found, Draw))
 
-    def events(self) -> Iterator[Draw | Begun]:
+    def events(self) -> Generator[Draw | Begun]:
         """Yield what there is of draws that are watched, and each draw as it finishes.
 
         Raises:

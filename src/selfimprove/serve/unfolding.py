@@ -25,7 +25,7 @@ _MAY_BE_AN_END: Final = re.compile(
     \s+                                                          # what an end takes with it
     |\A\s*[A-Za-z]{1,14}                                         # a channel's bare name
     |\n[ \t]*(?:\#{1,6}|[*_]{1,2}|\[)?[ \t]*[A-Za-z]{0,11}[*_\]]{0,2}[ \t]*:?\s*      # a heading of one word
-    |(?<=[.!?)\]*"\d])[a-z]{1,9}\n?                              # a turn's name without its marks
+    |(?<=[.!?)\]*"\d])[a-z]{1,9}\n*                              # a turn's name without its marks
     |[`'"]?[<◁][^<>\s]{0,40}|[`'"]?\[[|/A-Za-z]{0,16}|[`'"]      # a mark
     |<role>[A-Z]*(?:</?[a-z]*)?|<s>\s*(?:\[[A-Z]{0,4})?
     |assistant(?:f(?:i(?:n(?:a(?:l)?)?)?)?)?
@@ -86,11 +86,15 @@ class Unfolding:
         return Piece(self._index, *new)
 
 
-def _own(begun: Begun, text: str) -> Draw:
-    """Return a draw of this text in its own words; what space is at its end may end with it."""
-    draw = Draw(begun.key, begun.index, text, "length", 0, 0, thinking=begun.thinking)
-    own = own_words(spoken(draw))
-    return replace(own, text=own.text.rstrip())
+def _own(begun: Begun, certain: str) -> Draw:
+    """Return what is certain in its own words; what space is at its end may end with it."""
+    # An end that is there is seen only by what stands behind it, certain or not.
+    own, whole = (
+        own_words(spoken(Draw(begun.key, begun.index, t, "length", 0, 0, thinking=begun.thinking)))
+        for t in (certain, begun.text)
+    )
+    shorter, longer = sorted((own.text, whole.text), key=len)
+    return replace(own, text=shorter.rstrip() if longer.startswith(shorter) else "")
 
 
 def _behind(told: str, text: str) -> str:
