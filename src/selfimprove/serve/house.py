@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, final
 
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig
+from selfimprove.sampling.live import Call, LiveEngine
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.served import Several
+from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.sampling.server_stream import ServerCall
+from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.sampling.turns import Turns
 from selfimprove.serve.asks import Line
 from selfimprove.types import Begun, Draw, ModelRef, Prompt
@@ -65,12 +69,8 @@ class House:
 
     def _opened(self, path: Path, config: EngineConfig) -> Engine:
         engine = open_engine(path, config)
-        if engine.identity["engine"] != "torch":
+        if not isinstance(engine, TorchEngine):
             return engine
-        from selfimprove.sampling.live import LiveEngine  # torch, which a server elsewhere spares
-        from selfimprove.sampling.torch_engine import TorchEngine
-
-        assert isinstance(engine, TorchEngine)
         live = LiveEngine(engine, self._turn)
         self._live.append(live)
         return live
@@ -160,13 +160,16 @@ class Asked:
     def _begun(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, seed: int, *, watched: bool
     ) -> Iterator[Draw | Begun]:
-        from selfimprove.sampling.live import LiveEngine
-
-        if isinstance(self._engine, LiveEngine):
-            call = self._engine.call(prompts, sampling, seed=seed, watched=watched)
-            self._line.waits_for(call)
-            return call.events()
-        return self._engine.draw(prompts, sampling, seed=seed)
+        engine = self._engine
+        call: ServerCall | Call
+        if watched and isinstance(engine, ServerEngine):
+            call = engine.call(prompts, sampling, seed=seed)
+        elif isinstance(engine, LiveEngine):
+            call = engine.call(prompts, sampling, seed=seed, watched=watched)
+        else:
+            return engine.draw(prompts, sampling, seed=seed)
+        self._line.waits_for(call)
+        return call.events()
 
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Return what the engine does."""

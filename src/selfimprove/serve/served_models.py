@@ -26,6 +26,10 @@ from selfimprove.types import ModelRef
 
 __all__ = ["Models"]
 
+# Requests that are passed on at once: it is the server elsewhere that batches them.
+_UPSTREAM: Final = 128
+# Clients wait meanwhile: some seconds are worth while, minutes are not.
+_RETRIES: Final = 2
 _OWN: Final = JudgeConfig(votes=1)
 
 
@@ -62,7 +66,7 @@ class Models:
         """
         root = here(name) if upstream is None else Path(name)
         if upstream is not None:
-            server = ServerConfig(url=upstream, model=name)
+            server = ServerConfig(url=upstream, model=name, concurrency=_UPSTREAM, retries=_RETRIES)
             how = load(
                 EngineConfig, {"kind": "server", "server": server, "chat": True, **engine}, "engine"
             )
