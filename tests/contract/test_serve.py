@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ import requests
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 openai = pytest.importorskip("openai")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
+
+from tests.contract.served_here import running  # noqa: E402
 
 from selfimprove.judges.judge_config import JudgeConfig  # noqa: E402
 from selfimprove.sampling.engine import SamplingConfig  # noqa: E402
@@ -35,21 +37,6 @@ pytestmark = pytest.mark.slow
 _ASKED = [{"role": "user", "content": "How can Ben make tea with jars?"}]
 
 
-@contextmanager
-def _running(app: Any) -> Iterator[str]:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-
-
 @pytest.fixture(scope="module")
 def models() -> Models:
     judge = JudgeConfig(prompt="tiny", votes=1, max_tokens=48)
@@ -58,7 +45,7 @@ def models() -> Models:
 
 @pytest.fixture(scope="module")
 def url(models: Models) -> Iterator[str]:
-    with _running(app_of(models, limits=Limits(max_tokens=400, body=20_000))) as url:
+    with running(app_of(models, limits=Limits(max_tokens=400, body=20_000))) as url:
         yield url
 
 
@@ -121,6 +108,40 @@ def test_an_improved_stream_ends_with_what_improving_came_by(client: Any) -> Non
     )  # fmt: skip
     assert chunks[-2].model_extra["improve"]["n"] == 4
     assert 4 < chunks[-1].usage.completion_tokens <= 4 * 32
+
+
+def test_a_server_behind_this_one_draws_and_streams_through(url: str) -> None:
+    behind = {"url": f"{url}/v1", "model": "tiny", "retries": 0}
+    models = Models.of("tiny", {"server": behind}, f"{url}/v1")
+    with (
+        running(app_of(models)) as front,
+        openai.OpenAI(base_url=f"{front}/v1", api_key="none", max_retries=0) as client,
+    ):
+        same = {"model": "tiny", "messages": _ASKED, "max_tokens": 32, "seed": 7}
+        whole = client.chat.completions.create(**same)
+        pieces = [
+            c.choices[0].delta.content or ""
+            for c in client.chat.completions.create(**same, stream=True)
+        ]
+        assert "".join(pieces) == whole.choices[0].message.content
+        assert len(pieces) > 5
+        assert 0 < whole.usage.completion_tokens <= 32
+        told = _post(front, max_tokens=8, improve={"method": "vote", "n": 3}).json()
+        assert told["improve"]["n"] == 3
+        assert told["usage"]["completion_tokens"] > 3
+        refused = _post(front, max_tokens=99, messages=[{"role": "user", "content": "owl " * 600}])
+        assert refused.status_code == 400
+        assert "the model reads 512" in refused.json()["error"]["message"]
+
+
+def test_a_server_behind_this_one_that_is_gone_is_a_502() -> None:
+    nobody = "http://127.0.0.1:9/v1"
+    behind = {"url": nobody, "model": "tiny", "retries": 0}
+    with running(app_of(Models.of("tiny", {"server": behind}, nobody))) as front:
+        gone = _post(front)
+        assert gone.status_code == 502
+        assert "failed for good" in gone.json()["error"]["message"]
+        assert "gave no answer" in _post(front, stream=True).text
 
 
 def test_who_hangs_up_frees_the_rows_at_once(url: str) -> None:
@@ -243,7 +264,7 @@ def test_one_model_is_told_by_its_name(url: str) -> None:
 
 
 def test_a_name_that_is_not_this_servers_is_refused() -> None:
-    with _running(app_of(Models.of("tiny", {}), hosts={"127.0.0.1"}, answering=_Held())) as url:
+    with running(app_of(Models.of("tiny", {}), hosts={"127.0.0.1"}, answering=_Held())) as url:
         assert requests.get(f"{url}/health", timeout=10).status_code == 200
         named = requests.get(f"{url}/v1/models", headers={"Host": "evil.example:80"}, timeout=10)
     assert named.status_code == 421
@@ -263,7 +284,7 @@ class _Broken:
 
 
 def test_what_fails_inside_is_counted_and_ends_a_stream_with_a_word() -> None:
-    with _running(app_of(Models.of("tiny", {}), answering=_Broken())) as url:
+    with running(app_of(Models.of("tiny", {}), answering=_Broken())) as url:
         assert _post(url).status_code == 500
         assert '"server_error"' in _post(url, stream=True).text
         assert 'status="500"} 1.0' in requests.get(f"{url}/metrics", timeout=10).text
@@ -310,7 +331,7 @@ def test_a_full_queue_says_come_again_and_who_hangs_up_gives_the_place_up() -> N
     held = _Held()
     models = Models.of("tiny", {})
     limits = Limits(waiting=1, together=1)
-    with _running(app_of(models, limits=limits, answering=held)) as url:
+    with running(app_of(models, limits=limits, answering=held)) as url:
         threads = [_in_background(url, "first")]
         time.sleep(0.3)
         with closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))) as gone:
@@ -333,7 +354,7 @@ def test_a_full_queue_says_come_again_and_who_hangs_up_gives_the_place_up() -> N
 def test_who_has_no_key_is_not_answered() -> None:
     held = _Held()
     held.may.set()
-    with _running(app_of(Models.of("tiny", {}), key="secret", answering=held)) as url:
+    with running(app_of(Models.of("tiny", {}), key="secret", answering=held)) as url:
         assert _post(url).status_code == 401
         assert requests.get(f"{url}/metrics", timeout=10).status_code == 401
         assert requests.get(f"{url}/health", timeout=10).status_code == 200
@@ -346,6 +367,6 @@ def test_a_key_may_hold_any_character() -> None:
     held = _Held()
     held.may.set()
     head = {"Authorization": "Bearer schlüssel".encode()}
-    with _running(app_of(Models.of("tiny", {}), key="schlüssel", answering=held)) as url:
+    with running(app_of(Models.of("tiny", {}), key="schlüssel", answering=held)) as url:
         assert requests.get(f"{url}/v1/models", headers=head, timeout=10).status_code == 200
         assert requests.get(f"{url}/v1/models", timeout=10).status_code == 401
