@@ -31,6 +31,7 @@ async def signs_of_life(
         Refused: the client has gone, or the server is closing.
     """
     found, seen = asyncio.wrap_future(ticket.found), time.monotonic()
+    found.add_done_callback(_seen)
     coming = pieces or asyncio.Queue()
     next_one: asyncio.Future[Piece] = asyncio.ensure_future(coming.get())
     try:
@@ -51,4 +52,9 @@ async def signs_of_life(
         ticket.cancel()  # does nothing to what is answered
     if found.cancelled():
         raise Refused(_CLOSED, "the server is closing")
-    found.exception()  # seen here, raised where the result is read
+
+
+def _seen(found: asyncio.Future[Any]) -> None:
+    """Look at what went wrong, which is raised where the result is read, or told to nobody who has gone."""
+    if not found.cancelled():
+        found.exception()
