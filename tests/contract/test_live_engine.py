@@ -144,14 +144,25 @@ def test_a_table_grows_with_what_is_asked_and_keeps_within_its_budget() -> None:
     assert need._replace(draws=1).size(budget=1, most=512) == TableSize(1, 128, 256)
 
 
-def test_a_small_budget_keeps_draws_waiting_and_changes_none(alone: dict[int, list[Draw]]) -> None:
+def _no_memory(self: object, tokens: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("can't allocate memory")
+
+
+def test_a_small_budget_keeps_draws_waiting_and_changes_none(
+    alone: dict[int, list[Draw]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = EngineConfig(device="cpu", max_batch_tokens=600)
     live = LiveEngine(TorchEngine(shipped.folder("tiny"), config))
     assert _at_once(live, pause=0) == alone
-    waiting = live.call(_prompts(1), _LONG, seed=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(CascadeLanes, "step", _no_memory)
+        with pytest.raises(EngineError, match="out of memory with one row"):
+            draw_in_order(live, _prompts(1), _WAYS[0], seed=1)
+    waiting = live.call(_prompts(1), _LONG, seed=1).draws()
+    next(waiting)
     live.close()
     with pytest.raises(EngineError, match="closed"):
-        list(waiting.draws())
+        list(waiting)
     with pytest.raises(EngineError, match="closed"):
         live.call(_prompts(1), _LONG, seed=1)
 

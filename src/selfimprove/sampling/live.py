@@ -240,9 +240,10 @@ class LiveEngine:
         inside = self._table.clear()
         try:
             self._engine.halve(size.entries, size.longest + size.new, error)
-        except RuntimeError as hopeless:
+        except EngineError as hopeless:
             self._fail(hopeless)
-        self._waiting.extendleft(reversed(inside))
+        else:
+            self._waiting.extendleft(reversed(inside))
 
     def _fail(self, error: Exception) -> None:
         """Tell everyone who waits that there is nothing to wait for."""

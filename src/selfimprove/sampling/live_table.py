@@ -142,9 +142,11 @@ class Table:
         both = TableSize(*map(max, need, self._size))
         # Larger than it must be where there is memory: to move everything takes time.
         size = both if both.entries <= self._engine.budget else need
-        pool = 1 + READ_TOKENS // size.longest if self._fast else size.room
         if self._rows is None:
-            self._rows, self._size = self._engine.table(*need, pool=pool, fast=self._fast), need
-        elif size != self._size:
+            size = need
+        pool = 1 + READ_TOKENS // size.longest if self._fast else size.room
+        was, self._size = self._size, size  # first: where memory ends, it is of so much
+        if self._rows is None:
+            self._rows = self._engine.table(*size, pool=pool, fast=self._fast)
+        elif size != was:
             self._rows.resize(*size, pool)
-            self._size = size
