@@ -71,6 +71,14 @@ test-trackers: setup  ## four trackers without a network, read back: 1 GB once, 
 	$(TRACKERS)/bin/python -m pip install --quiet tensorboard==2.21.0 wandb==0.31.0 mlflow==3.17.2 trackio==0.43.0
 	SELFIMPROVE_TRACKERS=1 $(TRACKERS)/bin/python -m pytest -q --no-cov tests/contract/test_trackers.py
 
+CLIENTS := .clients
+test-serve-clients: setup  ## LangChain in front of the server, llama.cpp behind it: 100 MB once, then a minute; no part of `test`
+	$(BIN)/python -m venv $(CLIENTS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$($(CLIENTS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/tools.pth"
+	$(CLIENTS)/bin/python -m pip install --quiet --only-binary :all: langchain-openai==1.7.4 xllamacpp==2026.10.11549
+	SELFIMPROVE_CLIENTS=1 $(CLIENTS)/bin/python -m pytest -q --no-cov tests/contract/test_serve_clients.py
+
 test-browser: setup  ## the report in a headless Chromium (apt-get install chromium): a minute; no part of `test`
 	SELFIMPROVE_BROWSER=1 $(BIN)/python -m pytest -q --no-cov tests/browser
 

@@ -234,21 +234,24 @@ def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: P
 def test_a_served_run_answers_with_the_end_of_its_chain(finished: Path) -> None:
     pytest.importorskip("fastapi")
     from selfimprove.sampling.engine import SamplingConfig
+    from selfimprove.serve.asks import Ask, Line
     from selfimprove.serve.protocol import Improve
-    from selfimprove.serve.ways import Ask, Models, answered
+    from selfimprove.serve.served_models import Models
+    from selfimprove.serve.ways import answered
 
-    def ask(key: str, **improve: Any) -> Ask:
-        turns = (Message("user", "Write about a owl."),)
-        return Ask(key, turns, SamplingConfig(max_tokens=24), Improve.model_validate(improve))
+    turns, line = (Message("user", "Write about a owl."),), Line()
+
+    def told(key: str, **improve: Any) -> Any:
+        ask = Ask(key, turns, SamplingConfig(max_tokens=24), Improve.model_validate(improve))
+        (answer,) = answered(models, ask, line)
+        return answer
 
     with closing(Models.of(str(finished), {})) as models:
-        (chain,), (other,) = answered(models, [ask(name, method="pit", steps=2) for name in "ab"])
-        assert chain.told is not None
+        chain = told("a", method="pit", steps=2)
         assert [link["step"] for link in chain.told["chain"]] == [0, 1, 2]
         assert chain.text == chain.told["chain"][-1]["response"]
-        assert other.told is not None
-        ((best,),) = answered(models, [ask("c", method="best_of_n", n=2)])
-        assert best.told is not None
+        assert 3 <= line.new_tokens <= 3 * 24
+        best = told("c", method="best_of_n", n=2)
         assert best.told["by"] == "reward model"
         scores = best.told["scores"]
         assert len(scores) == 2

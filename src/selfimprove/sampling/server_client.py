@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 from urllib.parse import urlsplit
 
 import requests
@@ -17,7 +17,9 @@ from selfimprove.sampling.server_process import ServerProcess
 from selfimprove.seeds import rng
 from selfimprove.types import FinishReason
 
-__all__ = ["GaveUpError", "RefusedError", "ServerClient", "finish_of", "read"]
+__all__ = ["GaveUpError", "RefusedError", "ServerClient", "UnansweredError", "finish_of", "read"]
+
+T = TypeVar("T")
 
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT: Final = 60.0
@@ -26,6 +28,10 @@ _FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
 
 class GaveUpError(Exception):
     """A request failed for good."""
+
+
+class UnansweredError(EngineError):
+    """A server gave too many requests no answer, however often it was asked."""
 
 
 class RefusedError(EngineError):
@@ -135,6 +141,26 @@ class ServerClient:
             EngineError: it was started here and has ended.
             GaveUpError: every attempt failed, or `close` was called.
         """
+        return self._tried(page, body, own_seed, _completion)
+
+    def begin(self, page: str, body: Mapping[str, Any], own_seed: int) -> requests.Response:
+        """Send a request for a stream, again where that can help; return the reply, to be read and closed.
+
+        Raises:
+            RefusedError: the server says that the request itself is wrong.
+            EngineError: it was started here and has ended.
+            GaveUpError: every attempt failed, or `close` was called.
+        """
+        return self._tried(page, {**body, "stream": True}, own_seed, lambda reply: reply)
+
+    def _tried(
+        self,
+        page: str,
+        body: Mapping[str, Any],
+        own_seed: int,
+        taken: Callable[[requests.Response], T],
+    ) -> T:
+        """Return what `taken` makes of the reply; a ValueError of its, too, is a reason to ask again."""
         jitter = rng(own_seed, "jitter")
         why, told = "", 0.0
         for attempt in range(self._config.retries + 1):
@@ -143,8 +169,9 @@ class ServerClient:
                 self._pause(pause)
             try:
                 response = self._session.post(
-                    f"{self.url}/{page}", json=body, timeout=self._config.timeout
-                )
+                    f"{self.url}/{page}", json=body, timeout=self._config.timeout,
+                    stream=bool(body["stream"]),
+                )  # fmt: skip
             except requests.RequestException as error:
                 if self._process:
                     self._process.check()
@@ -157,12 +184,9 @@ class ServerClient:
             if response.status_code != requests.codes.ok:
                 raise RefusedError(self._refusal(page, response))
             try:
-                answer: dict[str, Any] = response.json()
-                answer["choices"][0]
-            except (ValueError, LookupError, TypeError) as error:
-                why = f"an answer that is no completion ({error}): {response.text[:200]}"
-                continue
-            return answer
+                return taken(response)
+            except ValueError as error:
+                why = str(error)
         raise GaveUpError(why)
 
     def _pause(self, seconds: float) -> None:
@@ -175,6 +199,18 @@ class ServerClient:
         self._session.close()
         if self._process:
             self._process.stop()
+
+
+def _completion(response: requests.Response) -> dict[str, Any]:
+    """Return the completion in a reply; ValueError says that it is none."""
+    try:
+        answer: dict[str, Any] = response.json()
+        answer["choices"][0]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"an answer that is no completion ({error}): {response.text[:200]}"
+        ) from error
+    return answer
 
 
 def finish_of(choice: Mapping[str, Any]) -> FinishReason:
