@@ -170,7 +170,7 @@ def candidates(
 
 def best_of_each(responses: Sequence[Response], scores: Sequence[Scored], n: int) -> list[Response]:
     """Return the best of every n draws of a prompt; its index is then that of its n."""
-    drawn = list(responses)  # rows of a step are read from its files
+    drawn = list(responses)  # rows of a step can be gone through, not looked up
     return [
         replace(drawn[place], index=number, reasoning="")
         for (_, number), place in best_places(drawn, scores, n).items()
