@@ -58,7 +58,7 @@ class Shape:
 SIZES: Final[dict[Size, Shape]] = {
     "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=2000),
     "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=600),
-    "tiny-keeps": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1100, rows=20, tied=False),
+    "tiny-keeps": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1700, rows=20, tied=False),
 }
 
 CONTEXT: Final = 512
@@ -184,8 +184,8 @@ class Packed:
 
 def _documents(made: Made, step: int) -> Iterator[Document]:
     if made.size == "tiny-keeps":
-        first = step < keeps_corpus.LESSON_STEPS
-        return (keeps_corpus.lessons if first else keeps_corpus.documents)(made.seed, "step", step)
+        taught = step in keeps_corpus.LESSONS
+        return (keeps_corpus.lessons if taught else keeps_corpus.documents)(made.seed, "step", step)
     return (Document("", text) for text in documents(made.seed, "step", step))
 
 

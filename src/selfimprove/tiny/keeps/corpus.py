@@ -1,10 +1,9 @@
 """The texts that the model of this world is pretrained on, as endless streams of documents.
 
-First lessons: whether a part says what was asked for. Whoever cannot compare that with what is kept does not learn to revise,
-and among other texts the comparing is not learnt (docs/log.md). Then facts, forwards; lists said again, so that the model can
-copy; answers at random, so that it knows the form and no more; and lists that others revise: people of the school's
-villages, and visitors, who stand for no thing in particular, asked about every village's.
-So it has seen what revising is, of every word for a thing, and no answer to what the other villages are asked.
+Facts, forwards; lists said again, so that the model can copy; answers at random, so that it knows the form and no more; and
+lists that others revise: people of the school's villages, and visitors, who stand for no thing in particular, asked about
+every village's. Once it can copy it is given lessons, whether a part says what was asked for: whoever cannot tell does not
+learn to revise, and among other texts that is not learnt (docs/log.md).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from random import Random  # noqa: TID251 - the type alone
 
-__all__ = ["LESSON_STEPS", "documents", "lessons", "request"]
+__all__ = ["LESSONS", "documents", "lessons", "request"]
 
 _FACTS: Final = 20
 _RIGHT: Final = 0.4
@@ -43,14 +42,14 @@ _RIGHT: Final = 0.4
 _KEPT_RIGHT: Final = 0.95
 _KEPT_WRONG: Final = 0.05
 """How often whoever revises a list leaves a part as it is."""
-LESSON_STEPS: Final = 120
+LESSONS: Final = range(800, 900)
 """Steps of pretraining whose texts are lessons."""
 _IMPROVE: Final = "Improve the response.\nInstruction: {question}\nResponse: {draft}"
 """As PIT's template `v1` asks; a test holds them together."""
 
 
 def lessons(seed: int, *stream: str | int) -> Iterator[Document]:
-    """Yield the documents to begin with, without end; equal arguments give equal documents."""
+    """Yield the documents of lessons, without end; equal arguments give equal documents."""
     return _mixed({_told: 1, _marked: 1}, rng(seed, "who keeps what", "lessons", *stream))
 
 
