@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded test-trackers test-browser test-lm-eval
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded test-trackers test-browser test-lm-eval test-serve-clients test-gpu-script
 
 install: $(READY)  ## the package alone
 
@@ -85,6 +85,9 @@ test-browser: setup  ## the report in a headless Chromium (apt-get install chrom
 test-lm-eval: setup  ## a real lm-evaluation-harness on tasks of our own: some minutes; no part of `test`
 	$(PIP) -e ".[lm-eval]"
 	SELFIMPROVE_LM_EVAL=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_lm_eval.py
+
+test-gpu-script: setup  ## benchmarks/gpu.sh from end to end, with random models on this CPU: before a GPU is at hand
+	SELFIMPROVE_GPU_SCRIPT=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/test_gpu_benchmark.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85
