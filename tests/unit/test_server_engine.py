@@ -17,12 +17,14 @@ import pytest
 from tests.families import tokenizer
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling import server_engine
 from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
 from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.server_client import ServerClient
 from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.sampling.server_habits import Habits
 from selfimprove.tiny.shipped import folder
 from selfimprove.types import Message, Prompt
 
@@ -94,9 +96,10 @@ _CHAT = [Prompt(str(i), (Message("user", f"Say {i}."),)) for i in range(4)]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Do not really wait between attempts."""
+    """Do not really wait between attempts, and do not try the server out; tests/unit/test_server_habits.py does."""
     pauses: list[float] = []
     monkeypatch.setattr(ServerClient, "_pause", lambda _, s: pauses.append(s))
+    monkeypatch.setattr(server_engine, "habits_of", lambda *_: Habits())
     return pauses
 
 

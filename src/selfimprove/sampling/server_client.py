@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import requests
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
 from selfimprove.sampling.server_process import ServerProcess
+from selfimprove.sampling.server_software import Software, software_at
 from selfimprove.seeds import rng
 from selfimprove.types import FinishReason
 
@@ -21,6 +23,8 @@ __all__ = ["GaveUpError", "RefusedError", "ServerClient", "finish_of", "read"]
 
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT: Final = 60.0
+_INTRODUCTION: Final = 60.0
+"""Seconds in which a server says what it is; one that does not is asked as any other."""
 _FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
 
 
@@ -66,6 +70,18 @@ class ServerClient:
         """Whose server it is, for the identity of an engine."""
         return "started by the run" if self._process else urlsplit(self.url).netloc
 
+    @cached_property
+    def software(self) -> Software:
+        """Which program the server is, as far as it says so."""
+        return software_at(self.url, self._told)
+
+    def _told(self, url: str) -> Any:  # noqa: ANN401
+        try:
+            response = self._session.get(url, timeout=min(_INTRODUCTION, self._config.timeout))
+            return response.json() if response.ok else None
+        except (requests.RequestException, ValueError):
+            return None
+
     def body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
         """Return what every request says, whatever it asks to continue."""
         body: dict[str, Any] = {
@@ -75,12 +91,11 @@ class ServerClient:
             "max_tokens": sampling.max_tokens,
             "seed": own_seed % 2**31,
             "stream": False,
+            **self.software.fields(sampling),
             **self._config.extra_body,
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if sampling.top_k:
-            body["top_k"] = sampling.top_k  # beyond OpenAI's interface, known to vLLM and SGLang
         return body
 
     def tell(self, page: str, body: Mapping[str, Any]) -> None:
@@ -106,11 +121,7 @@ class ServerClient:
 
     def context_length(self) -> int | None:
         """Return how many tokens the server lets its model attend to; None: it does not say."""
-        try:
-            told = self._session.get(f"{self.url}/models", timeout=self._config.timeout).json()
-            return int(told["data"][0]["max_model_len"])
-        except (requests.RequestException, ValueError, LookupError, TypeError):
-            return None
+        return self.software.context
 
     def ask(self, page: str, body: Mapping[str, Any], own_seed: int) -> dict[str, Any]:
         """Send a request, again and again with growing pauses where that can help.
