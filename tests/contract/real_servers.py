@@ -48,6 +48,8 @@ class RealServer:
     startup: float = 300
     keeps_seeds_at_once: bool = True
     says_version: bool = True
+    counts_ends: bool = True
+    """Whether the token that ends a text is one of those that it counts."""
 
     @property
     def version(self) -> str:
@@ -102,12 +104,12 @@ SERVERS = (
         "llama-cpp-python",
         ("-m", "llama_cpp.server", "--model", "{gguf}", "--port", "{port}", "--n_ctx", str(CONTEXT),
          "--n_threads", "1", "--n_threads_batch", "1"),
-        _in("llama-cpp"), "llama-cpp-python", _MAKE, _QUIET,
+        _in("llama-cpp"), "llama-cpp-python", _MAKE, _QUIET, counts_ends=False,
     ),
     RealServer(
         "transformers",
         (str(Path(sys.executable).with_name("transformers")), "serve", "{model}", "--host", "127.0.0.1",
-         "--port", "{port}"),
+         "--port", "{port}", "--dtype", "float32"),
         Path(sys.executable) if "SELFIMPROVE_SERVERS" in os.environ else None, "transformers", _MAKE, _QUIET,
         concurrency=1, keeps_seeds_at_once=False, says_version=False,
     ),

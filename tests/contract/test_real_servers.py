@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from selfimprove.errors import EngineError
 from selfimprove.judges.judge import judge, judging_model
 from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.models import locate
+from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
+from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import respond
 from selfimprove.sampling.served import Served
@@ -98,12 +101,14 @@ def test_the_server_is_known_by_its_name_and_version(of: RealServer, served: Eng
     ids=["greedy", "cut off", "stopped", "one token to choose from"],
 )  # fmt: skip
 def test_texts_ends_and_counts_are_the_built_in_engines(
-    served: Engine, own: Engine, sampling: SamplingConfig
+    of: RealServer, served: Engine, own: Engine, sampling: SamplingConfig
 ) -> None:
     prompts = _prompts(12)
     theirs = draw_in_order(served, prompts, sampling, seed=0)
     greedy = sampling.model_copy(update={"temperature": 0.0})
     ours = draw_in_order(own, prompts, greedy, seed=0)
+    if not of.counts_ends and not sampling.stop:
+        ours = [replace(d, new_tokens=d.new_tokens - (d.finish == "stop")) for d in ours]
     assert _told(theirs) == _told(ours)
     assert {d.finish for d in theirs} >= {"length" if sampling.max_tokens == 5 else "stop"}
 
@@ -189,6 +194,18 @@ def test_log_probabilities_of_given_texts_are_refused(served: Engine) -> None:
         served.logprobs([(_prompts(0)[0], "7")])
 
 
+def test_adapters_are_refused_by_a_server_that_takes_none(server: Running, tmp_path: Path) -> None:
+    tokenizer, config = load_tokenizer(folder()), server.engine().server
+    assert config is not None
+    with (
+        closing(AdapterServer(folder(), tokenizer, [2], config)) as adapting,
+        pytest.raises(
+            EngineError, match=r"engine\.server\.adapters needs a server that takes adapters"
+        ),
+    ):
+        adapting.load(tmp_path)
+
+
 def test_a_judges_verdict_is_read_from_it(server: Running) -> None:
     config = JudgeConfig(
         model=str(folder()), prompt="tiny", votes=1, temperature=0, max_tokens=48, engine=server.engine()
@@ -208,12 +225,12 @@ def test_a_judges_verdict_is_read_from_it(server: Running) -> None:
 # A server that is lost in the middle of a shard.
 
 _ASKED = [UserPrompt(str(n), "test", i.text) for n, i in enumerate(instructions("train", 24))]
-_SHARD = 4
+_SHARD, _DRAWS = 4, 4
 
 
 def _sampled(root: Path, by: EngineConfig, said: list[str]) -> list[tuple[str, int]]:
     """Draw responses as a run does, in a folder that keeps them, and return which are there."""
-    sampling = SamplingConfig(n=8, temperature=1.0, max_tokens=48)
+    sampling = SamplingConfig(n=_DRAWS, temperature=1.0, max_tokens=48)
     with closing(Run(root, said.append, engine=by)) as run:
         rows = run.sharded("responses", respond, _ASKED, run.asks(locate("tiny")), sampling, 0,
                            shard_items=_SHARD)  # fmt: skip
@@ -237,7 +254,7 @@ class _Killer(threading.Thread):
         self._kill()
 
 
-_ALL = [(p.id, index) for p in _ASKED for index in range(8)]
+_ALL = [(p.id, index) for p in _ASKED for index in range(_DRAWS)]
 
 
 def _goes_on(root: Path, by: EngineConfig) -> None:

@@ -341,6 +341,14 @@ def test_a_refused_adapter_is_told_of(tmp_path):
         server.load(tmp_path)
 
 
+def test_a_server_without_adapters_is_told_of_by_the_option(tmp_path):
+    with (
+        _adapters(Script(statuses=[404])) as server,
+        pytest.raises(EngineError, match=r"it is unknown, and engine\.server\.adapters needs"),
+    ):
+        server.load(tmp_path)
+
+
 def test_a_lost_server_is_told_of(tmp_path):
     tokenizer, config = (
         load_tokenizer(folder()),

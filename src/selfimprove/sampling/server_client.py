@@ -77,7 +77,9 @@ class ServerClient:
 
     def _told(self, url: str) -> Any:  # noqa: ANN401
         try:
-            response = self._session.get(url, timeout=min(_INTRODUCTION, self._config.timeout))
+            # On a connection of its own: a server may close one behind a page that it could not make.
+            response = self._session.get(url, timeout=min(_INTRODUCTION, self._config.timeout),
+                                         headers={"Connection": "close"})  # fmt: skip
             return response.json() if response.ok else None
         except (requests.RequestException, ValueError):
             return None
@@ -111,7 +113,12 @@ class ServerClient:
         except requests.RequestException as error:
             raise EngineError(f"{self.url}/{page}: {type(error).__name__}: {error}") from error
         if response.status_code != requests.codes.ok:
-            raise EngineError(self._refusal(page, response))
+            unknown = response.status_code == requests.codes.not_found
+            hint = (
+                f"; it is {self.software}, and engine.server.adapters needs a server that takes adapters while "
+                "it runs: vLLM with --enable-lora"
+            )
+            raise EngineError(self._refusal(page, response) + (hint if unknown else ""))
 
     def _refusal(self, page: str, response: requests.Response) -> str:
         return (
