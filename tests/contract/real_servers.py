@@ -21,7 +21,6 @@ from typing import Any
 
 import requests
 
-from selfimprove.models import locate
 from selfimprove.publish.gguf_file import About, write_gguf
 from selfimprove.sampling import vllm_environment
 from selfimprove.sampling.engine import EngineConfig, ServerConfig
@@ -50,6 +49,8 @@ class RealServer:
     says_version: bool = True
     counts_ends: bool = True
     """Whether the token that ends a text is one of those that it counts."""
+    finishes_letters: bool = False
+    """Whether it goes over `max_tokens` where a letter is not whole yet."""
 
     @property
     def version(self) -> str:
@@ -61,9 +62,13 @@ class RealServer:
                               check=True, env=_alone())  # fmt: skip
         return done.stdout.strip()
 
-    def config(self, scratch: Path, **settings: Any) -> ServerConfig:
+    def config(self, scratch: Path, model: Path | None = None, **settings: Any) -> ServerConfig:
         """Return how a run starts it."""
-        gguf = str(_gguf(scratch)) if any("{gguf}" in w for w in self.command) else ""
+        gguf = (
+            str(_gguf(scratch, model or folder()))
+            if any("{gguf}" in w for w in self.command)
+            else ""
+        )
         command = tuple(w.replace("{gguf}", gguf) for w in self.command)
         known = {"concurrency": self.concurrency, "startup_timeout": self.startup, "retries": 2}
         return ServerConfig(command=(str(self.python), *command), **{**known, **settings})
@@ -78,10 +83,10 @@ def _alone() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
 
 
-def _gguf(scratch: Path) -> Path:
-    file = scratch / "tiny.gguf"
+def _gguf(scratch: Path, model: Path) -> Path:
+    file = scratch / f"{model.name}.gguf"
     if not file.exists():
-        write_gguf(Path(locate("tiny").path), file, "f32", About("tiny"))
+        write_gguf(model, file, "f32", About(model.name))
     return file
 
 
@@ -105,6 +110,7 @@ SERVERS = (
         ("-m", "llama_cpp.server", "--model", "{gguf}", "--port", "{port}", "--n_ctx", str(CONTEXT),
          "--n_threads", "1", "--n_threads_batch", "1"),
         _in("llama-cpp"), "llama-cpp-python", _MAKE, _QUIET, counts_ends=False,
+        finishes_letters=True,
     ),
     RealServer(
         "transformers",
@@ -128,14 +134,14 @@ SERVERS = (
 class Running:
     """A server that runs by itself, as somebody else's would: it can be lost, and come back where it was."""
 
-    def __init__(self, of: RealServer, scratch: Path) -> None:
+    def __init__(self, of: RealServer, scratch: Path, model: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self._of, self._log = of, scratch / f"{of.name}.log"
         self._words = [
-            word.replace("{model}", str(folder())).replace("{port}", str(port))
-            for word in of.config(scratch).command
+            word.replace("{model}", str(model)).replace("{port}", str(port))
+            for word in of.config(scratch, model).command
         ]
         self.url = f"http://127.0.0.1:{port}/v1"
         self.start()
@@ -173,8 +179,9 @@ class Running:
 
 
 @contextmanager
-def running(of: RealServer, scratch: Path) -> Iterator[Running]:
-    server = Running(of, scratch)
+def running(of: RealServer, scratch: Path, model: Path | None = None) -> Iterator[Running]:
+    """Start it on a model, the shipped one unless told otherwise, and end it in the end."""
+    server = Running(of, scratch, model or folder())
     try:
         yield server
     finally:

@@ -13,11 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.contract.real_servers import SERVERS, RealServer, Running, running
+from transformers import AutoModelForCausalLM
 
 from selfimprove.errors import EngineError
 from selfimprove.judges.judge import judge, judging_model
@@ -220,6 +223,57 @@ def test_a_judges_verdict_is_read_from_it(server: Running) -> None:
     first, second = (v.score for v in batch.rows)
     assert first is not None and second is not None
     assert first > second
+
+
+_LETTERS = "🙂é北語ж한"
+
+
+def _of_few_words(out: Path) -> Path:
+    """Write a model that says some letters of several tokens each, and ends: behind each token comes the next."""
+    tokenizer = load_tokenizer(folder())
+    model: Any = AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32)
+    (start,) = tokenizer(":", add_special_tokens=False).input_ids
+    said = tokenizer(_LETTERS, add_special_tokens=False).input_ids
+    assert len(set(said)) == len(said) > len(_LETTERS)
+    known = torch.nn.functional.normalize(
+        torch.randn(model.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
+    )
+    for name, weights in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weights.data.zero_()
+        elif name.endswith("norm.weight"):
+            weights.data.fill_(1.0)
+    model.config.tie_word_embeddings = False
+    model.model.embed_tokens.weight = torch.nn.Parameter(known.clone())
+    model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(known))
+    ends = model.generation_config.eos_token_id
+    for now, following in pairwise([start, *said, ends[0] if isinstance(ends, list) else ends]):
+        model.lm_head.weight.data[following] = 5 * known[now]
+    model.save_pretrained(out)
+    model.generation_config.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out
+
+
+def test_letters_of_several_tokens_are_whole_or_not_there(of: RealServer, tmp_path: Path) -> None:
+    model = _of_few_words(tmp_path / "few-words")
+    asked = [Prompt("p", "Say:")]
+    by = EngineConfig(device="cpu", dtype="float32")
+    with running(of, tmp_path, model) as server:
+        told = dict[int, tuple[str, str]]()
+        with (
+            closing(open_engine(model, server.engine())) as served,
+            closing(open_engine(model, by)) as ours,
+        ):
+            for tokens in range(1, 21):
+                sampling = SamplingConfig(temperature=0, max_tokens=tokens)
+                pair = [draw_in_order(e, asked, sampling, seed=0)[0].text for e in (served, ours)]
+                told[tokens] = (pair[0].rstrip("\ufffd"), pair[1].rstrip("\ufffd"))
+    assert told[20] == (_LETTERS, _LETTERS)
+    for theirs, own in told.values():
+        more = len(theirs) - len(own) if of.finishes_letters else 0
+        assert theirs == _LETTERS[: len(own) + more]
+        assert more in (0, 1)
 
 
 # A server that is lost in the middle of a shard.
