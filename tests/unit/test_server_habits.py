@@ -16,6 +16,7 @@ from selfimprove.errors import ConfigError, EngineError
 from selfimprove.runtime.launch import read_config
 from selfimprove.sampling import server_engine
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig, draw_in_order
+from selfimprove.sampling.server_client import ServerClient
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.sampling.server_habits import Habits, habits_of
 from selfimprove.sampling.server_software import Software, software_at
@@ -58,6 +59,19 @@ _PAGES: dict[str, dict[str, Any]] = {
 def test_a_server_is_known_by_what_it_says_of_itself(server: str, software: Software) -> None:
     pages = _PAGES[server]
     assert software_at("http://h:1/v1", lambda url: pages.get(url.removeprefix("http://h:1"))) == software  # fmt: skip
+
+
+def test_a_server_that_is_away_is_waited_for_before_it_is_taken_for_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(Script()) as url:
+        pass  # nobody listens there any more
+    pauses: list[float] = []
+    monkeypatch.setattr(ServerClient, "_pause", lambda _, s: pauses.append(s))
+    client = ServerClient(Path("m"), ServerConfig(url=url, retries=3))
+    with closing(client), pytest.raises(EngineError, match="is the server running"):
+        client.body(SamplingConfig(), 0)
+    assert pauses == [1.0, 2.0, 4.0]
 
 
 def test_what_a_recipe_leaves_out_is_told_to_servers_that_would_fill_it_in() -> None:

@@ -72,17 +72,31 @@ class ServerClient:
 
     @cached_property
     def software(self) -> Software:
-        """Which program the server is, as far as it says so."""
+        """Which program the server is, as far as it says so.
+
+        Raises:
+            EngineError: it cannot be reached, after all attempts: what it must be told is not known.
+        """
         return software_at(self.url, self._told)
 
     def _told(self, url: str) -> Any:  # noqa: ANN401
-        try:
-            # On a connection of its own: a server may close one behind a page that it could not make.
-            response = self._session.get(url, timeout=min(_INTRODUCTION, self._config.timeout),
-                                         headers={"Connection": "close"})  # fmt: skip
-            return response.json() if response.ok else None
-        except (requests.RequestException, ValueError):
-            return None
+        """Return the JSON of a page; None: there is no such page."""
+        why = ""
+        for attempt in range(self._config.retries + 1):
+            if attempt:
+                self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT))
+            try:
+                # On a connection of its own: a server may close one behind a page that it could not make.
+                response = self._session.get(url, timeout=min(_INTRODUCTION, self._config.timeout),
+                                             headers={"Connection": "close"})  # fmt: skip
+                return response.json() if response.ok else None
+            except (requests.Timeout, ValueError):
+                return None
+            except requests.RequestException as error:
+                if self._process:
+                    self._process.check()
+                why = f"{type(error).__name__}: {error}"
+        raise EngineError(f"{url} cannot be reached ({why}): is the server running?")
 
     def body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
         """Return what every request says, whatever it asks to continue."""
