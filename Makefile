@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-servers test-tutorials dist test-sharded test-trackers test-browser test-lm-eval
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-servers test-tutorials dist test-sharded test-trackers test-browser test-lm-eval test-serve-clients test-gpu-script
 
 install: $(READY)  ## the package alone
 
@@ -39,7 +39,7 @@ test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once,
 
 test-ray: setup  ## the engine on a real Ray of this machine: some minutes; no part of `test`
 	$(PIP) -e ".[ray]"
-	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py
+	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py tests/contract/test_ray_rollouts.py
 
 test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and damaged: some minutes; no part of `test`
 	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"
@@ -83,12 +83,23 @@ test-trackers: setup  ## four trackers without a network, read back: 1 GB once, 
 	$(TRACKERS)/bin/python -m pip install --quiet tensorboard==2.21.0 wandb==0.31.0 mlflow==3.17.2 trackio==0.43.0
 	SELFIMPROVE_TRACKERS=1 $(TRACKERS)/bin/python -m pytest -q --no-cov tests/contract/test_trackers.py
 
+CLIENTS := .clients
+test-serve-clients: setup  ## LangChain in front of the server, llama.cpp behind it: 100 MB once, then a minute; no part of `test`
+	$(BIN)/python -m venv $(CLIENTS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$($(CLIENTS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/tools.pth"
+	$(CLIENTS)/bin/python -m pip install --quiet --only-binary :all: langchain-openai==1.7.4 xllamacpp==2026.10.11549
+	SELFIMPROVE_CLIENTS=1 $(CLIENTS)/bin/python -m pytest -q --no-cov tests/contract/test_serve_clients.py
+
 test-browser: setup  ## the report in a headless Chromium (apt-get install chromium): a minute; no part of `test`
 	SELFIMPROVE_BROWSER=1 $(BIN)/python -m pytest -q --no-cov tests/browser
 
 test-lm-eval: setup  ## a real lm-evaluation-harness on tasks of our own: some minutes; no part of `test`
 	$(PIP) -e ".[lm-eval]"
 	SELFIMPROVE_LM_EVAL=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_lm_eval.py
+
+test-gpu-script: setup  ## benchmarks/gpu.sh from end to end, with random models on this CPU: before a GPU is at hand
+	SELFIMPROVE_GPU_SCRIPT=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/test_gpu_benchmark.py
 
 coverage: setup  ## the same, counting which lines ran: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov=selfimprove --cov-report=term:skip-covered --cov-fail-under=85

@@ -26,18 +26,20 @@ from finished_alone import Judged, judged
 from selfimprove.evaluation.head_to_head import head_to_head, matches
 from selfimprove.evaluation.meetings import outcomes_of
 from selfimprove.tiny.instructions import CRITERIA
+from selfimprove.tiny.keeps.oracle import is_asked, right_parts
+from selfimprove.tiny.keeps.world import PARTS
 from selfimprove.tiny.oracle import verdicts
 from selfimprove.types import Outcome
 
 _OF_A_SUMMARY: Final = ("headline", "arms", "calibration", "gate", "pairs", "collapse", "gap_models",
-                        "improvement_temperatures", "chains", "reference_use")  # fmt: skip
+                        "improvement_temperatures", "chains", "reference_use", "reads_reference")  # fmt: skip
 _OF_A_CARD: Final = ("arm", "set", "pairwise_accuracy", "parse_rate")
 _OF_A_MATCH: Final = ("n", "wins", "ties", "losses", "decided_rate", "decided_interval",
                       "length_controlled", "length_controlled_interval")  # fmt: skip
 _LEFT_OUT: Final = {"tried", "by_difference", "contrasts", "calibration_error", "score_histogram", "judge",
                     "win_rate", "win_rate_interval", "standard_error", "first_length", "second_length",
                     "antisymmetry", "antisymmetry_centred", "sign_agreement", "unscored", "step",
-                    "sign_agreement_centred", "means", "kind", "unanswered"}  # fmt: skip
+                    "sign_agreement_centred", "means", "kind", "unanswered", "examples"}  # fmt: skip
 
 
 def together(runs: Sequence[Path], pairs: Collection[tuple[str, str]]) -> dict[str, Any]:
@@ -88,8 +90,11 @@ def _counted(outcomes: Sequence[Outcome], first: str, second: str) -> dict[str, 
 
 
 def _met(arm: Judged) -> dict[str, float]:
-    """Return the share of responses that meet each criterion of the tiny world."""
-    found = [verdicts(response.prompt, response.text) for response in arm.responses]
+    """Return the share of responses that meet each criterion of the tiny world, or of parts that are right."""
+    asked = [(response.prompt, response.text) for response in arm.responses]
+    if is_asked(asked[0][0]):
+        return {"right parts": sum(len(right_parts(*one)) for one in asked) / len(asked) / PARTS}
+    found = [verdicts(*one) for one in asked]
     return {name: sum(one[name] for one in found) / len(found) for name in CRITERIA}
 
 

@@ -306,6 +306,10 @@ def test_a_model_that_travels_in_parts_is_joined_once_all_are_there(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "SELFIMPROVE_GPU_SCRIPT" not in os.environ,
+    reason="half a minute: `make test-gpu-script` runs it",
+)
 def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     subprocess.run(

@@ -35,6 +35,10 @@ def serve(  # noqa: PLR0913  each is an option of the command line
     | None = None,
     n: Annotated[int, typer.Option(min=2, max=64, help="Draws of vote and best_of_n.")] = 8,
     steps: Annotated[int, typer.Option(min=1, max=16, help="Steps of pit and self_refine.")] = 3,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name by which a server of this machine may be asked for."),
+    ] = None,
     key_env: Annotated[
         str, typer.Option(help="Environment variable that holds the key which clients must send.")
     ] = "SELFIMPROVE_API_KEY",
@@ -59,7 +63,7 @@ def serve(  # noqa: PLR0913  each is an option of the command line
             f"serving needs an extra: pip install 'selfimprove[serve]', in a checkout '.[serve]' ({error})"
         ) from None
     from selfimprove.serve.protocol import Improve
-    from selfimprove.serve.ways import Models
+    from selfimprove.serve.served_models import Models
 
     models = Models.of(model, overridden({}, overrides or []), upstream)
     usual = method or ("pit" if models.improver is not None else "none")
@@ -68,7 +72,9 @@ def serve(  # noqa: PLR0913  each is an option of the command line
         raise ConfigError(why)
     print(f"{models.name} at http://{host}:{port}/v1, answered by method {usual}"
           f"{', with a key' if key else ''}; Ctrl-C ends it", flush=True)  # fmt: skip
-    app = app_of(models, improve=improve, key=key,
+    # A page in a browser may give this address a name of its own; a server that others reach has a key.
+    hosts = {*_HERE, "[::1]", *(name.lower() for name in allow_host or ())}
+    app = app_of(models, improve=improve, key=key, hosts=hosts if host in _HERE else None,
                  limits=Limits(waiting=max_waiting, max_tokens=max_tokens))  # fmt: skip
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False,
                 timeout_graceful_shutdown=_GRACE)  # fmt: skip

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -17,7 +18,7 @@ from selfimprove.types import ModelRef
 __all__ = ["circumstances", "difference", "inputs_of", "plain"]
 
 _LONG = 16  # longer lists are written as their digest
-_VERSIONS = ("torch", "transformers", "trl", "peft", "pyarrow", "selfimprove")
+_PACKAGES = ("torch", "transformers", "trl", "peft", "pyarrow", "selfimprove")
 
 
 def inputs_of(make: Callable[..., Any], inputs: Sequence[object]) -> dict[str, Any]:
@@ -71,15 +72,21 @@ def difference(found: Any, wanted: Any, place: str = "") -> str:  # noqa: ANN401
 
 def circumstances() -> dict[str, Any]:
     """What is recorded beside a result, without being part of its identity."""
-    versions = {}
-    for package in _VERSIONS:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "peak_memory_mib": peak // 1024,
-        "versions": versions,
+        "versions": _versions(),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the versions of what is installed; reading them takes milliseconds each."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -101,6 +101,21 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A draw that is under way."""
+
+    key: str
+    """The key of its prompt."""
+    index: int
+    text: str
+    """So far: its last character may be half there, and a stop string may have begun."""
+    thinking: bool = False
+    """As of a draw."""
+    reasoning: str = ""
+    """As of a draw; where a server has parted it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One supervised example: the loss is taken on the completion alone."""
 

@@ -142,10 +142,18 @@ _TWO = ["engine.kind=ray", "engine.ray.replicas=2"]
 _EXACT = ["engine.dtype=float32", "engine.threads=1"]
 
 
-@pytest.mark.parametrize("recipe", ["small-self-rewarding.yaml", "small-pit.yaml"])
-def test_a_recipe_run_by_two_replicas_is_that_of_one_process(recipe: str, tmp_path: Path):
+_POLICIES = ("policy_rl", "first_round", "second_round")
+_APART = [f"{stage}.rollouts.by=engine" for stage in _POLICIES]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more"), [("small-self-rewarding.yaml", []), ("small-pit.yaml", _APART)]
+)
+def test_a_recipe_run_by_two_replicas_is_that_of_one_process(
+    recipe: str, more: list[str], tmp_path: Path
+):
     run_whole(_SMALL / recipe, tmp_path / "one", [*_EXACT, "engine.kind=torch"])
-    run_whole(_SMALL / recipe, tmp_path / "two", [*_EXACT, *_TWO])
+    run_whole(_SMALL / recipe, tmp_path / "two", [*_EXACT, *_TWO, *more])
     _same(tmp_path / "one", tmp_path / "two")
 
 

@@ -12,13 +12,16 @@ import statistics
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfimprove.errors import EngineError
-from selfimprove.sampling import vllm_environment
+from selfimprove.sampling import vllm_engine, vllm_environment
 from selfimprove.sampling.adapter_server import AdapterServer
+from selfimprove.sampling.arithmetic import arithmetic_of
 from selfimprove.sampling.engine import (
     Engine,
     EngineConfig,
@@ -27,13 +30,15 @@ from selfimprove.sampling.engine import (
     draw_in_order,
 )
 from selfimprove.sampling.open import open_engine
+from selfimprove.sampling.vllm_policy import VllmPolicy
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
 from selfimprove.training import model_folder
-from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_config import PolicyGradientConfig, RolloutConfig
 from selfimprove.training.policy_gradient import train_policy
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.training_config import LoraConfig
+from selfimprove.training.whole_weights import whole_weights
 from selfimprove.types import Message, Prompt
 
 _PYTHON = vllm_environment.find("cpu")
@@ -196,6 +201,101 @@ def test_a_policy_learns_from_what_the_server_draws(tmp_path):
     ratios = [entry["sampling_ratio"] for entry in entries if "sampling_ratio" in entry]
     assert len(ratios) == 20
     assert ratios == pytest.approx([1.0] * 20, abs=0.01)
+
+
+_APART = PolicyGradientConfig(
+    learning_rate=1e-3, batch_size=6, n=3, max_steps=8, try_every=4, beta=0.02, max_kl=100,
+    rollouts=RolloutConfig(by="engine"),
+)  # fmt: skip
+_WHOLE = EngineConfig(kind="vllm", device="cpu", dtype="float32", chat=True)
+
+
+def _changed(seed: int, out: Path) -> Any:
+    """Return the shipped model with other weights, which lie in `out` as well."""
+    shutil.copytree(folder(), out)
+    model = AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32)
+    maker = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(torch.randn(weights.shape, generator=maker) * 0.15 * weights.std())
+    model.save_pretrained(out)
+    return model
+
+
+def _policy(scratch: Path, *more: str, unties: bool = True) -> VllmPolicy:
+    device = torch.device("cpu")
+    told = vllm_engine.server_of(
+        device, arithmetic_of("float32", device, 64), vllm_engine.config_of(folder())
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder())
+    return VllmPolicy(
+        folder(), tokenizer, [tokenizer.eos_token_id],
+        told.model_copy(update={"command": (*told.command, *more)}),
+        environment=vllm_engine.environment(device, 1), scratch=scratch, unties=unties,
+        chat_template_kwargs={},
+    )  # fmt: skip
+
+
+def test_a_server_that_is_given_all_weights_draws_from_them_and_from_no_others(tmp_path: Path):
+    prompts, greedy = _prompts("dev", 12), SamplingConfig(temperature=0, max_tokens=24)
+    said = set()
+    with closing(_policy(tmp_path / "scratch", "--enforce-eager")) as server:
+        for seed in (0, 1):
+            model = _changed(seed, tmp_path / str(seed))
+            server.give(whole_weights(model))
+            draws = draw_in_order(server, prompts, greedy, seed=0)
+            asked = {p.key: p for p in prompts}
+            with closing(open_engine(tmp_path / str(seed), _WHOLE_HERE)) as own:
+                ours = draw_in_order(own, prompts, greedy, seed=0)
+                assert [d.text for d in draws] == [d.text for d in ours]
+                told = own.logprobs([(asked[d.key], d.text) for d in draws])
+            for draw, row in zip(draws, told, strict=True):
+                assert list(draw.logprobs[: len(row)]) == pytest.approx(row, abs=1e-3)
+            said.add(tuple(d.text for d in draws))
+    assert len(said) == 2
+
+
+_WHOLE_HERE = _WHOLE.model_copy(update={"kind": "torch"})
+
+
+def test_a_server_of_a_tied_model_is_right_or_told_of_before_it_draws(tmp_path: Path):
+    model, prompts = _changed(0, tmp_path / "0"), _prompts("dev", 4)
+    with closing(_policy(tmp_path / "scratch", "--enforce-eager", unties=False)) as server:
+        try:
+            server.give(whole_weights(model))
+        except EngineError as error:
+            assert "does not compute with them" in str(error)
+            return
+        how = SamplingConfig(temperature=0, max_tokens=24)
+        draws, asked = draw_in_order(server, prompts, how, seed=0), {p.key: p for p in prompts}
+    with closing(open_engine(tmp_path / "0", _WHOLE_HERE)) as own:
+        for draw in draws:
+            (row,) = own.logprobs([(asked[draw.key], draw.text)])
+            assert list(draw.logprobs[: len(row)]) == pytest.approx(row, abs=1e-3)
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_policy_learns_from_a_server_that_is_given_all_its_weights(
+    tmp_path: Path, staleness: int
+):
+    rollouts = _APART.rollouts.model_copy(update={"max_staleness": staleness})
+    told = train_policy(
+        folder(), _prompts("train", 24),
+        lambda _keys, texts, _finished: [-len(t.split()) / 4 for t in texts],
+        _APART.model_copy(update={"rollouts": rollouts}), _WHOLE, reference=folder(),
+        held_out=_prompts("dev", 16), max_tokens=40, out=tmp_path / "model",
+        checkpoints=tmp_path / "checkpoints", seed=0,
+    )  # fmt: skip
+    assert told.best_reward > told.start_reward + 0.4
+    lines = (tmp_path / "train_log.jsonl").read_text().splitlines()
+    entries = [entry for entry in map(json.loads, lines) if "sampling_kl" in entry]
+    assert len(entries) == 8
+    off = [entry["sampling_logp_difference"] for entry in entries]
+    if staleness:  # a step of 1e-3 behind, from the third on: the first warms up
+        assert max(off) > 1e-3
+    else:
+        assert max(off) < 1e-4
+        assert max(entry["sampling_logp_difference_max"] for entry in entries) < 1e-2
 
 
 def test_a_server_that_knows_no_adapters_is_told_of(tmp_path: Path):

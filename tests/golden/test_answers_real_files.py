@@ -148,6 +148,10 @@ _OTHER_FILES = [
 ]
 
 
+_MOST = 1500
+"""Rows of a file that are tried, spread over all of it: a larger one says no more."""
+
+
 def _wrong_answer(rows: list[Labelled], number: int) -> str:
     """Return the gold of the next question that this one does not accept."""
     row = rows[number]
@@ -161,7 +165,10 @@ def test_the_right_answer_is_found_and_a_wrong_one_is_not_it(
     shared_data: Find, kind: str, name: str
 ) -> None:
     rows = read_labelled(shared_data(name), kind)
+    every = max(len(rows) // _MOST, 1)
     for number, row in enumerate(rows):
+        if number % every:
+            continue
         answer_type = row.question.answer_type
         wrong = _wrong_answer(rows, number)
         before = f"{row.rationale or ''}\nIt says {wrong} and 17 of the 20.\n"

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from selfimprove.cli import app
 from selfimprove.errors import ConfigError, DataError, EngineError, StaleStepError
-from selfimprove.evaluation.true_scores import right_parts
 from selfimprove.report.page import write
 from selfimprove.runtime.launch import launch, read_config
+from selfimprove.tiny.truth import right_parts
 from selfimprove.training.export import stored_dtype
 from selfimprove.types import Message
 from selfimprove.weights import weights_digest
@@ -79,7 +79,12 @@ def test_a_run_measures_whether_the_reference_is_read(
     told = summary["reads_reference"]
     assert (told["prompts"], told["parts"], len(told["examples"])) == (4, "right parts", 4)
     assert sum(share["value"] for share in told["gaps"].values()) == pytest.approx(1)
-    assert told["gaps"]["interaction"]["n"] == told["information"]["n"] == 4
+    assert (
+        told["gaps"]["interaction"]["n"]
+        == told["information"]["n"]
+        == told["placebo_right"]["n"]
+        == 4
+    )
     of = told["examples"][0]
     for side in of["sides"]:
         was, now = (right_parts(of["prompt"], side[text]) for text in ("reference", "improved"))
@@ -166,15 +171,22 @@ def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path:
             "evaluation.scorer=reward",
             "engine.chat=false",
             "evaluation.judge={kind: random, votes: 1}",
+            "ablations=[placebo_reference]",
         ],
     ],
 )
 def test_every_switch_runs_to_the_end(switches: list[str], tmp_path: Path) -> None:
-    small = ["ablations=[]", "baselines={best_of_n: null, self_refine: null}",
+    small = ["baselines={best_of_n: null, self_refine: null}",
              "evaluation.temperatures=[]", "improve.steps=1"]  # fmt: skip
     launch(_SMALL, [*switches, *small], tmp_path / "run", _silent)
     told = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert told["headline"]["arm"] == "pit-y1"
+    assert "placebo-reference-y1" in {arm["name"] for arm in told["arms"]}
+    of = {name: {t["of"]: t["reference"] for t in _rows(tmp_path / "run" / f"second-round-{name}")}
+          for name in ("tasks", "placebos")}  # fmt: skip
+    assert of["tasks"].keys() == of["placebos"].keys()
+    assert sorted(of["tasks"].values()) == sorted(of["placebos"].values())
+    assert all(of["tasks"][prompt] != of["placebos"][prompt] for prompt in of["tasks"])
 
 
 @pytest.mark.slow
@@ -222,21 +234,24 @@ def test_improve_names_a_prompt_that_is_too_long_and_draws_by_its_id(finished: P
 def test_a_served_run_answers_with_the_end_of_its_chain(finished: Path) -> None:
     pytest.importorskip("fastapi")
     from selfimprove.sampling.engine import SamplingConfig
+    from selfimprove.serve.asks import Ask, Line
     from selfimprove.serve.protocol import Improve
-    from selfimprove.serve.ways import Ask, Models, answered
+    from selfimprove.serve.served_models import Models
+    from selfimprove.serve.ways import answered
 
-    def ask(key: str, **improve: Any) -> Ask:
-        turns = (Message("user", "Write about a owl."),)
-        return Ask(key, turns, SamplingConfig(max_tokens=24), Improve.model_validate(improve))
+    turns, line = (Message("user", "Write about a owl."),), Line()
+
+    def told(key: str, **improve: Any) -> Any:
+        ask = Ask(key, turns, SamplingConfig(max_tokens=24), Improve.model_validate(improve))
+        (answer,) = answered(models, ask, line)
+        return answer
 
     with closing(Models.of(str(finished), {})) as models:
-        (chain,), (other,) = answered(models, [ask(name, method="pit", steps=2) for name in "ab"])
-        assert chain.told is not None
+        chain = told("a", method="pit", steps=2)
         assert [link["step"] for link in chain.told["chain"]] == [0, 1, 2]
         assert chain.text == chain.told["chain"][-1]["response"]
-        assert other.told is not None
-        ((best,),) = answered(models, [ask("c", method="best_of_n", n=2)])
-        assert best.told is not None
+        assert 3 <= line.new_tokens <= 3 * 24
+        best = told("c", method="best_of_n", n=2)
         assert best.told["by"] == "reward model"
         scores = best.told["scores"]
         assert len(scores) == 2
@@ -309,7 +324,7 @@ def test_a_reward_of_ones_own_takes_the_place_of_the_reward_model(tmp_path: Path
         launch(_SMALL, own, root, _silent)
 
 
-@pytest.mark.parametrize("name", ["pit-hh-rlhf", "pit-paper", "pit-tiny"])
+@pytest.mark.parametrize("name", ["pit-hh-rlhf", "pit-keeps", "pit-paper", "pit-tiny"])
 def test_shipped_recipes_are_valid(name: str) -> None:
     assert read_config(_RECIPES / f"{name}.yaml", []).method == "pit"
 

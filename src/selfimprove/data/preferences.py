@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from selfimprove.data.preference_files import rows
 from selfimprove.data.preference_rows import Told
-from selfimprove.data.read import TINY
+from selfimprove.data.read import KEEPS, TINY
 from selfimprove.data.row import RowError, UnusableRow
 from selfimprove.data.sources import Source, distinct
 from selfimprove.data.user_prompts import tiny_split
@@ -35,7 +35,7 @@ Fold: TypeAlias = Literal["sft", "reward", "rl", "test"]
 
 FOLDS: Final[tuple[Fold, ...]] = ("sft", "reward", "rl")
 
-_TINY_COUNT: Final = 1500
+_MADE_COUNT: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def read_preferences(sources: Sequence[Source], seed: int) -> Filtered[Preferenc
     and counted, with the reason, in one funnel a source.
 
     Args:
-        sources: files, hub ids or splits of the tiny world; without a format: `preferences`.
-        seed: of what the tiny world writes.
+        sources: files, hub ids or splits of an embedded world; without a format: `preferences`.
+        seed: of what an embedded world writes.
 
     Raises:
         DataError: a file cannot be read, or a row of it is broken.
@@ -82,7 +82,7 @@ def given_folds(sources: Sequence[Source], seed: int) -> list[InFold]:
 
     Args:
         sources: as `read_preferences` reads them, as many as there are folds.
-        seed: of what the tiny world writes.
+        seed: of what an embedded world writes.
     """
     read = [_read(source, seed).rows for source in sources]
     folds = [fold for fold, rows in zip(FOLDS, read, strict=True) for _ in rows]
@@ -92,7 +92,7 @@ def given_folds(sources: Sequence[Source], seed: int) -> list[InFold]:
 
 def _read(source: Source, seed: int) -> Filtered[Preference]:
     name = source.format or "preferences"
-    rows_of = _tiny(source, seed) if name == TINY else _told(source, name)
+    rows_of = _made(source, seed) if name in (TINY, KEEPS) else _told(source, name)
     told = source.usable(f"comparisons of {Path(source.source).name}", rows_of)
     rows = [Preference(f"{name}-{place}", name, *row) for place, row in told.rows]
     return Filtered(rows, told.funnels)
@@ -115,13 +115,20 @@ def _told(source: Source, name: str) -> Iterator[tuple[str, Told] | UnusableRow]
             yield str(number), row
 
 
-def _tiny(source: Source, seed: int) -> Iterator[tuple[str, Told]]:
+def _made(source: Source, seed: int) -> Iterator[tuple[str, Told]]:
+    """Yield the comparisons of an embedded world, each with its name."""
+    from selfimprove.tiny.keeps.preferences import keeps_split
+    from selfimprove.tiny.keeps.preferences import preferences as about_keepers
     from selfimprove.tiny.preferences_of_world import preferences
 
-    split = tiny_split(source.source)
-    made = preferences(split, source.end or _TINY_COUNT, seed)
+    count = source.end or _MADE_COUNT
+    made = (
+        about_keepers(keeps_split(source.source), count, seed)
+        if source.format == KEEPS
+        else preferences(tiny_split(source.source), count, seed)
+    )
     for number, (asked, chosen, rejected) in enumerate(made):
-        yield f"{split}-{number}", ((Message("user", asked),), chosen, rejected)
+        yield f"{source.source}-{number}", ((Message("user", asked),), chosen, rejected)
 
 
 def three_folds(

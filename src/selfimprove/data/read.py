@@ -20,9 +20,11 @@ from selfimprove.data.tables import Record, records
 from selfimprove.errors import DataError
 from selfimprove.types import Labelled, Question
 
-__all__ = ["TINY", "BadRow", "Check", "check", "read_labelled", "read_questions"]
+__all__ = ["KEEPS", "TINY", "BadRow", "Check", "check", "read_labelled", "read_questions"]
 
 TINY = "tiny"
+KEEPS = "keeps"
+"""The second world: preferences alone."""
 """The format whose source is a split of the embedded world: train, dev, test or ood."""
 
 _FIRST = 5  # rows by which a format is guessed

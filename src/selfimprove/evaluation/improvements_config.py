@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from selfimprove.config import Config
-from selfimprove.data.read import TINY
+from selfimprove.data.read import KEEPS, TINY
 from selfimprove.data.sources import Sources
 from selfimprove.evaluation.reference_use import ReferenceUseConfig
 from selfimprove.judges.judge_config import JudgeConfig
@@ -35,7 +35,7 @@ class ImprovementsConfig(Config):
     temperatures: tuple[Temperature, ...] = ()
     """Temperatures of one step of improvement that are compared (the paper's Figure 3)."""
     scorer: Literal["oracle", "judge", "reward"] = "reward"
-    """Who has the first word. oracle: the tiny world's own; judge: the judge below; reward: R_P of
+    """Who has the first word. oracle: that of the embedded worlds; judge: the judge below; reward: R_P of
     the run, which the policy was trained by."""
     judge: JudgeConfig | None = None
     """A judge that is no model of this run; a pairwise one compares each system with the one it came
@@ -56,9 +56,11 @@ class ImprovementsConfig(Config):
         if self.scorer == "judge" and self.judge is None:
             raise ValueError("evaluation.scorer: judge needs evaluation.judge")
         if self.scorer == "oracle" and not (
-            self.preferences and all(s.format == TINY for s in self.preferences)
+            self.preferences and all(s.format in (TINY, KEEPS) for s in self.preferences)
         ):
-            raise ValueError("evaluation.scorer: the oracle knows prompts of format 'tiny' alone")
+            raise ValueError(
+                "evaluation.scorer: the oracle knows prompts of formats 'tiny' and 'keeps' alone"
+            )
         return self
 
     @property

@@ -30,7 +30,6 @@ from selfimprove.evaluation.true_scores import (
     ORACLE_HIGHEST,
     ORACLE_LOWEST,
     oracle_scores,
-    right_parts,
 )
 from selfimprove.evaluation.win_rates import Comparing, headline_of_wins, score_of_wins
 from selfimprove.evaluation.win_tie_lose import signs_of, win_tie_lose
@@ -48,7 +47,7 @@ from selfimprove.judges.reward_rows import Improved
 from selfimprove.rows import Rows
 from selfimprove.sampling.conversation import in_words
 from selfimprove.store import Run
-from selfimprove.tiny.oracle import score
+from selfimprove.tiny.truth import right_parts, score
 from selfimprove.types import ModelRef, Response, Verdict
 
 __all__ = ["PitBoard", "System", "held_out_preferences"]

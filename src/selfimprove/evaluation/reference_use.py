@@ -14,7 +14,8 @@ candidates; and a model that knows the best response from x alone need not look.
   share that is in the output of a, less the share that is in the output of b; and the other way round.
 - information: log p(y | x, a) less the log of the mean of p(y | x, b) over the prompt's references b that
   are another text, in nats a response: what y tells of which one was given. 0 for a model that ignores it.
-- placebo: the reward of the output, less that of an output made with another prompt's reference.
+- placebo: the reward of the output, less that of an output made with another prompt's reference; and the
+  same of its right parts, where they are known.
 
 Intervals are of 95 %, over resampled prompts.
 """

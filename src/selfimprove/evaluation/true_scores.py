@@ -17,8 +17,8 @@ from selfimprove.data.user_prompts import tiny_split
 from selfimprove.evaluation.set_names import set_names
 from selfimprove.seeds import rng
 from selfimprove.tiny.instructions import instructions
-from selfimprove.tiny.oracle import score, verdicts
 from selfimprove.tiny.seeds_of_world import draft
+from selfimprove.tiny.truth import score
 from selfimprove.types import Response, Verdict
 from selfimprove.unfinished import worth
 
@@ -29,11 +29,10 @@ __all__ = [
     "oracle_scores",
     "read_rated",
     "responses_of",
-    "right_parts",
 ]
 
 ORACLE_LOWEST: Final = 0.0
-"""The least that the tiny world's oracle gives."""
+"""The least that the oracle of an embedded world gives."""
 ORACLE_HIGHEST: Final = 5.0
 """The most that it gives."""
 _DRAFTS = 4
@@ -53,7 +52,7 @@ class Rated:
 
 
 def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
-    """Score responses to prompts of the tiny world, 0 to 5; an unfinished one has the lowest score.
+    """Score responses to prompts of an embedded world, 0 to 5; an unfinished one has the lowest score.
 
     One that a server failed to give has none.
     """
@@ -63,11 +62,6 @@ def oracle_scores(responses: Sequence[Response]) -> list[Verdict]:
         else Verdict(r.prompt_id, r.index, 0, _of_oracle(r), None, "")
         for r in responses
     ]
-
-
-def right_parts(prompt: str, text: str) -> frozenset[str]:
-    """Return the criteria of the tiny world that a response meets."""
-    return frozenset(name for name, met in verdicts(prompt, text).items() if met)
 
 
 def _of_oracle(response: Response) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from selfimprove.sampling.attention import KeysValues, Partial, for_queries, hiding, whole_vectors
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.fused_trials import can_attend
+from selfimprove.sampling.lanes import resized
 from selfimprove.sampling.own_keys import OwnPart, own_part
 from selfimprove.sampling.prompt_cache import PromptCache
 from selfimprove.sampling.prompts import Encoded
@@ -122,6 +123,16 @@ class CascadeLanes:
         for keys, values in self._buffers:
             keys[target, :, :used] = keys[source, :, :used]
             values[target, :, :used] = values[source, :, :used]
+
+    def resize(self, room: int, longest: int, new: int) -> None:
+        """Move all that rows hold into buffers of other sizes."""
+        self._room, self._longest = room, whole_vectors(new, self._device)
+        self._buffers = [
+            KeysValues(*(resized(t, room, None, self._longest) for t in kv)) for kv in self._buffers
+        ]
+        self._lengths_there = resized(self._lengths_there, room)
+        self._prompts.resize(longest)
+        self._moved = True
 
     # What the model's layers and the attention function ask for during a pass.
 

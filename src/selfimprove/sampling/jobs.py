@@ -23,22 +23,56 @@ __all__ = [
     "DrawLoop",
     "End",
     "Job",
+    "Made",
     "Rules",
     "broken_model",
     "drawn",
     "draws_of",
+    "jobs_of",
     "next_prompts",
     "refuse_nan",
+    "seeds_of",
     "taken_from",
 ]
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """How draws are made; those of one call share it."""
+
+    sampling: SamplingConfig
+    ends: Tensor
+    """Tokens that end a text."""
+    may_stop: Tensor | None
+    """Which tokens can end a stop string; None when there are no stop strings."""
+    texts: Texts
+
+    @property
+    def manner(self) -> tuple[float, int, float, tuple[str, ...]]:
+        """What rows must share whose tokens are chosen together."""
+        how = self.sampling
+        return how.temperature, how.top_k, how.top_p, how.stop
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """One draw to be made."""
 
     prompt: Encoded
+    """The same object for every draw of a prompt."""
     index: int
+    rules: Rules
+    seed: int
+    """Of its randomness, all of it."""
+    watched: bool = False
+    """Somebody reads along, token by token."""
+
+
+class Made(NamedTuple):
+    """A draw that was made."""
+
+    job: Job
+    draw: Draw
 
 
 class End(NamedTuple):
@@ -51,28 +85,26 @@ class End(NamedTuple):
     """Whether the last of them ends a text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds for every row of one call."""
+def jobs_of(
+    prompts: Sequence[Encoded], rules: Rules, seed: int, *, watched: bool = False
+) -> list[Job]:
+    """Return all draws of prompts: what is random of one comes from the seed, its prompt's key and its index."""
+    return [
+        Job(prompt, index, rules, seed_of(seed, prompt.key, index), watched)
+        for prompt in prompts
+        for index in range(rules.sampling.n)
+    ]
 
-    sampling: SamplingConfig
-    seed: int
-    ends: Tensor
-    """Tokens that end a text."""
-    may_stop: Tensor | None
-    """Which tokens can end a stop string; None when there are no stop strings."""
-    texts: Texts
 
-    def seeds(self, jobs: Sequence[Job]) -> Tensor:
-        """Return the seed of each draw, int64, on the device of the rules."""
-        named = [seed_of(self.seed, job.prompt.key, job.index) for job in jobs]
-        return sent(torch.tensor(named, dtype=torch.long), self.ends.device)
+def seeds_of(jobs: Sequence[Job], device: torch.device) -> Tensor:
+    """Return the seed of each draw, int64."""
+    return sent(torch.tensor([job.seed for job in jobs], dtype=torch.long), device)
 
 
 class DrawLoop(Protocol):
     """Rows under way in one place; `draws_of` keeps it going."""
 
-    ready: deque[Draw]
+    ready: deque[Made]
     """Finished draws that nobody has taken yet."""
 
     @property
@@ -95,19 +127,19 @@ def draws_of(loop: DrawLoop, queue: deque[Job]) -> Iterator[Draw]:
         yield from taken_from(loop.ready)
 
 
-def taken_from(ready: deque[Draw]) -> Iterator[Draw]:
+def taken_from(ready: deque[Made]) -> Iterator[Draw]:
     """Yield finished draws, each once."""
     while ready:
-        yield ready.popleft()
+        yield ready.popleft().draw
 
 
 def next_prompts(queue: Iterable[Job], most: int) -> list[Encoded]:
     """Return the prompts that waiting draws need next, `most` of them."""
-    prompts: dict[str, Encoded] = {}
+    prompts: dict[int, Encoded] = {}
     for job in queue:
-        if job.prompt.key not in prompts and len(prompts) == most:
+        if id(job.prompt) not in prompts and len(prompts) == most:
             break
-        prompts[job.prompt.key] = job.prompt
+        prompts[id(job.prompt)] = job.prompt
     return list(prompts.values())
 
 
@@ -129,17 +161,19 @@ def broken_model(prompt: str) -> EngineError:
     )
 
 
-def drawn(ends: Sequence[End], rules: Rules) -> list[Draw | None]:
+def drawn(ends: Sequence[End]) -> list[Draw | None]:
     """Return the draw of each, or None where it is neither full nor at a stop string."""
+    if not ends:
+        return []
     # The token that ends a text is no part of it.
     said = [(e.job.prompt.ids, e.new[:-1] if e.ended else e.new) for e in ends]
-    texts = rules.texts.continuations(said)
-    return [_drawn(end, text, rules) for end, text in zip(ends, texts, strict=True)]
+    texts = ends[0].job.rules.texts.continuations(said)
+    return [_drawn(end, text) for end, text in zip(ends, texts, strict=True)]
 
 
-def _drawn(end: End, text: str, rules: Rules) -> Draw | None:
-    (job, new, ended), sampling, read = end, rules.sampling, end.job.prompt.ids
-    thinking = rules.texts.is_thinking(read)
+def _drawn(end: End, text: str) -> Draw | None:
+    (job, new, ended), sampling, read = end, end.job.rules.sampling, end.job.prompt.ids
+    thinking = job.rules.texts.is_thinking(read)
     before = cut(text, sampling.stop, thinking=thinking)
     if not ended and before is None and len(new) < sampling.max_tokens:
         return None

@@ -7,6 +7,7 @@ any causal model with attention, sliding windows included. `cascade.py` has the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Protocol, final
 
 import torch
@@ -16,7 +17,7 @@ from selfimprove.errors import EngineError
 from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.sending import sent
 
-__all__ = ["Lanes", "PaddedLanes", "left_padded"]
+__all__ = ["Lanes", "PaddedLanes", "left_padded", "resized"]
 
 
 class Lanes(Protocol):
@@ -42,6 +43,13 @@ class Lanes(Protocol):
 
     def retire(self, sources: Sequence[int], holes: Sequence[int], count: int) -> None:
         """Move each source row into its hole, then forget the rows from `count` on."""
+        ...
+
+    def resize(self, room: int, longest: int, new: int) -> None:
+        """Make place for `room` rows of prompts of `longest` tokens and `new` ones behind them.
+
+        What the rows under way hold stays; it must fit.
+        """
         ...
 
 
@@ -84,6 +92,9 @@ class PaddedLanes:
         rows[list(holes)] = torch.tensor(sources, dtype=torch.long)
         self._select(rows.to(self._model.device))
 
+    def resize(self, room: int, longest: int, new: int) -> None:
+        """Do nothing: each wave takes what it needs."""
+
     def _select(self, rows: Tensor) -> None:
         self._cache.batch_select_indices(rows)
         self._mask = self._mask[rows]
@@ -115,3 +126,18 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
     both = sent(torch.tensor([ids, mask]), device)
     return both[0], both[1]
+
+
+def resized(tensor: Tensor, *sizes: int | None) -> Tensor:
+    """Return a tensor of other sizes in its first dimensions; zeros stand where nothing was. None: as it is.
+
+    >>> resized(torch.ones(2, 3), 3, 2).tolist()
+    [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
+    """
+    shape = [was if size is None else size for was, size in zip_longest(tensor.shape, sizes)]
+    if shape == list(tensor.shape):
+        return tensor
+    found = tensor.new_zeros(shape)
+    both = tuple(slice(min(a, b)) for a, b in zip(tensor.shape, shape, strict=True))
+    found[both] = tensor[both]
+    return found

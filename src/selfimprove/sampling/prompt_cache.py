@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfimprove.sampling.attention import KeysValues, Partial, attend, hiding, whole_vectors
+from selfimprove.sampling.lanes import resized
 from selfimprove.sampling.seating import to_the_front
 
 __all__ = ["PromptCache", "Seats", "attend_by_slot"]
@@ -113,6 +114,18 @@ class PromptCache:
         self._places = self._index(places)
         self._bias = self._padding()
 
+    def resize(self, longest: int) -> None:
+        """Make place for longer or shorter prompts; those that rows read must fit."""
+        if self._lengths:
+            self._close_gaps()
+        self._longest = whole_vectors(longest, self._device)
+        count = len(self._lengths)
+        self._layers = [
+            KeysValues(*(resized(t, count, None, self._longest) for t in kv))
+            for kv in self._layers
+            if count
+        ]
+
     def attend(self, packed: Tensor, layer: int, scale: float) -> Partial:
         """Attend to each row's own prompt with its queries, [rows, key heads, queries, size]."""
         keys, values = (t[: len(self._lengths), :, : self._used] for t in self._layers[layer])
@@ -130,10 +143,11 @@ class PromptCache:
                 KeysValues(*(torch.cat([t, self._more(t, grown)]) for t in kv))
                 for kv in self._layers
             ]
-        there, used = self._index(parents), pool[0].keys.shape[2]
+        # A pool may have been read beside longer prompts than there is place for: padding, here.
+        there, used = self._index(parents), min(pool[0].keys.shape[2], self._longest)
         for layer, read in zip(self._layers, pool, strict=True):
             for slots, entries in zip(layer, read, strict=True):
-                slots[first : first + len(parents), :, :used] = entries[there]
+                slots[first : first + len(parents), :, :used] = entries[there, :, :used]
 
     def _more(self, like: Tensor, count: int) -> Tensor:
         """Make slots; zeros, since what is hidden must still be a number."""

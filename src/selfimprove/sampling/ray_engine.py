@@ -37,8 +37,13 @@ _ALIKE: Final = ("engine", "version", "torch", "transformers", "vllm", "dtype", 
 class RayEngine:
     """Replicas of one model, until `close`."""
 
-    def __init__(self, folder: Path, config: EngineConfig) -> None:
+    def __init__(self, folder: Path, config: EngineConfig, *, learns: bool = False) -> None:
         """Connect to Ray, begin the replicas, and wait until one of them has loaded the model.
+
+        Args:
+            folder: of the model.
+            config: of the replicas, and of each.
+            learns: whether the model is a policy whose weights change, as `ray_policy` sends them.
 
         Raises:
             EngineError: Ray is not there, no node can load the model, or a GPU is asked for and there is none.
@@ -49,7 +54,7 @@ class RayEngine:
         with ExitStack() as held:
             self._cluster = Cluster(config)
             held.callback(self._cluster.leave)
-            self._each = _each(config, self._cluster)
+            self._each = _each(config, self._cluster, learns=learns)
             self._crew: Crew[Asked, Any] = Crew(self._hire, self._wanted)
             held.callback(self._crew.close)
             self._crew.wait_for_one()
@@ -84,7 +89,7 @@ class RayEngine:
                 finds; or prompts end every replica that takes them.
         """
         check_keys(prompts)
-        return self._all(ToDraw(part, sampling, seed) for part in self._parts(prompts))
+        return self.answers(ToDraw(part, sampling, seed) for part in self.parts(prompts))
 
     def logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Return, for each (prompt, continuation), the log-probability of each of its tokens.
@@ -92,17 +97,18 @@ class RayEngine:
         Raises:
             EngineError: a prompt and its continuation do not fit the model's context.
         """
-        return list(self._all(ToScore(part) for part in self._parts(pairs)))
+        return list(self.answers(ToScore(part) for part in self.parts(pairs)))
 
     def close(self) -> None:
         """End the replicas, and a Ray of this process's own."""
         self._held.close()
 
-    def _parts(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+    def parts(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Cut a call where no number of replicas decides."""
         most = self._config.shard_prompts
         return (items[i : i + most] for i in range(0, len(items), most))
 
-    def _all(self, pieces: Iterator[Asked]) -> Iterator[Any]:
+    def answers(self, pieces: Iterator[Asked]) -> Iterator[Any]:
         """Yield what all pieces come to, in order; a bounded number of them is under way."""
         under_way: deque[Future[Any]] = deque()
         try:
@@ -136,20 +142,19 @@ class RayEngine:
                              self._identity["device"], told["device"])  # fmt: skip
 
 
-def _each(config: EngineConfig, cluster: Cluster) -> Each:
+def _each(config: EngineConfig, cluster: Cluster, *, learns: bool) -> Each:
     """Return what each replica is: on a GPU of its own where there are any, else on its share of the cores.
 
     Raises:
         EngineError: a GPU is asked for, and there is none.
     """
     if config.device != "cpu" and cluster.room("GPU"):
-        return Each(
-            config.of_a_replica.model_copy(update={"device": "cuda"}), Needs(cpus=1, gpus=1)
-        )
+        how = config.of_a_replica.model_copy(update={"device": "cuda"})
+        return Each(how, Needs(cpus=1, gpus=1), learns)
     if config.device == "cuda":
         raise EngineError(
             "engine.device=cuda: no node of the Ray cluster has a GPU; take device=cpu"
         )
     threads = config.threads or 1
     how = config.of_a_replica.model_copy(update={"device": "cpu", "threads": threads})
-    return Each(how, Needs(cpus=threads, gpus=0))
+    return Each(how, Needs(cpus=threads, gpus=0), learns)

@@ -10,11 +10,12 @@ from typing import Any, Final, NamedTuple, TypeAlias, final
 from selfimprove.errors import EngineError, SelfImproveError
 from selfimprove.sampling.crew import DiedError
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig
+from selfimprove.sampling.held_policy import HeldPolicy
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.ray_cluster import imported
 from selfimprove.types import Draw, Prompt
 
-__all__ = ["Asked", "Each", "Needs", "Replica", "ToDraw", "ToScore"]
+__all__ = ["Asked", "Each", "Needs", "Replica", "ToDraw", "ToRollOut", "ToScore"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,17 @@ class ToScore(NamedTuple):
     pairs: Sequence[tuple[Prompt, str]]
 
 
-Asked: TypeAlias = ToDraw | ToScore
+class ToRollOut(NamedTuple):
+    """Prompts to be continued by a policy that learns."""
+
+    drawn: ToDraw
+    version: int
+    """Of its weights: a replica that has them already takes none."""
+    weights: Sequence[Any]
+    """Ray's references to parts of them, by name."""
+
+
+Asked: TypeAlias = ToDraw | ToScore | ToRollOut
 
 
 class _Actor:
@@ -48,11 +59,13 @@ class _Actor:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self._policy: HeldPolicy | None = None
+        self._version: int | None = None
 
     def up(self) -> None:
         """Answer."""
 
-    def open(self, folder: Path, config: EngineConfig) -> dict[str, str]:
+    def open(self, folder: Path, config: EngineConfig, *, learns: bool) -> dict[str, str]:
         """Load the model; return the engine's identity."""
         from ray.util import get_node_ip_address
 
@@ -61,12 +74,29 @@ class _Actor:
                 f"node {get_node_ip_address()} does not see {folder}: models and runs must lie in a folder "
                 "that all nodes see under one name, such as a network disk"
             )
+        if learns:
+            self._policy = HeldPolicy(folder, config)
+            return self._policy.identity
         self._engine = open_engine(folder, config)
         return self._engine.identity
 
     def draw(self, asked: ToDraw) -> list[Draw]:
         """Return all draws, as they finished."""
         return list(self._opened.draw(asked.prompts, asked.sampling, seed=asked.seed))
+
+    def roll_out(self, asked: ToRollOut) -> list[Draw]:
+        """Return all draws of the policy of that version, with their log-probabilities."""
+        import ray
+
+        if self._policy is None:
+            raise AssertionError("no policy was opened")
+        if self._version != asked.version:
+            # None of a version holds while its parts are being copied in.
+            self._version = None
+            for part in asked.weights:
+                self._policy.take(ray.get(part))
+            self._version = asked.version
+        return self._policy.draw(*asked.drawn)
 
     def score(self, asked: ToScore) -> list[list[float]]:
         """Return log-probabilities."""
@@ -96,6 +126,8 @@ class Each(NamedTuple):
 
     engine: EngineConfig
     needs: Needs
+    learns: bool
+    """Whether its weights change."""
 
 
 @final
@@ -112,6 +144,7 @@ class Replica:
         """
         self._ray = imported()
         self._folder, self._config, self._accept = folder, each.engine, accept
+        self._learns = each.learns
         needs = each.needs
         # A replica that died is replaced by the crew, which knows what it was doing.
         how = {
@@ -135,7 +168,8 @@ class Replica:
             _log.warning("a replica has not begun after %.0f s: Ray has no room for it yet, or starts slowly",
                          _PATIENCE)  # fmt: skip
         self._get(up)
-        self._accept(self._get(self._actor.open.remote(self._folder, self._config)))
+        opened = self._actor.open.remote(self._folder, self._config, learns=self._learns)
+        self._accept(self._get(opened))
 
     def lives(self) -> bool:
         """Tell whether it still answers."""
@@ -152,8 +186,11 @@ class Replica:
             DiedError: it died meanwhile.
             EngineError: as the engine raises it.
         """
-        way = self._actor.draw if isinstance(asked, ToDraw) else self._actor.score
-        return self._get(way.remote(asked))
+        if isinstance(asked, ToDraw):
+            return self._get(self._actor.draw.remote(asked))
+        if isinstance(asked, ToRollOut):
+            return self._get(self._actor.roll_out.remote(asked))
+        return self._get(self._actor.score.remote(asked))
 
     def leave(self) -> None:
         """End it; a server of its own is stopped first."""

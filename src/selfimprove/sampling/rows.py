@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
 from selfimprove.sampling.choose import choose
-from selfimprove.sampling.jobs import End, Job, Rules, drawn, next_prompts, refuse_nan
-from selfimprove.sampling.lanes import Lanes
+from selfimprove.sampling.jobs import (
+    End,
+    Job,
+    Made,
+    Rules,
+    drawn,
+    next_prompts,
+    refuse_nan,
+    seeds_of,
+)
+from selfimprove.sampling.lanes import Lanes, resized
+from selfimprove.sampling.prompts import Encoded
 from selfimprove.sampling.seating import to_the_front
-from selfimprove.types import Draw
 
 __all__ = ["Rows"]
 
@@ -22,21 +31,55 @@ __all__ = ["Rows"]
 class Rows:
     """Rows under way; row i is lane i. A row that ends is taken by a waiting draw or the last row."""
 
-    def __init__(self, lanes: Lanes, rules: Rules, room: int, pool: int) -> None:
-        self._lanes, self._rules = lanes, rules
-        self._room, self._pool_size = room, pool
-        self._pool: dict[str, int] = {}
+    def __init__(
+        self, lanes: Lanes, device: torch.device, room: int, new: int, pool: int
+    ) -> None:  # fmt: skip
+        """Begin with no rows.
+
+        Args:
+            lanes: where rows live.
+            device: of their model.
+            room: rows at once.
+            new: tokens sampled at most for a row.
+            pool: prompts read at once.
+        """
+        self._lanes, self._room, self._pool_size = lanes, room, pool
+        self._pool: dict[int, int] = {}
+        self._pool_of: list[Encoded] = []
         self._jobs: list[Job | None] = []
-        self.ready: deque[Draw] = deque()
-        device, most = rules.ends.device, rules.sampling.max_tokens
-        self._tokens = torch.zeros(room, most, dtype=torch.long, device=device)
-        self._seeds = torch.zeros(room, dtype=torch.long, device=device)
-        self._steps = torch.zeros(room, dtype=torch.long, device=device)
+        self.ready: deque[Made] = deque()
+        self.news: deque[tuple[Job, int]] = deque()
+        """Tokens of draws that are watched and go on, each once."""
+        self._tokens = torch.zeros(room, new, dtype=torch.long, device=device)
+        # Of each row: its seed, its tokens so far, and how many it may have.
+        self._seeds, self._steps, self._most = self._tokens.new_zeros(3, room)
 
     @property
     def under_way(self) -> list[Job]:
         """Draws begun and not finished."""
         return [job for job in self._jobs if job is not None]
+
+    @torch.inference_mode()
+    def resize(self, room: int, longest: int, new: int, pool: int) -> None:
+        """Make place for other sizes, in which all that is under way fits.
+
+        Args:
+            room: rows at once.
+            longest: tokens of the longest prompt behind what all share.
+            new: tokens sampled at most for a row.
+            pool: prompts read at once.
+        """
+        self._close_gaps()
+        self._room, self._pool_size = room, pool
+        self._lanes.resize(room, longest, new)
+        self._tokens = resized(self._tokens, room, new)
+        self._seeds, self._steps, self._most = (
+            resized(t, room) for t in (self._seeds, self._steps, self._most)
+        )
+
+    def drop(self, jobs: Collection[Job]) -> None:
+        """Give up draws under way; their rows are free for others."""
+        self._jobs = [None if job in jobs else job for job in self._jobs]
 
     @torch.inference_mode()
     def advance(self, queue: deque[Job]) -> None:
@@ -58,19 +101,20 @@ class Rows:
 
     def _join(self, queue: deque[Job], free: list[int]) -> None:
         """Begin waiting draws in free rows, as far as their prompts are in the pool."""
-        if queue[0].prompt.key not in self._pool:
+        if id(queue[0].prompt) not in self._pool:
             self._fill_pool(queue)
         begun: list[Job] = []
-        while queue and len(begun) < len(free) and queue[0].prompt.key in self._pool:
+        while queue and len(begun) < len(free) and id(queue[0].prompt) in self._pool:
             begun.append(queue.popleft())
         rows = free[: len(begun)]
         self._jobs += [None] * (rows[-1] + 1 - len(self._jobs))
         for row, job in zip(rows, begun, strict=True):
             self._jobs[row] = job
         where = torch.tensor(rows, device=self._seeds.device)
-        self._seeds[where] = self._rules.seeds(begun)
+        self._seeds[where] = seeds_of(begun, self._seeds.device)
+        self._most[where] = self._index([job.rules.sampling.max_tokens for job in begun])
         self._steps[where] = 0
-        parents = [self._pool[job.prompt.key] for job in begun]
+        parents = [self._pool[id(job.prompt)] for job in begun]
         if not self._lanes.refills:
             self._pool = {}
         logits = self._lanes.fork(parents, rows)
@@ -79,19 +123,41 @@ class Rows:
 
     def _fill_pool(self, queue: deque[Job]) -> None:
         """Read the next prompts of the queue."""
-        prompts = next_prompts(queue, self._pool_size)
-        self._lanes.prefill(prompts)
-        self._pool = {prompt.key: place for place, prompt in enumerate(prompts)}
+        self._pool_of = next_prompts(queue, self._pool_size)  # kept, so that their ids stay theirs
+        self._lanes.prefill(self._pool_of)
+        self._pool = {id(prompt): place for place, prompt in enumerate(self._pool_of)}
 
     def _choose(self, logits: Tensor, rows: Sequence[int], where: Tensor | slice) -> None:
         """Append a token to rows; `where` indexes the same rows on the device."""
-        rules, steps = self._rules, self._steps[where]
+        for rules, places in self._alike(rows):
+            if len(places) == len(rows):
+                self._choose_alike(rules, logits, rows, where)
+            else:
+                some = [rows[place] for place in places]
+                self._choose_alike(rules, logits[self._index(places)], some, self._index(some))
+
+    def _alike(self, rows: Sequence[int]) -> Iterator[tuple[Rules, list[int]]]:
+        """Yield the places in `rows` of those whose tokens are chosen together."""
+        found: dict[object, tuple[Rules, list[int]]] = {}
+        known: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            job = self._jobs[row]
+            assert job is not None
+            if id(job.rules) not in known:
+                known[id(job.rules)] = found.setdefault(job.rules.manner, (job.rules, []))[1]
+            known[id(job.rules)].append(place)
+        yield from found.values()
+
+    def _choose_alike(
+        self, rules: Rules, logits: Tensor, rows: Sequence[int], where: Tensor | slice
+    ) -> None:
+        steps = self._steps[where]
         new = choose(logits, self._seeds[where], steps, rules.sampling)
         places = torch.arange(self._room, device=new.device)[where]
         self._tokens[places, steps] = new
         self._steps[where] = steps = steps + 1
         ended = torch.isin(new, rules.ends)
-        look = ended | (steps == rules.sampling.max_tokens)
+        look = ended | (steps == self._most[where])
         if rules.may_stop is not None:
             look |= rules.may_stop[new]
         # The one place where the host waits for the device.
@@ -103,6 +169,7 @@ class Rows:
             for (place, end, made), ids in zip(state, tokens, strict=True)
         ]
         self._finish(seen)
+        self._tell(new, rows)
 
     def _finish(self, seen: Sequence[tuple[int, bool, list[int]]]) -> None:
         """Make rows' draws ready, unless no stop string was there after all.
@@ -114,11 +181,22 @@ class Rows:
             for row, ended, new in seen
             if (job := self._jobs[row]) is not None
         ]
-        draws = drawn([end for _, end in ends], self._rules)
-        for (row, _), draw in zip(ends, draws, strict=True):
+        draws = drawn([end for _, end in ends])
+        for (row, end), draw in zip(ends, draws, strict=True):
             if draw is not None:
-                self.ready.append(draw)
+                self.ready.append(Made(end.job, draw))
                 self._jobs[row] = None
+
+    def _tell(self, new: Tensor, rows: Sequence[int]) -> None:
+        """Note the newest tokens of draws that are watched."""
+        watched = [
+            (place, job)
+            for place, row in enumerate(rows)
+            if (job := self._jobs[row]) is not None and job.watched
+        ]
+        if watched:
+            tokens = new[self._index([place for place, _ in watched])].tolist()
+            self.news.extend((job, token) for (_, job), token in zip(watched, tokens, strict=True))
 
     def _close_gaps(self) -> None:
         """Move rows from the end into the places of rows that ended."""
@@ -131,6 +209,9 @@ class Rows:
         for hole, source in zip(holes, sources, strict=True):
             self._jobs[hole] = self._jobs[source]
         del self._jobs[count:]
-        for state in (self._tokens, self._seeds, self._steps):
+        for state in (self._tokens, self._seeds, self._steps, self._most):
             state[holes] = state[sources]
         self._lanes.retire(sources, holes, count)
+
+    def _index(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._seeds.device)

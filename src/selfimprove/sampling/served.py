@@ -80,7 +80,9 @@ class Memory:
 class Several:
     """Holds every model that was asked, for as long as it is wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[Path, EngineConfig], Engine] | None = None) -> None:
+        """Hold nothing yet; `opened` opens an engine, None: as a run does."""
+        self._opened = opened or open_engine
         self._engines: list[tuple[ModelRef, EngineConfig, Engine]] = []
         self._scorers: list[tuple[ModelRef, EngineConfig, object]] = []
 
@@ -93,7 +95,7 @@ class Several:
         for known, how, engine in self._engines:
             if (known, how) == (model, config):
                 return engine
-        opened = open_engine(Path(model.path), config)
+        opened = self._opened(Path(model.path), config)
         self._engines.append((model, config, opened))
         return opened
 

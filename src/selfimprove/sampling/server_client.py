@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 from urllib.parse import urlsplit
 
 import requests
@@ -19,7 +19,9 @@ from selfimprove.sampling.server_software import Software, software_at
 from selfimprove.seeds import rng
 from selfimprove.types import FinishReason
 
-__all__ = ["GaveUpError", "RefusedError", "ServerClient", "finish_of", "read"]
+__all__ = ["GaveUpError", "RefusedError", "ServerClient", "UnansweredError", "finish_of", "read"]
+
+T = TypeVar("T")
 
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT: Final = 60.0
@@ -30,6 +32,10 @@ _FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
 
 class GaveUpError(Exception):
     """A request failed for good."""
+
+
+class UnansweredError(EngineError):
+    """A server gave too many requests no answer, however often it was asked."""
 
 
 class RefusedError(EngineError):
@@ -75,7 +81,7 @@ class ServerClient:
         """Which program the server is, as far as it says so.
 
         Raises:
-            EngineError: it cannot be reached, after all attempts: what it must be told is not known.
+            UnansweredError: it cannot be reached, after all attempts: what it must be told is not known.
         """
         return software_at(self.url, self._told)
 
@@ -96,7 +102,7 @@ class ServerClient:
                 if self._process:
                     self._process.check()
                 why = f"{type(error).__name__}: {error}"
-        raise EngineError(f"{url} cannot be reached ({why}): is the server running?")
+        raise UnansweredError(f"{url} cannot be reached ({why}): is the server running?")
 
     def body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
         """Return what every request says, whatever it asks to continue."""
@@ -134,6 +140,21 @@ class ServerClient:
             )
             raise EngineError(self._refusal(page, response) + (hint if unknown else ""))
 
+    def order(self, page: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401  JSON, or None
+        """Send what only vLLM in its development mode takes, beside the pages of the interface; return its answer.
+
+        Raises:
+            EngineError: the server has no such page, or fails at it.
+        """
+        url = f"{self.url.removesuffix('/v1')}/{page}"
+        try:
+            response = self._session.post(url, json=body, timeout=self._config.timeout)
+        except requests.RequestException as error:
+            raise EngineError(f"{url}: {type(error).__name__}: {error}") from error
+        if response.status_code != requests.codes.ok:
+            raise EngineError(self._refusal(page, response))
+        return response.json() if response.content else None
+
     def _refusal(self, page: str, response: requests.Response) -> str:
         return (
             f"{self.url}/{page} refuses the request (status {response.status_code}): "
@@ -152,6 +173,26 @@ class ServerClient:
             EngineError: it was started here and has ended.
             GaveUpError: every attempt failed, or `close` was called.
         """
+        return self._tried(page, body, own_seed, _completion)
+
+    def begin(self, page: str, body: Mapping[str, Any], own_seed: int) -> requests.Response:
+        """Send a request for a stream, again where that can help; return the reply, to be read and closed.
+
+        Raises:
+            RefusedError: the server says that the request itself is wrong.
+            EngineError: it was started here and has ended.
+            GaveUpError: every attempt failed, or `close` was called.
+        """
+        return self._tried(page, {**body, "stream": True}, own_seed, lambda reply: reply)
+
+    def _tried(
+        self,
+        page: str,
+        body: Mapping[str, Any],
+        own_seed: int,
+        taken: Callable[[requests.Response], T],
+    ) -> T:
+        """Return what `taken` makes of the reply; a ValueError of its, too, is a reason to ask again."""
         jitter = rng(own_seed, "jitter")
         why, told = "", 0.0
         for attempt in range(self._config.retries + 1):
@@ -160,8 +201,9 @@ class ServerClient:
                 self._pause(pause)
             try:
                 response = self._session.post(
-                    f"{self.url}/{page}", json=body, timeout=self._config.timeout
-                )
+                    f"{self.url}/{page}", json=body, timeout=self._config.timeout,
+                    stream=bool(body["stream"]),
+                )  # fmt: skip
             except requests.RequestException as error:
                 if self._process:
                     self._process.check()
@@ -174,12 +216,9 @@ class ServerClient:
             if response.status_code != requests.codes.ok:
                 raise RefusedError(self._refusal(page, response))
             try:
-                answer: dict[str, Any] = response.json()
-                answer["choices"][0]
-            except (ValueError, LookupError, TypeError) as error:
-                why = f"an answer that is no completion ({error}): {response.text[:200]}"
-                continue
-            return answer
+                return taken(response)
+            except ValueError as error:
+                why = str(error)
         raise GaveUpError(why)
 
     def _pause(self, seconds: float) -> None:
@@ -192,6 +231,18 @@ class ServerClient:
         self._session.close()
         if self._process:
             self._process.stop()
+
+
+def _completion(response: requests.Response) -> dict[str, Any]:
+    """Return the completion in a reply; ValueError says that it is none."""
+    try:
+        answer: dict[str, Any] = response.json()
+        answer["choices"][0]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"an answer that is no completion ({error}): {response.text[:200]}"
+        ) from error
+    return answer
 
 
 def finish_of(choice: Mapping[str, Any]) -> FinishReason:

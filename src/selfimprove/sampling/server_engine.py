@@ -13,17 +13,18 @@ refuses them. What a template elsewhere leaves out without a word cannot be seen
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from selfimprove.errors import EngineError
 from selfimprove.files import read_json
 from selfimprove.reasoning import cut, holds_mark, opens_reasoning
 from selfimprove.sampling.chat_template import ChatTemplate, warn_once, ways
+from selfimprove.sampling.conversation import Asked
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
 from selfimprove.sampling.literal_text import control_tokens_in, spelled_out
 from selfimprove.sampling.prompts import check_fit, check_keys, encode
@@ -31,14 +32,18 @@ from selfimprove.sampling.server_client import (
     GaveUpError,
     RefusedError,
     ServerClient,
+    UnansweredError,
     finish_of,
     read,
 )
 from selfimprove.sampling.server_habits import Habits, habits_of
+from selfimprove.sampling.server_stream import ServerCall, thought_of
 from selfimprove.seeds import seed_of
-from selfimprove.types import Draw, Message, Prompt, Role
+from selfimprove.types import Begun, Draw, Message, Prompt, Role
 
 __all__ = ["ServerEngine"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ class ServerEngine:
         """
         self._client = ServerClient(model, config)
         self._concurrency, self._max_failed = config.concurrency, config.max_failed
+        self._pool = ThreadPoolExecutor(config.concurrency)
         self._variables = {
             **config.extra_body.get("chat_template_kwargs", {}),
             **(chat_template_kwargs or {}),
@@ -104,12 +110,11 @@ class ServerEngine:
         self._check_habits(sent, sampling)
         asked = [(prompt, index) for prompt in sent for index in range(sampling.n)]
         failures: list[str] = []
-        pool = ThreadPoolExecutor(self._concurrency)
+        waiting: dict[Future[Draw], tuple[Prompt, int]] = {
+            self._pool.submit(self._draw_one, prompt, index, sampling, seed): (prompt, index)
+            for prompt, index in asked
+        }
         try:
-            waiting: dict[Future[Draw], tuple[Prompt, int]] = {
-                pool.submit(self._draw_one, prompt, index, sampling, seed): (prompt, index)
-                for prompt, index in asked
-            }
             for done in as_completed(waiting):
                 prompt, index = waiting[done]
                 try:
@@ -119,7 +124,44 @@ class ServerEngine:
                     self._refuse_many(failures, len(asked))
                     yield Draw(prompt.key, index, "", "error", 0, 0)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in waiting:
+                future.cancel()
+
+    def call(self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int) -> ServerCall:
+        """Begin draws that are told as they come; one that fails fails the call.
+
+        Raises:
+            EngineError: two prompts share a key.
+        """
+        check_keys(prompts)
+        call = ServerCall(len(prompts) * sampling.n)
+        for prompt in map(self._sent, prompts):
+            for index in range(sampling.n):
+                self._pool.submit(call.run, partial(self._stream_one, prompt, index, sampling, seed, call))  # fmt: skip
+        return call
+
+    def _stream_one(
+        self, prompt: Prompt, index: int, sampling: SamplingConfig, seed: int, call: ServerCall
+    ) -> Draw:
+        own_seed = seed_of(seed, "server", prompt.key, index)
+        body = {
+            **self._client.body(sampling, own_seed),
+            "stream_options": {"include_usage": True},
+        }
+        begin, content = self._client.begin, prompt.content
+        try:
+            if isinstance(content, str):
+                reply = begin("completions", {**body, "prompt": content}, own_seed)
+            else:
+                reply = self._chat(content, body, own_seed, begin)
+        except RefusedError:  # it may be the stream that it does not know
+            return self._draw_one(prompt, index, sampling, seed)
+        thinking = self._is_thinking(content)
+        said = call.read(reply, Begun(prompt.key, index, "", thinking=thinking))
+        return self._cut(said, sampling)
+
+    def _is_thinking(self, content: Asked) -> bool:
+        return opens_reasoning(content) if isinstance(content, str) else self._thinks
 
     def _check_fit(self, prompts: Sequence[Prompt], max_tokens: int) -> None:
         """Refuse a prompt that the model in the folder cannot read: some servers go on as if it could."""
@@ -160,7 +202,7 @@ class ServerEngine:
 
     def _refuse_many(self, failures: Sequence[str], asked: int) -> None:
         if len(failures) > self._max_failed * asked:
-            raise EngineError(
+            raise UnansweredError(
                 f"{len(failures)} of {asked} requests to {self._client.url} failed for good, the last: "
                 f"{failures[-1]}; see the server's log, or allow more with engine.server.max_failed"
             )
@@ -173,16 +215,17 @@ class ServerEngine:
         if isinstance(prompt.content, str):
             answer = self._client.ask("completions", {**body, "prompt": prompt.content}, own_seed)
             said = _draw(prompt.key, index, read(answer["choices"][0], "text"), answer)
-            said = replace(said, thinking=opens_reasoning(prompt.content))
+            said = replace(said, thinking=self._is_thinking(prompt.content))
         else:
-            answer = self._chat(prompt.content, body, own_seed)
+            answer = self._chat(prompt.content, body, own_seed, self._client.ask)
             choice = answer["choices"][0]
             said = _draw(prompt.key, index, read(choice, "message", "content"), answer)
-            # A server with a reasoning parser has parted the two; the field has two names.
-            fields = ("reasoning_content", "reasoning")
-            thought = next(filter(None, (read(choice, "message", f) for f in fields)), "")
+            thought = thought_of(choice["message"])
             said = replace(said, reasoning=thought, thinking=self._thinks and not thought)
-        # Not every server leaves a stop string out.
+        return self._cut(said, sampling)
+
+    def _cut(self, said: Draw, sampling: SamplingConfig) -> Draw:
+        """Cut a draw at a stop string: not every server leaves it out."""
         text = cut(said.text, sampling.stop, thinking=said.thinking)
         return said if text is None else replace(said, text=text)
 
@@ -229,9 +272,13 @@ class ServerEngine:
         return load_tokenizer(self._folder)
 
     def _chat(
-        self, turns: tuple[Message, ...], body: Mapping[str, Any], own_seed: int
-    ) -> dict[str, Any]:
-        """Ask for a reply; turns that the server refuses are laid out as its template may take them."""
+        self,
+        turns: tuple[Message, ...],
+        body: Mapping[str, Any],
+        own_seed: int,
+        ask: Callable[[str, Mapping[str, Any], int], T],
+    ) -> T:
+        """Ask for a reply by `ask`; turns that the server refuses are laid out as its template may take them."""
         roles = tuple(turn.role for turn in turns)
         known = self._taken.get(roles)
         refusal: RefusedError | None = None
@@ -242,7 +289,7 @@ class ServerEngine:
                 if self._variables:
                     asked["chat_template_kwargs"] = self._variables
                 try:
-                    answer = self._client.ask("chat/completions", asked, own_seed)
+                    answer = ask("chat/completions", asked, own_seed)
                 except RefusedError as error:
                     refusal = refusal or error
                     continue
@@ -265,6 +312,7 @@ class ServerEngine:
 
     def close(self) -> None:
         """Stop a server that was started; leave one alone that ran before."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
 

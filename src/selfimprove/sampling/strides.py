@@ -17,7 +17,16 @@ from selfimprove.sampling.board import Board, Rung
 from selfimprove.sampling.choose import choose, choose_from_all, may_be_unsure
 from selfimprove.sampling.forward import Forward
 from selfimprove.sampling.graphs import Graphs, rung_over
-from selfimprove.sampling.jobs import End, Job, Rules, broken_model, drawn, next_prompts
+from selfimprove.sampling.jobs import (
+    End,
+    Job,
+    Made,
+    Rules,
+    broken_model,
+    drawn,
+    next_prompts,
+    seeds_of,
+)
 from selfimprove.sampling.reading import Reader, Reading
 from selfimprove.sampling.seating import Seating
 from selfimprove.sampling.sending import sent
@@ -76,7 +85,7 @@ class Strides:
         self._cut: list[int] = []
         self._laid = (0, 0)
         self._seen: list[_Seen] = []
-        self.ready: deque[Draw] = deque()
+        self.ready: deque[Made] = deque()
         self._ends = set(rules.ends.tolist())
         may_stop = rules.may_stop
         self._stops = set() if may_stop is None else set(may_stop.nonzero().squeeze(1).tolist())
@@ -190,7 +199,7 @@ class Strides:
             slots, places = self._index(list(new_slots)), self._index(list(new_slots.values()))
             board.put_prompts(slots, read.layers, places, lengths)
         rows = self._index([row for row, _ in begun])
-        board.seeds[rows] = rules.seeds(jobs)
+        board.seeds[rows] = seeds_of(jobs, board.device)
         board.before[rows] = self._index([len(job.prompt.ids) for job in jobs])
         board.made[rows] = 0
         board.asks[rows] = False
@@ -254,11 +263,11 @@ class Strides:
                 End(seen.job, seen.tokens[:made], ended=seen.tokens[made - 1] in self._ends)
                 for seen, (made, *_) in left
             ]
-            draws = drawn(ends, self._rules)
+            draws = drawn(ends)
             pairs = list(zip(left, draws, strict=True))
             found += [(seen, draw) for (seen, _), draw in pairs if draw is not None]
             left = [(seen, more) for (seen, (_, *more)), draw in pairs if draw is None and more]
-        self.ready.extend(draw for _, draw in found)
+        self.ready.extend(Made(seen.job, draw) for seen, draw in found)
         self._cut_off([seen.job for seen, _ in found if not seen.over])
         self._seen = []
 

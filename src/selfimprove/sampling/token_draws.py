@@ -14,7 +14,12 @@ from selfimprove.errors import EngineError
 from selfimprove.reasoning import cut
 from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.prompts import Encoded
-from selfimprove.sampling.server_client import GaveUpError, ServerClient, finish_of
+from selfimprove.sampling.server_client import (
+    GaveUpError,
+    ServerClient,
+    UnansweredError,
+    finish_of,
+)
 from selfimprove.sampling.texts import Texts
 from selfimprove.seeds import seed_of
 from selfimprove.types import Draw, FinishReason
@@ -75,7 +80,9 @@ class TokenDraws:
         try:
             answer = self.client.ask("completions", body, own_seed)
         except GaveUpError as error:
-            raise EngineError(f"a request to {self.client.url} failed for good: {error}") from error
+            raise UnansweredError(
+                f"a request to {self.client.url} failed for good: {error}"
+            ) from error
         said = [self._said(choice) for choice in answer["choices"]]
         texts = self.texts.continuations([(prompt.ids, self._without_end(s.tokens)) for s in said])
         draws = [

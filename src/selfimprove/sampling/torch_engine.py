@@ -26,7 +26,7 @@ from selfimprove.sampling.engine import (
 )
 from selfimprove.sampling.forward import TransformersForward
 from selfimprove.sampling.graphs import rung_over
-from selfimprove.sampling.jobs import DrawLoop, Job, Rules, draws_of, taken_from
+from selfimprove.sampling.jobs import DrawLoop, Job, Rules, draws_of, jobs_of, taken_from
 from selfimprove.sampling.lanes import Lanes, PaddedLanes
 from selfimprove.sampling.loading import (
     check_folder,
@@ -37,7 +37,8 @@ from selfimprove.sampling.loading import (
     pick_device,
     stop_tokens,
 )
-from selfimprove.sampling.prompts import Cohort, check_fit, check_keys, cohorts, encode
+from selfimprove.sampling.out_of_memory import out_of_memory
+from selfimprove.sampling.prompts import Cohort, Encoded, check_fit, check_keys, cohorts, encode
 from selfimprove.sampling.reading import Reader
 from selfimprove.sampling.rows import Rows
 from selfimprove.sampling.scoring import continuation_logprobs
@@ -137,27 +138,35 @@ class TorchEngine:
         Raises:
             EngineError: a prompt does not fit the model's context, or two prompts share a key.
         """
+        encoded = self.encoded(prompts, sampling)
+        return self._draws(cohorts(encoded), self.rules(sampling), seed)
+
+    def encoded(self, prompts: Sequence[Prompt], sampling: SamplingConfig) -> list[Encoded]:
+        """Return prompts as the model reads them.
+
+        Raises:
+            EngineError: a prompt does not fit the model's context, or two prompts share a key.
+        """
         check_keys(prompts)
         encoded = encode(prompts, self._tokenizer, self._chat_template_kwargs)
         check_fit(encoded, sampling.max_tokens, context_length(self._model.config))
+        return encoded
+
+    def rules(self, sampling: SamplingConfig) -> Rules:
+        """Return how draws are made that are sampled so."""
         device = self._model.device
-        rules = Rules(
+        ends = stop_tokens(self._model.generation_config, self._tokenizer)
+        return Rules(
             sampling=sampling,
-            seed=seed,
-            ends=torch.tensor(
-                stop_tokens(self._model.generation_config, self._tokenizer),
-                dtype=torch.long,
-                device=device,
-            ),
+            ends=torch.tensor(ends, dtype=torch.long, device=device),
             may_stop=self._texts.ends_stop(sampling.stop, device),
             texts=self._texts,
         )
-        return self._draws(cohorts(encoded), rules)
 
-    def _draws(self, groups: Sequence[Cohort], rules: Rules) -> Iterator[Draw]:
+    def _draws(self, groups: Sequence[Cohort], rules: Rules, seed: int) -> Iterator[Draw]:
         try:
             for group in groups:
-                queue = deque(Job(p, i) for p in group.prompts for i in range(rules.sampling.n))
+                queue = deque(jobs_of(group.prompts, rules, seed))
                 while queue:
                     yield from self._until_memory_ends(group, rules, queue)
         finally:
@@ -176,11 +185,12 @@ class TorchEngine:
                 rows = self._strides(held, group, rules, plan)
             else:
                 self._drop_board()
-                rows = Rows(self._lanes(group, plan), rules, plan.room, plan.pool)
+                lanes, new = self._lanes(group, plan), rules.sampling.max_tokens
+                rows = Rows(lanes, self._model.device, plan.room, new, plan.pool)
             yield from draws_of(rows, queue)
         except RuntimeError as error:
             held = self._reader = None
-            self._halve(plan.room * plan.length, plan.length, error)
+            self.halve(plan.room * plan.length, plan.length, error)
             if rows is not None:
                 yield from taken_from(rows.ready)
                 queue.extendleft(reversed(rows.under_way))
@@ -190,9 +200,9 @@ class TorchEngine:
         elif self._model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _halve(self, used: int, row: int, error: RuntimeError) -> None:
+    def halve(self, used: int, row: int, error: RuntimeError) -> None:
         """After out of memory with `used` tokens, make do with half, if a row still fits."""
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         if used <= row:
             raise EngineError(
@@ -204,7 +214,7 @@ class TorchEngine:
 
     def _plan(self, group: Cohort, sampling: SamplingConfig, draws: int) -> _Plan:
         """Fit the batch to the budget; the longest prompt of a group is its first."""
-        longest, most = len(group.prompts[0].ids), MAX_ROWS[self._model.device.type]
+        longest, most = len(group.prompts[0].ids), self.most_rows
         fast = longest + sampling.max_tokens <= self._reach
         length = longest + sampling.max_tokens - (group.shared if fast else 0)
         # Without refills, the pool of prompts is the batch itself.
@@ -218,12 +228,42 @@ class TorchEngine:
             asked = Asked(rows, sampling.n, group.shared, own, sampling.max_tokens)
             length, room = asked.row_tokens, self._boards.rows_for(asked, self._budget)
         else:
-            room = max(1, min((self._budget or BATCH_TOKENS) // length, most, draws))
+            room = max(1, min(self.budget // length, most, draws))
         return _Plan(fast, length, room, min(pool, math.ceil(room / sampling.n)), asked)
 
     def _strides(self, held: Held, group: Cohort, rules: Rules, plan: _Plan) -> Strides:
         reader = self._reader_of(group.prompts[0].ids[: group.shared])
         return Strides(held.board, held.graphs, self._forward, reader, rules, plan.pool)
+
+    def table(self, room: int, longest: int, new: int, *, pool: int, fast: bool) -> Rows:
+        """Return rows for draws that come one by one, and need have nothing in common.
+
+        Args:
+            room: rows at once.
+            longest: tokens of the longest prompt.
+            new: tokens sampled at most for a row.
+            pool: prompts read at once.
+            fast: in lanes that rows may join at any time, which `has_lanes_for` tells of each.
+        """
+        model = self._model
+        lanes: Lanes = PaddedLanes(model)
+        if fast:
+            lanes = CascadeLanes(model, self._forward, (), room=room, longest=longest, new=new)
+        return Rows(lanes, model.device, room, new, pool)
+
+    def has_lanes_for(self, length: int) -> bool:
+        """Tell whether a row of so many tokens may join others that are under way."""
+        return length <= self._reach
+
+    @property
+    def budget(self) -> int:
+        """Cache entries that may be held at once outside of boards."""
+        return self._budget or BATCH_TOKENS
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that may be drawn at once."""
+        return MAX_ROWS[self._model.device.type]
 
     def _reader_of(self, shared: tuple[int, ...]) -> Reader:
         """Return what has read a prefix; the last one is kept while weights stay as they are."""
@@ -259,14 +299,14 @@ class TorchEngine:
         for head, tail in zip(heads, tails, strict=True):
             check_fit([head], len(tail), limit)
         while True:
-            budget = self._budget or BATCH_TOKENS
+            budget = self.budget
             try:
                 return continuation_logprobs(self._model, heads, tails, budget)
             except RuntimeError as error:
-                if _out_of_memory(error) and self._drop_board():
+                if out_of_memory(error) and self._drop_board():
                     continue
                 lengths = [len(h.ids) + len(t) for h, t in zip(heads, tails, strict=True)]
-                self._halve(min(budget, sum(lengths)), max(lengths), error)
+                self.halve(min(budget, sum(lengths)), max(lengths), error)
 
     def _drop_board(self) -> bool:
         """Give back the memory of the board that is kept; tell whether there was one."""
@@ -279,10 +319,3 @@ class TorchEngine:
         self._forward, self._boards, self._reader = TransformersForward(None), None, None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return "not enough memory" in text or "can't allocate memory" in text

@@ -38,7 +38,7 @@ from selfimprove.sampling.token_draws import TokenDraws
 from selfimprove.types import Draw, Prompt
 from selfimprove.weights import weights_digest
 
-__all__ = ["VllmEngine", "command", "environment"]
+__all__ = ["VllmEngine", "command", "config_of", "environment", "server_of"]
 
 _AT_ONCE: Final = {"cuda": 1024, "cpu": 256}
 _STARTUP: Final = 1800.0
@@ -67,7 +67,7 @@ class VllmEngine:
         check_folder(folder)
         self._tokenizer = load_tokenizer(folder)
         self._chat_template_kwargs = config.chat_template_kwargs
-        read = _config_of(folder)
+        read = config_of(folder)
         use = arithmetic_of(config.dtype, device, hidden_size(read))
         ends = frozenset(stop_tokens(_generation_config_of(folder, read), self._tokenizer))
         self._identity = {
@@ -75,17 +75,11 @@ class VllmEngine:
             "dtype": use.dtype, "dtype_because": use.why, "weights": weights_digest(folder),
             "repeatable": "no",
         }  # fmt: skip
-        at_once = _AT_ONCE[device.type]
-        server = ServerConfig(
-            command=command(device, use, read),
-            concurrency=at_once,
-            timeout=_PATIENCE,
-            startup_timeout=_STARTUP,
-        )
+        server = server_of(device, use, read)
         # Last: what fails before it leaves no server behind.
         self._client = ServerClient(folder, server, environment(device, config.threads))
         texts = Texts(self._tokenizer, read.get_text_config().vocab_size)
-        self._draws = TokenDraws(self._client, texts, ends, at_once)
+        self._draws = TokenDraws(self._client, texts, ends, server.concurrency)
         self._limit = _least(context_length(read), self._client.context_length())
 
     @property
@@ -138,6 +132,16 @@ class VllmEngine:
     def close(self) -> None:
         """Stop the server; its memory is free then."""
         self._client.close()
+
+
+def server_of(device: torch.device, use: Arithmetic, config: Any) -> ServerConfig:  # noqa: ANN401
+    """Return how the server of a model of this config is started and asked; `command` says the rest."""
+    return ServerConfig(
+        command=command(device, use, config),
+        concurrency=_AT_ONCE[device.type],
+        timeout=_PATIENCE,
+        startup_timeout=_STARTUP,
+    )
 
 
 def command(device: torch.device, use: Arithmetic, config: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -231,7 +235,12 @@ def _least(one: int | None, other: int | None) -> int | None:
     return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
-def _config_of(folder: Path) -> Any:  # noqa: ANN401
+def config_of(folder: Path) -> Any:  # noqa: ANN401
+    """Return the config of the model in a folder.
+
+    Raises:
+        EngineError: there is none.
+    """
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:

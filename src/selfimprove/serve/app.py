@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, final
@@ -18,21 +16,20 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from selfimprove.errors import SelfImproveError
 from selfimprove.sampling.engine import SamplingConfig
+from selfimprove.serve.asks import Answer, Ask, Piece
 from selfimprove.serve.counted import Counted
 from selfimprove.serve.desk import Answering, Desk, Ticket
 from selfimprove.serve.guard import Guard, Refused, error_of, tell_errors
 from selfimprove.serve.protocol import Asked, ChatRequest, CompletionRequest, Improve
 from selfimprove.serve.replies import Chat, Shape, Text, event
-from selfimprove.serve.ways import Answer, Ask, Models, answered
+from selfimprove.serve.served_models import Models
+from selfimprove.serve.waiting import signs_of_life
+from selfimprove.serve.ways import answered
 
 __all__ = ["Limits", "app_of"]
 
-_LOOK: Final = 0.25  # seconds between looks whether a client is still there
-_ALIVE: Final = 10.0  # seconds between signs of life of a stream
 _USUAL: Final = 512  # tokens of a response to a request that does not say
-_BAD, _UNKNOWN, _GONE, _CLOSED = 400, 404, 499, 503
-
-_log = logging.getLogger(__name__)
+_BAD, _UNKNOWN, _CLOSED = 400, 404, 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,7 @@ def app_of(
     improve: Improve | None = None,
     limits: Limits | None = None,
     key: str | None = None,
+    hosts: Collection[str] | None = None,
     answering: Answering | None = None,
 ) -> FastAPI:
     """Return the server as an ASGI application.
@@ -64,13 +62,17 @@ def app_of(
         improve: how requests are answered that say nothing of it; None: as the model says.
         limits: what clients may ask for.
         key: which they must send; None: anyone may ask.
-        answering: what answers requests of a kind together; None: the models.
+        hosts: names by which it may be asked for, without port; None: any.
+        answering: what answers requests; None: the models.
     """
     bounds = limits or Limits()
-    desk = Desk(
-        answering or partial(answered, models), waiting=bounds.waiting, together=bounds.together
-    )
-    counted = Counted(desk)
+    counted = Counted()
+    desk = Desk(answering or partial(answered, models), waiting=bounds.waiting,
+                together=bounds.together, ended=counted.ended)  # fmt: skip
+    counted.gauge("waiting", "Requests that wait", lambda: desk.waiting)
+    counted.gauge("answering", "Requests that are being answered", lambda: desk.answered)
+    counted.gauge("draws", "Draws under way in the built-in engine",
+                  lambda: models.house.under_way)  # fmt: skip
     pages = _Pages(models, improve or Improve(), bounds, desk, counted)
 
     @asynccontextmanager
@@ -82,13 +84,14 @@ def app_of(
     app = FastAPI(
         title="selfimprove", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.add_middleware(Guard, key=key, most=bounds.body, replied=counted.replied)
+    app.add_middleware(Guard, key=key, most=bounds.body, hosts=hosts, replied=counted.replied)
     tell_errors(app)
-    for path, page in {
-        "/health": pages.health,
-        "/metrics": pages.metrics,
-        "/v1/models": pages.models,
-    }.items():
+    for path, page in (
+        ("/health", pages.health),
+        ("/metrics", pages.metrics),
+        ("/v1/models", pages.models),
+        ("/v1/models/{name:path}", pages.model),
+    ):
         app.add_api_route(path, page, methods=["GET"], response_model=None)
     app.add_api_route("/v1/chat/completions", pages.chat, methods=["POST"], response_model=None)
     app.add_api_route("/v1/completions", pages.complete, methods=["POST"], response_model=None)
@@ -105,7 +108,7 @@ class _Pages:
     counted: Counted
 
     async def health(self) -> dict[str, str]:
-        if not self.desk.answers:
+        if not (self.desk.answers and self.served.house.draws_on):
             raise Refused(_CLOSED, "nothing is answered any more")
         return {"status": "ok"}
 
@@ -113,8 +116,11 @@ class _Pages:
         return Response(self.counted.page(), media_type="text/plain; version=0.0.4")
 
     async def models(self) -> dict[str, Any]:
-        told = {"id": self.served.name, "object": "model", "created": 0, "owned_by": "selfimprove"}
-        return {"object": "list", "data": [told]}
+        return {"object": "list", "data": [await self.model(self.served.name)]}
+
+    async def model(self, name: str) -> dict[str, Any]:
+        self._refuse_other(name)
+        return {"id": name, "object": "model", "created": 0, "owned_by": "selfimprove"}
 
     async def chat(self, asked: ChatRequest, request: Request) -> Response:
         way = self.improve if asked.improve is None else asked.improve
@@ -142,67 +148,67 @@ class _Pages:
                 _BAD, f"max_tokens: {most} is above this server's {self.limits.max_tokens}"
             )
         return SamplingConfig(n=asked.n, temperature=asked.temperature, top_p=asked.top_p,
-                              max_tokens=most, stop=asked.stop)  # fmt: skip
+                              top_k=asked.top_k, max_tokens=most, stop=asked.stop)  # fmt: skip
+
+    def _refuse_other(self, name: str) -> None:
+        if name != self.served.name:
+            raise Refused(_UNKNOWN, f"model {name!r} is not served here: {self.served.name} is")
 
     async def _reply(self, asked: Asked, ask: Ask, request: Request, shape: Shape) -> Response:
-        if asked.model not in ("", self.served.name):
-            raise Refused(
-                _UNKNOWN, f"model {asked.model!r} is not served here: {self.served.name} is"
-            )
-        ticket = self.desk.take(ask)
+        if asked.model:
+            self._refuse_other(asked.model)
         if asked.stream:
-            events = self._streamed(
-                ticket, request, shape, usage=asked.stream_options.include_usage
-            )
+            pieces: asyncio.Queue[Piece] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+            ticket = self.desk.take(ask, lambda piece: _pass_on(loop, pieces, piece))
+            usage = asked.stream_options.include_usage
+            events = self._streamed(ticket, pieces, request, shape, usage=usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        async for _ in _signs_of_life(ticket, request):
+        ticket = self.desk.take(ask)
+        async for _ in signs_of_life(ticket, request):
             pass
-        return JSONResponse(shape.whole(self._found(ticket)))
+        return JSONResponse(shape.whole(self._found(ticket), ticket.line))
 
     async def _streamed(
-        self, ticket: Ticket, request: Request, shape: Shape, *, usage: bool
+        self,
+        ticket: Ticket,
+        pieces: asyncio.Queue[Piece],
+        request: Request,
+        shape: Shape,
+        *,
+        usage: bool,
     ) -> AsyncIterator[str]:
-        """Yield the events of an answer once it is there, and signs of life before.
+        """Yield the events of an answer as it is drawn, and signs of life while there are none.
 
         What is improved has no first word until its last step is done.
         """
         try:
-            async for sign in _signs_of_life(ticket, request):
-                yield sign
+            async for sign in signs_of_life(ticket, request, pieces):
+                yield sign if isinstance(sign, str) else _events(shape.piece(sign))
             answers = self._found(ticket)
         except (SelfImproveError, Refused) as error:
             yield event({"error": error_of(str(error))})
             return
         except Exception:  # noqa: BLE001  a stream ends with a word
-            _log.exception("a stream failed")
             yield event({"error": error_of("the server failed; its log says how", "server_error")})
             return
-        for chunk in shape.chunks(answers, usage=usage):
-            yield event(chunk)
+        yield _events(shape.end(answers, ticket.line, usage=usage))
         yield "data: [DONE]\n\n"
 
     def _found(self, ticket: Ticket) -> list[Answer]:
         answers = ticket.found.result()
-        self.counted.answered(ticket, answers)
+        self.counted.answered(ticket)
         return answers
 
 
-async def _signs_of_life(ticket: Ticket, request: Request) -> AsyncIterator[str]:
-    """Yield a comment now and then until a request is answered; a client that leaves gives its place up."""
-    found, seen = asyncio.wrap_future(ticket.found), time.monotonic()
-    try:
-        while not found.done():
-            await asyncio.wait([found], timeout=_LOOK)
-            if not found.done() and await request.is_disconnected():
-                raise Refused(_GONE, "the client has gone")
-            if time.monotonic() - seen > _ALIVE:
-                seen = time.monotonic()
-                yield ": still at it\n\n"
-    finally:
-        ticket.cancel()  # does nothing to what is answered
-    if found.cancelled():
-        raise Refused(_CLOSED, "the server is closing")
-    found.exception()  # seen here, raised where the result is read
+def _pass_on(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece], piece: Piece) -> None:
+    """Give the loop's thread a piece that another thread has."""
+    with suppress(RuntimeError):  # the loop is closed: nobody reads any more
+        loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+
+def _events(told: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(map(event, told))
 
 
 def _key(asked: Asked, prompt: str) -> str:

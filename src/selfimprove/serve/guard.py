@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, final
 
 from fastapi import FastAPI, Request
@@ -13,11 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from selfimprove.errors import SelfImproveError
+from selfimprove.sampling.server_client import UnansweredError
 from selfimprove.serve.desk import Busy
 
 __all__ = ["Guard", "Refused", "error_of", "tell_errors"]
 
-_BAD, _NO_KEY, _NO_LENGTH, _TOO_LARGE, _TOO_MANY, _FAILED = 400, 401, 411, 413, 429, 500
+_BAD, _NO_KEY, _NO_LENGTH, _TOO_LARGE, _OTHER_HOST, _TOO_MANY = 400, 401, 411, 413, 421, 429
+_FAILED, _NO_UPSTREAM = 500, 502
 
 
 class Refused(Exception):
@@ -33,9 +35,25 @@ class Guard:
     """Lets through what has the key and is not too large, and counts what was replied."""
 
     def __init__(
-        self, app: ASGIApp, *, key: str | None, most: int, replied: Callable[[str, int], None]
+        self,
+        app: ASGIApp,
+        *,
+        key: str | None,
+        most: int,
+        hosts: Collection[str] | None,
+        replied: Callable[[str, int], None],
     ) -> None:
+        """Stand before an application.
+
+        Args:
+            app: that answers what is let through.
+            key: that must be sent; None: anyone may ask.
+            most: bytes of a request.
+            hosts: by which it may be asked for; None: any.
+            replied: told the path and the status of each reply.
+        """
         self._app, self._key, self._most, self._replied = app, key, most, replied
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer for the application, or let it answer."""
@@ -61,6 +79,13 @@ class Guard:
             raise
 
     def _refused(self, request: Request) -> Response | None:
+        host = _host_of(request)
+        if self._hosts is not None and host not in self._hosts:
+            return refusal(
+                _OTHER_HOST,
+                f"this server is not called {host!r}: ask it by its address, or start it with "
+                "--allow-host NAME",
+            )
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         sent = given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
         open_to_all = self._key is None or request.url.path == "/health"
@@ -87,9 +112,6 @@ def tell_errors(app: FastAPI) -> None:
     async def busy(_: Request, error: Any) -> Response:  # noqa: ANN401
         return refusal(_TOO_MANY, str(error), "rate_limit_error", {"Retry-After": "1"})
 
-    async def wrong(_: Request, error: Any) -> Response:  # noqa: ANN401
-        return refusal(_BAD, str(error))
-
     async def unread(_: Request, error: Any) -> Response:  # noqa: ANN401
         return refusal(_BAD, "; ".join(map(_problem, error.errors())))
 
@@ -99,10 +121,22 @@ def tell_errors(app: FastAPI) -> None:
     async def failed(_: Request, __: Any) -> Response:  # noqa: ANN401
         return refusal(_FAILED, "the server failed; its log says how", "server_error")
 
-    told = {Refused: refused, Busy: busy, SelfImproveError: wrong, RequestValidationError: unread,
+    told = {Refused: refused, Busy: busy, SelfImproveError: _wrong, RequestValidationError: unread,
             HTTPException: unknown, Exception: failed}  # fmt: skip
     for kind, tell in told.items():
         app.add_exception_handler(kind, tell)
+
+
+async def _wrong(_: Request, error: Any) -> Response:  # noqa: ANN401  as registered
+    if isinstance(error, UnansweredError):
+        return refusal(_NO_UPSTREAM, str(error), "server_error")
+    return refusal(_BAD, str(error))
+
+
+def _host_of(request: Request) -> str:
+    """Return the name that a request asks for, without its port."""
+    name = request.headers.get("host", "").lower()
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
 
 
 def _problem(error: Mapping[str, Any]) -> str:

@@ -1,18 +1,18 @@
 """What clients send and get: the fields of OpenAI's interface that are read here, and `improve` beside them.
 
-Fields that are not known are let pass, as clients send many; a known one with a value that does not
-fit is an error that names it.
+Fields that are not known are let pass, as clients send many. A known one with a value that does not fit is an
+error that names it, and so is one that would change the answer and is not followed here.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from selfimprove.types import ANSWER_TYPES, Message
 
-__all__ = ["MOST", "Asked", "ChatRequest", "CompletionRequest", "Improve", "Turn"]
+__all__ = ["MOST", "Asked", "ChatRequest", "CompletionRequest", "Improve", "Method", "Turn"]
 
 Method = Literal["none", "pit", "vote", "best_of_n", "self_refine"]
 
@@ -85,6 +85,17 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+# Fields that would change an answer if anyone here heard of them, and the values that ask for nothing.
+_UNHEARD: Final[dict[str, tuple[object, ...]]] = {
+    "logprobs": (False,), "top_logprobs": (0,), "tools": ([],), "functions": ([],), "logit_bias": ({},),
+    "response_format": ({"type": "text"},), "frequency_penalty": (0,), "presence_penalty": (0,),
+    "repetition_penalty": (1,), "min_p": (0,), "min_tokens": (0,), "ignore_eos": (False,),
+    "stop_token_ids": ([],), "use_beam_search": (False,), "echo": (False,), "suffix": ("",),
+    "modalities": (["text"],), "prompt_logprobs": (), "structured_outputs": ({},), "guided_json": (),
+    "guided_regex": (), "guided_choice": (), "guided_grammar": (), "best_of": (1,),
+}  # fmt: skip
+
+
 class Asked(BaseModel):
     """What both kinds of request share."""
 
@@ -93,6 +104,8 @@ class Asked(BaseModel):
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=1.0, ge=1e-6, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
+    top_k: int = Field(default=0, ge=-1)
+    """0 and -1: all tokens."""
     n: int = Field(default=1, ge=1, le=MOST)
     stop: tuple[Annotated[Words, Field(min_length=1)], ...] = Field(default=(), max_length=4)
     seed: int | None = None
@@ -100,13 +113,31 @@ class Asked(BaseModel):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_for_nothing_unheard(cls, given: object) -> object:
+        """Refuse what would change the answer, rather than answer as if it had not been said."""
+        if not isinstance(given, dict):
+            return given
+        for name, harmless in _UNHEARD.items():
+            asked = given.get(name)
+            unused = name == "tools" and given.get("tool_choice") == "none"
+            if asked is not None and asked not in harmless and not unused:
+                raise ValueError(f"{name} is not followed here: leave it out")
+        return given
+
+    @field_validator("top_k", mode="after")
+    @classmethod
+    def _all(cls, given: int) -> int:
+        return max(given, 0)
+
     @field_validator("stop", mode="before")
     @classmethod
     def _several(cls, given: object) -> object:
         return () if given is None else (given,) if isinstance(given, str) else given
 
     @field_validator(
-        "model", "temperature", "top_p", "n", "stream", "stream_options", mode="before"
+        "model", "temperature", "top_p", "top_k", "n", "stream", "stream_options", mode="before"
     )
     @classmethod
     def _null_is_unsaid(cls, given: object, info: Any) -> object:  # noqa: ANN401

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from selfimprove.serve.ways import Answer
+from selfimprove.serve.asks import Answer, Line, Piece
 
 __all__ = ["Chat", "Shape", "Text", "event"]
 
@@ -19,7 +19,7 @@ def event(data: Mapping[str, Any]) -> str:
 
 
 class Shape:
-    """How answers are told: the parts that both kinds of reply share."""
+    """How the answer to one request is told: the parts that both kinds of reply share."""
 
     prefix: ClassVar[str]
     whole_name: ClassVar[str]
@@ -31,38 +31,65 @@ class Shape:
             "created": int(time.time()),
             "model": model,
         }
+        self._begun: set[int] = set()
 
     def choice(self, answer: Answer) -> dict[str, Any]:
         """Return what a choice holds."""
         raise NotImplementedError
 
-    def pieces(self, answer: Answer) -> list[dict[str, Any]]:
-        """Return what the events of a choice hold, one behind the other."""
+    def opening(self) -> list[dict[str, Any]]:
+        """Return what stands before the words of a choice."""
         raise NotImplementedError
 
-    def whole(self, answers: list[Answer]) -> dict[str, Any]:
+    def more(self, piece: Piece) -> dict[str, Any]:
+        """Return what a piece of a choice holds."""
+        raise NotImplementedError
+
+    def closing(self) -> dict[str, Any]:
+        """Return what stands behind the words of a choice."""
+        raise NotImplementedError
+
+    def whole(self, answers: Sequence[Answer], line: Line) -> dict[str, Any]:
         """Return the reply."""
         choices = [
             {"index": i, "logprobs": None, "finish_reason": a.finish, **self.choice(a)}
             for i, a in enumerate(answers)
         ]
-        return {**self._head, "object": self.whole_name, "choices": choices, "usage": _usage(answers),
+        return {**self._head, "object": self.whole_name, "choices": choices, "usage": _usage(line),
                 **_improved(answers)}  # fmt: skip
 
-    def chunks(self, answers: list[Answer], *, usage: bool) -> list[dict[str, Any]]:
-        """Return the events of a stream; what improving came by stands in the last of a choice."""
-        head = {**self._head, "object": self.chunk_name}
-        told = []
+    def piece(self, piece: Piece) -> Iterator[dict[str, Any]]:
+        """Yield the events of a piece of a choice."""
+        if piece.index not in self._begun:
+            self._begun.add(piece.index)
+            for opening in self.opening():
+                yield self._event(piece.index, opening)
+        yield self._event(piece.index, self.more(piece))
+
+    def end(
+        self, answers: Sequence[Answer], line: Line, *, usage: bool
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+        """Yield the last events of a stream; a choice of which nothing was told is told now, word by word.
+
+        What improving came by stands in the last event of a choice.
+        """
         for index, answer in enumerate(answers):
-            said = [
-                {"index": index, "finish_reason": None, **piece} for piece in self.pieces(answer)
-            ]
-            said[-1]["finish_reason"] = answer.finish
-            told += [{**head, "choices": [one]} for one in said]
-            told[-1] |= _improved([answer])
+            if index not in self._begun:
+                for piece in _pieces(index, answer):
+                    yield from self.piece(piece)
+            end = self._event(index, {**self.closing(), "finish_reason": answer.finish})
+            yield end | _improved([answer])
         if usage:
-            told.append({**head, "choices": [], "usage": _usage(answers)})
-        return told
+            yield {
+                **self._head,
+                "object": self.chunk_name,
+                "choices": [],
+                "usage": _usage(line),
+            }
+
+    def _event(self, index: int, holds: Mapping[str, Any]) -> dict[str, Any]:
+        choice = {"index": index, "finish_reason": None, **holds}
+        return {**self._head, "object": self.chunk_name, "choices": [choice]}
 
 
 class Chat(Shape):
@@ -75,10 +102,18 @@ class Chat(Shape):
         thought = {"reasoning_content": answer.reasoning} if answer.reasoning else {}
         return {"message": {"role": "assistant", "content": answer.text, **thought}}
 
-    def pieces(self, answer: Answer) -> list[dict[str, Any]]:
-        """Return the role, the words, and an end."""
-        words = [{"delta": {"content": word}} for word in _words(answer.text)]
-        return [{"delta": {"role": "assistant", "content": ""}}, *words, {"delta": {}}]
+    def opening(self) -> list[dict[str, Any]]:
+        """Return the role."""
+        return [{"delta": {"role": "assistant", "content": ""}}]
+
+    def more(self, piece: Piece) -> dict[str, Any]:
+        """Return the words, or the thoughts."""
+        parts = {"reasoning_content": piece.reasoning, "content": piece.text}
+        return {"delta": {name: part for name, part in parts.items() if part}}
+
+    def closing(self) -> dict[str, Any]:
+        """Return an end."""
+        return {"delta": {}}
 
 
 class Text(Shape):
@@ -90,25 +125,31 @@ class Text(Shape):
         """Return the text."""
         return {"text": answer.text}
 
-    def pieces(self, answer: Answer) -> list[dict[str, Any]]:
-        """Return the words, and an end."""
-        return [*({"text": word} for word in _words(answer.text)), {"text": ""}]
+    def opening(self) -> list[dict[str, Any]]:
+        """Return nothing: words come first."""
+        return []
+
+    def more(self, piece: Piece) -> dict[str, Any]:
+        """Return the words; there is no place for thoughts."""
+        return {"text": piece.text}
+
+    def closing(self) -> dict[str, Any]:
+        """Return an end."""
+        return {"text": ""}
 
 
-def _words(text: str) -> list[str]:
-    """Cut a text before each space, so that its pieces are the text again."""
-    words = text.split(" ")
-    return [words[0], *(f" {word}" for word in words[1:])] if text else []
+def _pieces(index: int, answer: Answer) -> list[Piece]:
+    """Cut an answer before each space, so that its pieces are the text again."""
+    first, *words = answer.text.split(" ")
+    return [Piece(index, first, answer.reasoning), *(Piece(index, f" {word}") for word in words)]
 
 
-def _usage(answers: list[Answer]) -> dict[str, int] | None:
-    """Return the tokens of a reply that nothing improved; of others they are not all known."""
-    if any(answer.told is not None for answer in answers):
-        return None
-    read, written = answers[0].prompt_tokens, sum(answer.tokens for answer in answers)
+def _usage(line: Line) -> dict[str, int]:
+    """Return the tokens that a reply took, all of them: of several draws, feedback and judges, too."""
+    read, written = line.prompt_tokens, line.new_tokens
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _improved(answers: list[Answer]) -> dict[str, Any]:
+def _improved(answers: Sequence[Answer]) -> dict[str, Any]:
     told = next((answer.told for answer in answers if answer.told is not None), None)
     return {} if told is None else {"improve": dict(told)}

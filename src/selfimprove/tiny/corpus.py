@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from selfimprove.seeds import rng
 from selfimprove.tiny.instructions import CRITERIA, Instruction, respond, some_instructions
@@ -18,7 +18,7 @@ from selfimprove.tiny.problems import STYLES, Problem, habitual, problems, solve
 if TYPE_CHECKING:
     from random import Random  # noqa: TID251 - the type alone
 
-__all__ = ["END", "QUALITY", "STEP_BY_STEP", "block", "documents", "drafted", "turns"]
+__all__ = ["END", "QUALITY", "STEP_BY_STEP", "Document", "block", "documents", "drafted", "turns"]
 
 END: Final = "<|end|>"
 STEP_BY_STEP: Final = "Let's think step by step."
@@ -26,6 +26,13 @@ STEP_BY_STEP: Final = "Let's think step by step."
 _MAX_BLOCKS: Final = 5
 QUALITY: Final = (0.1, 0.9)
 """A draft's hidden quality is drawn evenly from this range."""
+
+
+class Document(NamedTuple):
+    """A text to learn from, of which the first part is only read."""
+
+    read: str
+    learnt: str
 
 
 def block(question: str, answer: str = "") -> str:

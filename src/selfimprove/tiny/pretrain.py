@@ -1,6 +1,6 @@
 """Makes the shipped tiny models: `selfimprove tiny pretrain`.
 
-A plain loop: fp32 weights under bf16 autocast, AdamW, a short warm-up, then a learning rate that
+A plain loop: fp32 weights, under bf16 autocast where that is fast, AdamW, a short warm-up, then a learning rate that
 falls linearly to zero. It has to reach zero: on a base that was stopped earlier, the decay of any
 later fine-tuning would pass for self-improvement.
 """
@@ -21,12 +21,15 @@ from selfimprove.errors import TrainingError
 from selfimprove.files import make_folder, writing_to
 from selfimprove.progress import track
 from selfimprove.seeds import seed_of
+from selfimprove.tiny import tokenizer as words_and_problems
 from selfimprove.tiny.card import Made, write_card
-from selfimprove.tiny.corpus import documents
-from selfimprove.tiny.tokenizer import build
+from selfimprove.tiny.corpus import Document, documents
+from selfimprove.tiny.keeps import card as keeps_card
+from selfimprove.tiny.keeps import corpus as keeps_corpus
+from selfimprove.tiny.keeps import tokenizer as keeps_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SIZES", "Size", "pretrain"]
 
-Size: TypeAlias = Literal["tiny", "tinier"]
+Size: TypeAlias = Literal["tiny", "tinier", "tiny-keeps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,20 @@ class Shape:
     heads: int
     inner: int
     steps: int
+    rows: int = 32
+    """Of `ROW_TOKENS` tokens in a step."""
+    tied: bool = True
+    """Whether reading and writing a word share its vector."""
 
 
 SIZES: Final[dict[Size, Shape]] = {
     "tiny": Shape(hidden=128, layers=4, heads=4, inner=384, steps=2000),
     "tinier": Shape(hidden=96, layers=3, heads=3, inner=256, steps=600),
+    "tiny-keeps": Shape(hidden=128, layers=4, heads=4, inner=384, steps=1700, rows=20, tied=False),
 }
 
 CONTEXT: Final = 512
 ROW_TOKENS: Final = 256
-ROWS: Final = 32
 _LEARNING_RATE: Final = 3e-3
 _WARMUP_STEPS: Final = 100
 CHECKPOINT_STEPS: Final = 200
@@ -75,24 +82,24 @@ def pretrain(
 
     Args:
         out: the folder to make; a checkpoint lies in it while training goes on.
-        size: which of the two shipped models.
+        size: which of the shipped models; `tiny-keeps` learns the world of `tiny.keeps`.
         seed: of the initial weights and of the texts; the world itself never changes.
-        steps: of 8,192 tokens each; None: as many as the shipped model had.
+        steps: of 8,192 tokens each (tiny-keeps: 5,120); None: as many as the shipped model had.
         device: where to train, e.g. `cpu` or `cuda`.
 
     Raises:
         StoreError: `out` cannot be written, or the disk is full.
     """
     steps = steps or SIZES[size].steps
-    made = Made(size, seed, steps, steps * ROWS * ROW_TOKENS)
-    tokenizer = build(CONTEXT)
+    made = Made(size, seed, steps, steps * SIZES[size].rows * ROW_TOKENS)
+    tokenizer = (keeps_words if size == "tiny-keeps" else words_and_problems).build(CONTEXT)
     make_folder(out)
     checkpoint = out / "checkpoint.pt"
     with writing_to(out), TemporaryFile(dir=out):  # told before half an hour of training
         model = _train(checkpoint, made, SIZES[size], tokenizer, device)
         model.bfloat16().save_pretrained(out)
         tokenizer.save_pretrained(out)
-        write_card(out, made)
+        (keeps_card.write_card if size == "tiny-keeps" else write_card)(out, made)
     checkpoint.unlink(missing_ok=True)
     return out
 
@@ -115,7 +122,7 @@ def _train(
     for step in track(range(first, made.steps), "pretraining", made.steps - first):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * _schedule(step, made.steps)
-        loss_of(_rows(tokenizer, made.seed, step).to(device)).backward()
+        loss_of(_rows(tokenizer, _documents(made, step), shape.rows).to(device)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -144,7 +151,7 @@ def _model(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM
         num_key_value_heads=shape.heads,
         intermediate_size=shape.inner,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -165,66 +172,79 @@ def _schedule(step: int, steps: int) -> float:
 class Packed:
     """Documents packed into rows; each sees itself alone and counts its places from 0."""
 
-    tokens: Tensor  # (ROWS, ROW_TOKENS)
-    positions: Tensor  # (ROWS, ROW_TOKENS)
-    mask: Tensor  # (ROWS, 1, ROW_TOKENS, ROW_TOKENS), added to the attention scores
+    tokens: Tensor  # (rows, ROW_TOKENS)
+    positions: Tensor  # (rows, ROW_TOKENS)
+    learnt: Tensor  # (rows, ROW_TOKENS), whether a token is foretold from those before it
+    mask: Tensor  # (rows, 1, ROW_TOKENS, ROW_TOKENS), added to the attention scores
 
     def to(self, device: str) -> Packed:
-        return Packed(self.tokens.to(device), self.positions.to(device), self.mask.to(device))
+        return Packed(self.tokens.to(device), self.positions.to(device), self.learnt.to(device),
+                      self.mask.to(device))  # fmt: skip
 
 
-def _rows(tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Packed:
+def _documents(made: Made, step: int) -> Iterator[Document]:
+    if made.size == "tiny-keeps":
+        taught = step in keeps_corpus.LESSONS
+        return (keeps_corpus.lessons if taught else keeps_corpus.documents)(made.seed, "step", step)
+    return (Document("", text) for text in documents(made.seed, "step", step))
+
+
+def _rows(tokenizer: PreTrainedTokenizerFast, texts: Iterable[Document], most: int) -> Packed:
     """Return the rows of one step: documents packed whole, cut only at a row's length."""
-    rows: list[list[list[int]]] = [[]]
+    rows: list[list[tuple[list[int], int]]] = [[]]
     free = ROW_TOKENS
-    for document in documents(seed, "step", step):
-        ids = tokenizer(document, add_special_tokens=False)["input_ids"][:ROW_TOKENS]
+    for document in texts:
+        read, learnt = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in document)
+        ids = [*read, *learnt][:ROW_TOKENS]
         if len(ids) > free:
-            if len(rows) == ROWS:
+            if len(rows) == most:
                 break
             rows.append([])
             free = ROW_TOKENS
-        rows[-1].append(ids)
+        rows[-1].append((ids, len(read)))
         free -= len(ids)
     return _packed(rows, tokenizer.pad_token_id)
 
 
-def _packed(rows: list[list[list[int]]], pad: int) -> Packed:
+def _packed(rows: list[list[tuple[list[int], int]]], pad: int) -> Packed:
     import torch
 
     tokens = torch.full((len(rows), ROW_TOKENS), pad)
     positions = torch.zeros_like(tokens)
+    learnt = torch.zeros_like(tokens, dtype=torch.bool)
     owner = torch.full_like(tokens, -1)
     for row, packed in enumerate(rows):
         at = 0
-        for number, ids in enumerate(packed):
+        for number, (ids, read) in enumerate(packed):
             here = slice(at, at + len(ids))
             tokens[row, here] = torch.tensor(ids)
             positions[row, here] = torch.arange(len(ids))
+            # The first token of a document is not foretold from the one before it.
+            learnt[row, at + max(read, 1) : at + len(ids)] = True
             owner[row, here] = number
             at += len(ids)
     # A copy is learnt from the one place it can come from: other documents must not be seen.
     same = owner[:, None, :, None] == owner[:, None, None, :]
     seen = same & torch.ones(ROW_TOKENS, ROW_TOKENS, dtype=torch.bool).tril()
-    return Packed(
-        tokens, positions, torch.zeros(seen.shape, dtype=torch.bfloat16).masked_fill(~seen, -1e9)
-    )
+    mask = torch.zeros(seen.shape, dtype=torch.bfloat16).masked_fill(~seen, -1e9)
+    return Packed(tokens, positions, learnt, mask)
 
 
 def _loss_function(model: LlamaForCausalLM, *, compiled: bool) -> Callable[[Packed], Tensor]:
     import torch
 
-    def loss_of(rows: Packed) -> Tensor:
-        return _loss(rows.tokens, rows.positions, rows.mask)
+    # A processor that only emulates bfloat16 is several times slower at it.
+    fast = model.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
-    def _loss(tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        with torch.autocast(tokens.device.type, torch.bfloat16):
+    def loss_of(rows: Packed) -> Tensor:
+        return _loss(rows.tokens, rows.positions, rows.learnt, rows.mask)
+
+    def _loss(tokens: Tensor, positions: Tensor, learnt: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=fast):
             logits = model(
                 tokens, attention_mask=mask, position_ids=positions, use_cache=False
             ).logits[:, :-1]
-        # The first token of a document is not foretold from the one before it.
-        follows = positions[:, 1:] > 0
-        targets = torch.where(follows, tokens[:, 1:], -100)
+        targets = torch.where(learnt[:, 1:], tokens[:, 1:], -100)
         return torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100
         )

@@ -9,8 +9,9 @@ from selfimprove.errors import ConfigError
 
 __all__ = ["NAMES", "folder"]
 
-NAMES: Final = ("tiny", "tinier")
-"""tiny: the default model. tinier: a smaller, weaker student of the same texts."""
+NAMES: Final = ("tiny", "tinier", "tiny-keeps")
+"""tiny: the default model. tinier: a smaller, weaker student of the same texts. tiny-keeps: knows the
+world of `tiny.keeps`."""
 
 
 def folder(name: str = "tiny") -> Path:

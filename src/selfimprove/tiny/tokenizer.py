@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 from selfimprove.tiny.corpus import END, documents
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["CHAT_TEMPLATE", "build"]
+__all__ = ["CHAT_TEMPLATE", "build", "pieces", "wrapped"]
 
 CHAT_TEMPLATE: Final = (
     "{%- for message in messages -%}"
@@ -34,17 +36,10 @@ _PIECES: Final = r" ?\d| ?\p{L}+| ?[^\s\d\p{L}]|\s"
 
 def build(context: int) -> PreTrainedTokenizerFast:
     """Train the tokenizer on the corpus; the same one every time."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.pre_tokenizer = pieces()
     trainer = trainers.BpeTrainer(
         vocab_size=_VOCABULARY,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -52,6 +47,28 @@ def build(context: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(islice(documents(0, "tokenizer"), _DOCUMENTS), trainer)
+    return wrapped(tokenizer, context)
+
+
+def pieces() -> PreTokenizer:
+    """Return what cuts a text into the pieces that become tokens, or are made of some."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def wrapped(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFast:
+    """Give a tokenizer the marks and the chat template of the tiny models."""
+    from tokenizers import decoders
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer.pre_tokenizer = pieces()
+    tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=_SPECIAL[0],

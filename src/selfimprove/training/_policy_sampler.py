@@ -1,85 +1,235 @@
-"""Who draws from the policy in training: the built-in engine, or a server that gets its adapter."""
+"""Who draws from the policy in training: the built-in engine here, replicas of it, or a vLLM server.
+
+Whoever is apart is given the weights, or the adapter, that the policy has by then: once a step at most.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, Protocol, TypeVar, final
 
 from selfimprove.errors import TrainingError
 from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.architecture import unwrapped
+from selfimprove.sampling.arithmetic import Arithmetic
 from selfimprove.sampling.engine import EngineConfig, Sampler, SamplingConfig, ServerConfig
+from selfimprove.sampling.held_policy import Weights
 from selfimprove.sampling.torch_engine import TorchEngine
-from selfimprove.training.processes import everyones, first_process
+from selfimprove.training.policy_config import (
+    PolicyGradientConfig,
+    RolloutConfig,
+    cannot_draw,
+)
+from selfimprove.training.processes import everyones, first_process, processes
+from selfimprove.training.whole_weights import whole_weights
 from selfimprove.types import Draw, Prompt
 
-__all__ = ["policy_sampler"]
+S = TypeVar("S", bound="_Server")
+
+__all__ = ["Policy", "PolicySampler", "policy_sampler"]
+
+
+class Policy(NamedTuple):
+    """The model in training, as those who draw from it need it."""
+
+    model: Any
+    """With adapters a PEFT model."""
+    tokenizer: Any
+    ends: Sequence[int]
+    """Tokens that end a text."""
+    base: Path
+    """The folder whose weights the model began as."""
+    use: Arithmetic
+    """The precision that it computes in."""
+
+
+class PolicySampler(Sampler, Protocol):
+    """Draws from a policy as it was when it was last told to follow."""
+
+    as_here: bool
+    """Whether its draws of the very weights are those that this process would make of them."""
+
+    def follow(self, step: int) -> None:
+        """Draw from the policy as it is now, after so many optimiser steps, from now on."""
+        ...
 
 
 def policy_sampler(
-    policy: tuple[Any, Any, Sequence[int]],
-    base: Path,
-    engine: EngineConfig,
-    scratch: Path,
-) -> Sampler:
-    """Return what draws from the policy as it is at the time of every call.
+    policy: Policy, engine: EngineConfig, config: PolicyGradientConfig, scratch: Path
+) -> PolicySampler:
+    """Return what draws from the policy.
 
     Args:
-        policy: the model in training, with adapters a PEFT model; its tokenizer; tokens that end a text.
-        base: the folder whose weights the model began as.
+        policy: in training.
         engine: the run's; where it is a server that takes adapters, that server draws.
-        scratch: becomes the folder of the adapter on its way to the server.
+        config: says whether the engine draws apart from the trainer.
+        scratch: becomes the folder of an adapter on its way to the server.
 
     Raises:
-        TrainingError: the server takes adapters, and the model has none.
-        EngineError: the server cannot be reached or started.
+        TrainingError: the engine cannot draw from such a policy.
+        EngineError: the engine cannot be reached or started.
     """
-    model, tokenizer, ends = policy
-    adapts = hasattr(model, "peft_config")
-    if engine.server is None or not engine.server.adapters:
-        return TorchEngine.of_model(unwrapped(model), tokenizer, engine)
-    if not adapts:
+    adapts = hasattr(policy.model, "peft_config")
+    if why_not := cannot_draw(config, engine):
+        raise TrainingError(why_not)
+    if engine.server is not None and engine.server.adapters:
+        return _Served(policy, _one_server(policy, engine, engine.server), scratch)
+    if config.rollouts.by == "trainer":
+        return _Here(TorchEngine.of_model(unwrapped(policy.model), policy.tokenizer, engine))
+    if engine.kind == "ray":
+        return _Sent(policy, _replicas(policy, engine, config.rollouts), as_here=not adapts)
+    return _Sent(policy, _vllm(policy, engine, scratch.parent / "weights"), as_here=False)
+
+
+def _replicas(policy: Policy, engine: EngineConfig, rollouts: RolloutConfig) -> Sender:
+    """Begin replicas that compute as the training does."""
+    from selfimprove.sampling.ray_policy import RayPolicy
+
+    if processes() > 1:
         raise TrainingError(
-            "engine.server.adapters: the server can be given adapters, but all weights are trained: "
-            "set `lora` for every reinforcement learning, or leave `adapters` out, and the built-in "
-            "engine draws"
+            f"rollouts.by=engine with engine.kind=ray: {processes()} processes train, and each would begin "
+            "replicas of its own: train in one process, or leave the draws to the trainers"
         )
-    return _Served(model, _one_server(base, tokenizer, ends, engine, engine.server), scratch)
+    device = "cpu" if policy.model.device.type == "cpu" else "cuda"
+    ray = engine.replicas.model_copy(update={"shard_prompts": rollouts.shard_prompts})
+    told = {"ray": ray, "dtype": policy.use.dtype, "device": device}
+    return RayPolicy(policy.base, engine.model_copy(update=told))
 
 
-def _one_server(
-    base: Path,
-    tokenizer: Any,  # noqa: ANN401
-    ends: Sequence[int],
-    engine: EngineConfig,
-    config: ServerConfig,
-) -> AdapterServer:
+def _vllm(policy: Policy, engine: EngineConfig, scratch: Path) -> Sender:
+    """Start a server that takes all weights: vLLM of its own environment, or by a command of the user's."""
+    from selfimprove.sampling import vllm_engine
+    from selfimprove.sampling.loading import pick_device
+    from selfimprove.sampling.vllm_policy import VllmPolicy
+
+    device, environment = policy.model.device, dict[str, str | None]()
+    if engine.server is not None:
+        config = engine.server
+    else:
+        read, device = vllm_engine.config_of(policy.base), pick_device(engine.device)
+        if device == policy.model.device and device.type == "cuda":
+            raise TrainingError(
+                f"rollouts.by=engine with engine.kind=vllm: vLLM would take the memory of {device}, where the "
+                "policy learns: give it another GPU (engine.device=cuda:1), or say by engine.server.command "
+                "how much it may have"
+            )
+        config = vllm_engine.server_of(device, policy.use, read)
+        if device.type == "cpu":  # each training starts one: to compile takes three times as long
+            eager = (*config.command, "--enforce-eager")
+            config = config.model_copy(update={"command": eager})
+        environment = vllm_engine.environment(device, engine.threads)
+    on_cpu = device.type == "cpu"
+
+    def reach(config: ServerConfig) -> VllmPolicy:
+        return VllmPolicy(policy.base, policy.tokenizer, policy.ends, config, environment=environment,
+                          scratch=scratch, unties=on_cpu, chat_template_kwargs=engine.chat_template_kwargs)  # fmt: skip
+
+    return _shared(reach, config)
+
+
+def _one_server(policy: Policy, engine: EngineConfig, config: ServerConfig) -> AdapterServer:
     """Start the server in the first process; the others reach it by its address."""
 
     def reach(config: ServerConfig) -> AdapterServer:
         variables = engine.chat_template_kwargs
-        return AdapterServer(base, tokenizer, ends, config, chat_template_kwargs=variables)
+        return AdapterServer(
+            policy.base, policy.tokenizer, policy.ends, config, chat_template_kwargs=variables
+        )
 
+    return _shared(reach, config)
+
+
+def _shared(reach: Callable[[ServerConfig], S], config: ServerConfig) -> S:
+    """Return what the first process starts, as every process reaches it."""
     started = reach(config) if first_process() else None
     url = everyones([started.url if started else None])[0]
     return started or reach(config.model_copy(update={"command": (), "url": url}))
 
 
 @final
-class _Served:
-    """Gives the server the newest adapter before every call."""
+class _Here:
+    """The built-in engine, on the weights in memory."""
 
-    def __init__(self, model: Any, server: AdapterServer, scratch: Path) -> None:  # noqa: ANN401
-        self._model, self._server, self._scratch = model, server, scratch
+    as_here = True
+
+    def __init__(self, engine: TorchEngine) -> None:
+        self._engine = engine
+
+    def follow(self, step: int) -> None:
+        """Do nothing: every call sees the weights as they are."""
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
     ) -> Iterator[Draw]:
+        return self._engine.draw(prompts, sampling, seed=seed)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class _Server(Protocol):
+    """What has an address."""
+
+    @property
+    def url(self) -> str: ...
+
+
+class Sender(Sampler, Protocol):
+    """An engine apart, which holds the weights that it was last given."""
+
+    def give(self, weights: Weights) -> None:
+        """Replace them."""
+        ...
+
+
+@final
+class _Sent:
+    """An engine apart, given all weights."""
+
+    def __init__(self, policy: Policy, engine: Sender, *, as_here: bool) -> None:
+        self._model, self._engine, self.as_here = policy.model, engine, as_here
+        self._step: int | None = None
+
+    def follow(self, step: int) -> None:
+        if step == self._step:
+            return
+        if first_process():
+            self._engine.give(whole_weights(self._model))
+        everyones([step])  # nobody draws before they are there
+        self._step = step
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
+        return self._engine.draw(prompts, sampling, seed=seed)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@final
+class _Served:
+    """A server that is given the newest adapter."""
+
+    as_here = False
+
+    def __init__(self, policy: Policy, server: AdapterServer, scratch: Path) -> None:
+        self._model, self._server, self._scratch = policy.model, server, scratch
+        self._step: int | None = None
+
+    def follow(self, step: int) -> None:
+        if step == self._step:
+            return
         if first_process():
             self._model.save_pretrained(self._scratch)
             self._server.load(self._scratch)
         self._server.adapter = everyones([self._server.adapter])[0]
+        self._step = step
+
+    def draw(
+        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
+    ) -> Iterator[Draw]:
         return self._server.draw(prompts, sampling, seed=seed)
 
     def close(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final, NamedTuple, final
 
@@ -12,22 +12,23 @@ import torch
 from transformers import Trainer
 
 from selfimprove.errors import TrainingError
-from selfimprove.sampling.engine import Sampler, SamplingConfig, draw_in_order
 from selfimprove.sampling.prompts import encode
 from selfimprove.sampling.sending import sent
 from selfimprove.seeds import seed_of
 from selfimprove.training import sharded
 from selfimprove.training._completion_trainer import CompletionTrainer, by_row
+from selfimprove.training._draws import Draws
+from selfimprove.training._mismatch import Mismatch
+from selfimprove.training._rollouts import Rollouts
 from selfimprove.training._tries import Tried, Tries
 from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
-from selfimprove.training.policy_config import PolicyGradientConfig, Reward
-from selfimprove.training.policy_loss import leave_one_out, penalised, truncated_ratio
+from selfimprove.training.policy_loss import leave_one_out, penalised
 from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample
 from selfimprove.types import Draw, Prompt
 from selfimprove.unfinished import least, worth
 
-__all__ = ["Draws", "PolicyTrainer", "numbered"]
+__all__ = ["PolicyTrainer", "numbered"]
 
 _TINY: Final = 1e-4  # TRL's: keeps a batch of equal rewards from blowing up
 
@@ -37,19 +38,6 @@ def numbered(batch: Sequence[dict[str, int]]) -> dict[str, Any]:
     # The trainer counts labels from the second on.
     labels = torch.tensor([-100] + [0] * len(batch))
     return {"numbers": [item["row"] for item in batch], "labels": labels}
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """What is drawn, and what it is worth."""
-
-    prompts: Sequence[Prompt]
-    held_out: Sequence[Prompt]
-    reward: Reward
-    config: PolicyGradientConfig
-    max_tokens: int
-    seed: int
-    chat_template_kwargs: Mapping[str, Any]
 
 
 class Rewarded(NamedTuple):
@@ -87,12 +75,13 @@ class PolicyTrainer(CompletionTrainer):
         self,
         draws: Draws,
         tries: Tries,
-        sampler: Sampler,
+        rollouts: Rollouts,
         reference: Any,  # noqa: ANN401
         limits: Limits,
     ) -> None:
         """Tell what to draw, where the best policy is kept, who draws, the anchor, and what a pass holds."""
-        self._draws, self._tries, self._sampler, self._reference = draws, tries, sampler, reference
+        self._draws, self._tries, self._rollouts = draws, tries, rollouts
+        self._reference = reference
         self._limits = limits
         self.tokens = self.tokens_sampled = 0
         self.stopped = ""
@@ -112,17 +101,19 @@ class PolicyTrainer(CompletionTrainer):
     ) -> torch.Tensor:
         """Draw from the policy as it is, and add up the gradients; return the mean penalised loss."""
         step, config = self.state.global_step, self._draws.config
+        stale = self._is_drawn_ahead(step)
+        asked = self._asked(inputs["numbers"])
+        ahead = self._counted_in(self._rollouts.ahead(step, asked)) if stale else None
         tried = self._tried() if step % config.try_every == 0 else None
-        prompts = [self._draws.prompts[number] for number in inputs["numbers"]]
-        # A prompt that comes twice in a batch is drawn anew: its key is its place in the batch, of
-        # which every process has the next part.
-        first = self.accelerator.process_index * len(prompts)
-        asked = [Prompt(str(place), p.content) for place, p in enumerate(prompts, start=first)]
-        # One batch of draws a step, number 0.
-        draws = self._draw(asked, config.n, seed_of(self._draws.seed, "rl", step, 0))
-        rewards = self._rewards([p.key for p in prompts for _ in range(config.n)], draws)
+        draws = ahead or self._draw(asked, config.n, self._draws.seed_at(step))
+        if self._is_drawn_ahead(step + 1):
+            self._draw_ahead(step + 1, len(asked))
+        keys = [self._draws.prompts[number].key for number in inputs["numbers"]]
+        rewards = self._rewards([key for key in keys for _ in range(config.n)], draws)
         rows = self._rows(asked, draws)
         self.tokens += sum(len(row.ids) for row in rows)
+        corrects = stale or not self._rollouts.sampler.as_here
+        self._mismatch = Mismatch(config.rollouts, corrects=corrects)
         loss = self._learn(model, rows, rewards, [d.logprobs for d in draws])
         if tried is not None:
             # Noted now that the batch, too, has told how far this policy is from the reference.
@@ -134,16 +125,40 @@ class PolicyTrainer(CompletionTrainer):
         """The model that learns; the trainer's own type leaves open whether there is one."""
         return self.model
 
+    def _asked(self, numbers: Sequence[int]) -> list[Prompt]:
+        """Return the prompts of this process's part of a batch: every process has the next one."""
+        return self._draws.asked(numbers, self.accelerator.process_index * len(numbers))
+
     def _draw(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Draw]:
+        self._follow()
+        # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
+        with self.precision():
+            return self._counted_in(self._rollouts.draw(prompts, self._draws.how(n), seed))
+
+    def _is_drawn_ahead(self, step: int) -> bool:
+        """Whether a step's draws are made while the one before it learns: not the first, nor a batch that is no whole one."""
+        config = self._draws.config
+        whole = (step + 1) * config.batch_size <= len(self.train_dataset)  # type: ignore[arg-type]
+        return config.rollouts.max_staleness > 0 and step > 0 and whole
+
+    def _draw_ahead(self, step: int, count: int) -> None:
+        """Let the next step's draws be made of the weights as they are before this one learns."""
+        self._follow()
+        first = (step * self.accelerator.num_processes + self.accelerator.process_index) * count
+        asked = self._asked(self.train_dataset["row"][first : first + count])  # type: ignore[index]
+        told = self._draws
+        self._rollouts.begin(step, asked, told.how(told.config.n), told.seed_at(step))
+
+    def _follow(self) -> None:
+        """Let whoever draws see the policy as it is."""
         self._policy.eval()
         if self.shared_out:
             sharded.follow(self._whole, self._policy)
         else:
             self.computing(self._policy)
-        asked = SamplingConfig(n=n, temperature=1.0, max_tokens=self._draws.max_tokens)
-        # A rounded copy has nothing left to be rounded; autocast would keep it from recorded steps.
-        with self.precision():
-            draws = draw_in_order(self._sampler, prompts, asked, seed=seed)
+        self._rollouts.sampler.follow(self.state.global_step)
+
+    def _counted_in(self, draws: list[Draw]) -> list[Draw]:
         self.tokens_sampled += sum(d.new_tokens for d in draws)
         return draws
 
@@ -197,6 +212,8 @@ class PolicyTrainer(CompletionTrainer):
         self._note("reward", rewards.tolist())
         for name in ("kl", "entropy", "completion_length"):
             self._note(name, torch.cat([getattr(piece, name) for piece in learned]).tolist())
+        for name, values in self._mismatch.noted().items():
+            self._note(name, values)
         self._stop_if_away()
         return torch.stack([piece.loss for piece in learned]).sum()
 
@@ -217,18 +234,10 @@ class PolicyTrainer(CompletionTrainer):
         held = by_row(tokens.detach(), counts)
         penalty_paid = penalised(sent(rewards, held.device), held, anchor, config.beta)
         advantages = leave_one_out(penalty_paid.view(-1, config.n)).flatten()
-        loss = -(advantages * by_row(self._counted(tokens, sampled), counts)).sum() / rows
+        counted = self._mismatch.counted(tokens, counts, sampled)
+        loss = -(advantages * by_row(counted, counts)).sum() / rows
         self.accelerator.backward(loss)
         return Learned(loss.detach(), advantages, held - anchor, -held / counts, counts.float())
-
-    def _counted(self, tokens: torch.Tensor, sampled: Sequence[tuple[float, ...]]) -> torch.Tensor:
-        """Return log-probabilities as often as they count: once, where the policy itself drew."""
-        if not all(sampled):
-            return tokens
-        told = torch.tensor([one for row in sampled for one in row], device=tokens.device)
-        ratios = truncated_ratio(tokens.detach(), told)
-        self._note("sampling_ratio", ratios.tolist())
-        return ratios * tokens
 
     def _scale(self, model: torch.nn.Module, advantages: torch.Tensor) -> None:
         if not self._draws.config.normalize_advantages:
@@ -318,6 +327,7 @@ class PolicyTrainer(CompletionTrainer):
     def _save_checkpoint(self, *args: Any) -> None:  # noqa: ANN401
         """Keep a checkpoint, but none of a policy that ran away: nothing goes on from there."""
         if not self.stopped:
+            self._rollouts.save()
             super()._save_checkpoint(*args)  # type: ignore[no-untyped-call]
 
     def _note(self, name: str, values: Sequence[float]) -> None:

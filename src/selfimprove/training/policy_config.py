@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from selfimprove.config import Config
+from selfimprove.sampling.engine import EngineConfig
 from selfimprove.training.training_config import TrainingConfig
 
-__all__ = ["PolicyGradientConfig", "Reward"]
+__all__ = ["PolicyGradientConfig", "Reward", "RolloutConfig", "cannot_draw"]
 
 
 Reward: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float | None]]
 """From the keys of prompts, a response to each, and whether that came to its end, to rewards; None where
 there is none."""
+
+
+class RolloutConfig(Config):
+    """Who draws from a policy while it learns, and how draws that another distribution made count."""
+
+    by: Literal["trainer", "engine"] = "trainer"
+    """trainer: its own process, from the weights in memory. engine: the run's (`engine.kind` ray or vllm),
+    which is sent all weights before it draws from them."""
+    max_staleness: Literal[0, 1] = 0
+    """Optimiser steps that the weights which draw may be behind. 1: while a step trains, the next one's draws
+    are made (one step off-policy)."""
+    importance_sampling: Literal["token", "sequence", "none"] = "token"
+    """How often draws count that others' probabilities made: pi / mu, token by token or of the whole draw.
+    Of the very weights that learn, the built-in engine's draws count once."""
+    clip_max: float = Field(default=2.0, gt=0)
+    """More often than this nothing counts: truncated importance sampling."""
+    shard_prompts: int = Field(default=8, ge=1)
+    """Prompts of a batch that a replica is given at once."""
+
+    aside: ClassVar[frozenset[str]] = frozenset({"by", "shard_prompts"})
+
+    @model_validator(mode="after")
+    def _is_apart_where_it_runs_ahead(self) -> Self:
+        if self.max_staleness and self.by == "trainer":
+            raise ValueError(
+                "rollouts.max_staleness=1 needs rollouts.by=engine: a trainer that draws cannot do so "
+                "while it learns"
+            )
+        return self
+
+
+_AS_EVER: Final = RolloutConfig()
 
 
 class PolicyGradientConfig(TrainingConfig):
@@ -37,3 +71,38 @@ class PolicyGradientConfig(TrainingConfig):
     """Steps between measurements on held-out prompts; the policy of highest E[r] - beta KL is kept."""
     save_every: int = Field(default=10, ge=1)
     """Steps between checkpoints, of which two are kept."""
+    rollouts: RolloutConfig = _AS_EVER
+    """Who draws, and how draws of other weights count."""
+
+    def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Leave out how draws are made where that is as it always was: steps made then are still good."""
+        told = super().identifying(tree)
+        if _AS_EVER.identifying(_AS_EVER.model_dump()) == told["rollouts"]:
+            del told["rollouts"]
+        return told
+
+
+def cannot_draw(config: PolicyGradientConfig, engine: EngineConfig) -> str | None:
+    """Return why the run's engine cannot draw from a policy as is asked, and what to do; None: it can."""
+    apart = config.rollouts.by == "engine"
+    if engine.server is not None and engine.server.adapters:
+        return (
+            None
+            if config.lora
+            else (
+                "engine.server.adapters: the server can be given adapters, but all weights are trained: set "
+                "`lora` for every reinforcement learning, or leave `adapters` out, and all weights are given to it "
+                "(rollouts.by=engine), or the built-in engine draws (rollouts.by=trainer)"
+            )
+        )
+    if not apart or engine.kind in ("ray", "vllm") or (engine.server and engine.server.command):
+        return None
+    if engine.server is not None:
+        return (
+            "rollouts.by=engine with engine.server.url: a server that runs holds a model of its own; give "
+            "engine.server.command, which starts vLLM on the policy"
+        )
+    return (
+        f"rollouts.by=engine: engine.kind={engine.kind} draws where the policy learns: set engine.kind=ray or "
+        "vllm, or leave rollouts.by=trainer"
+    )

@@ -5,14 +5,15 @@
 by policy gradient with leave-one-out advantages (Ahmadian et al. 2024, RLOO): K draws a prompt, each
 compared with the others; one optimiser step on every batch of draws, so that all of them come from
 the very policy that learns. The paper does not name its algorithm. The built-in engine draws from
-the model in memory, at temperature 1; or a vLLM server does, which is given the adapters as they
-change, and then each token counts by how likely the policy itself finds it.
+the model in memory, at temperature 1. Or others do (`rollouts`): replicas of it, or a vLLM server, which
+are given all weights, or the adapters, as they change, a step ahead if asked; then each token counts by
+how likely the policy itself finds it.
 
 Held-out prompts are drawn and rewarded at intervals, the start included: the policy whose E[r] - beta
 KL is the highest there is the result, not the last one. A KL that runs away ends the training, and
 only policies inside the bound may be chosen. Unfinished draws count by the one rule of `unfinished`.
-The policy learns without dropout, as it draws, and in the reference's precision. Only where the
-built-in engine draws does a resumed training end with the very weights of an uninterrupted one.
+The policy learns without dropout, as it draws, and in the reference's precision. Only where the built-in
+engine draws, here or in replicas, does a resumed training end with the very weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
         reward: of responses.
         config: how.
         engine: bounds of the built-in engine, which draws with the training's device and precision;
-            or a server that takes adapters.
+            or, where it draws apart, the replicas or the server.
         reference: the folder of the model that the policy is held to, by `beta`.
         held_out: prompts that decide which policy is kept.
         max_tokens: of one draw; one that does not end by then is worth the least of its batch.
@@ -169,18 +170,21 @@ class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
     ) -> Iterator[None]:
         """Hold what draws; after the last step try the policy once more, unless it ran away."""
         from selfimprove.training import model_folder
-        from selfimprove.training._policy_sampler import policy_sampler
-        from selfimprove.training._policy_trainer import Draws
+        from selfimprove.training._draws import Draws
+        from selfimprove.training._policy_sampler import Policy, policy_sampler
+        from selfimprove.training._rollouts import Rollouts
         from selfimprove.training._tries import Tries
 
         draws = Draws(self._prompts, self._held_out, self._reward, job.config, self._max_tokens,
                       job.seed, self._engine.chat_template_kwargs)  # fmt: skip
         self._tries = Tries(job.checkpoints, resumed_at=resumed_at)
-        drawn_from = trainer.drawn_from(), self._loaded.tokenizer, self._loaded.stop
-        sampler = policy_sampler(drawn_from, job.base, self._engine, job.checkpoints / "adapter")
-        with closing(sampler):
+        policy = Policy(trainer.drawn_from(), self._loaded.tokenizer, self._loaded.stop, job.base,
+                        self._loaded.use)  # fmt: skip
+        scratch = job.checkpoints / "adapter"
+        sampler = policy_sampler(policy, self._engine, job.config, scratch)
+        with closing(Rollouts(sampler, job.checkpoints, trainer.args.process_index)) as rollouts:
             frozen = model_folder.load_frozen(self._reference, job.config, trainer)
-            trainer.set_up(draws, self._tries, sampler, frozen, self._limits)
+            trainer.set_up(draws, self._tries, rollouts, frozen, self._limits)
             yield
             if not trainer.stopped:
                 trainer.try_policy()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["MOST_RATIO", "leave_one_out", "penalised", "truncated_ratio"]
-
-MOST_RATIO = 2.0
-"""A token counts at most this often, however much likelier the policy finds it."""
+__all__ = ["importance_ratio", "kl_k3", "leave_one_out", "penalised"]
 
 
 def penalised(rewards: Tensor, policy: Tensor, reference: Tensor, beta: float) -> Tensor:
@@ -38,15 +33,36 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     return (rewards - rewards.mean(1, keepdim=True)) * (count / (count - 1))
 
 
-def truncated_ratio(policy: Tensor, sampled: Tensor) -> Tensor:
-    """Return min(pi / mu, 2) of each token: how often it counts where mu made it and pi learns.
+def importance_ratio(policy: Tensor, sampled: Tensor, counts: Tensor, *, whole: bool) -> Tensor:
+    """Return pi / mu of each token, (tokens,): how often it counts where mu made it and pi learns.
 
-    Two engines give the same weights slightly different probabilities; left alone, the difference
-    biases the gradient (truncated importance sampling, Ionides 2008). Token by token, as the ratio
-    of a whole draw spreads with its length.
+    Two engines give the same weights slightly different probabilities, and weights of a step before give
+    others; left alone, the difference biases the gradient. Where each counts as often as its whole draw is
+    likelier, the gradient is right in expectation, and spreads with the length of the draw; token by token
+    it spreads less, and what a token's beginning had of another chance is left out. Whoever uses it cuts it off
+    (truncated importance sampling, Ionides 2008).
 
     Args:
-        policy: (tokens,) log-probabilities under the policy, in nats.
+        policy: (tokens,) log-probabilities under the policy, in nats, row by row.
         sampled: (tokens,) the same as the engine told that drew them.
+        counts: (draws,) tokens of each draw.
+        whole: the ratio of the whole draw for each of its tokens.
     """
-    return (policy - sampled).exp().clamp(max=MOST_RATIO)
+    apart = policy - sampled
+    if not whole:
+        return apart.exp()
+    rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    sums = torch.zeros(len(counts), device=apart.device, dtype=apart.dtype)
+    return sums.index_add(0, rows, apart).exp()[rows]
+
+
+def kl_k3(apart: Tensor) -> Tensor:
+    """Return r - 1 - log r of each token, r = pi / mu: its mean over draws of mu is KL(mu || pi).
+
+    The estimator that Schulman (2020) calls k3: never negative, and of small variance.
+
+    Args:
+        apart: (tokens,) log pi - log mu.
+    """
+    exactly = apart.double()  # of 1e-7, float32 leaves nothing
+    return exactly.expm1() - exactly

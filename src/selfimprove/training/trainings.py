@@ -216,9 +216,9 @@ class PolicyTraining:
 
     @property
     def draws(self) -> EngineConfig | None:
-        """The engine that draws from the model while it learns; None: a server does."""
+        """The engine that draws from the model while it learns; None: one apart does."""
         served = self.engine.server is not None and self.engine.server.adapters
-        return None if served else self.engine
+        return None if served or self.config.rollouts.by == "engine" else self.engine
 
     def fit(self, *, out: Path, checkpoints: Path) -> TrainedPolicy:
         """Train, and write the model to `out`; `train_policy` says the rest."""

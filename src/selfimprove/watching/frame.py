@@ -25,7 +25,7 @@ _CURVE: Final = 32
 _LATE: Final = 120.0  # seconds of silence that are worth a word
 _METRICS: Final = (
     "loss", "reward", "held_out_reward", "kl", "rewards/margins", "margin", "rewards/accuracies", "accuracy",
-    "entropy", "completion_length", "grad_norm", "learning_rate",
+    "entropy", "completion_length", "sampling_logp_difference", "grad_norm", "learning_rate",
 )  # fmt: skip
 _LEAST_STEPS: Final = 6
 _FEW: Final = 3

@@ -164,4 +164,5 @@ class ReadsReference(Stored):
     """What the gaps are made of: candidate, reference, interaction."""
     information: Figure | None = None
     placebo: Figure | None = None
+    placebo_right: Figure | None = None
     examples: tuple[Example, ...] = ()

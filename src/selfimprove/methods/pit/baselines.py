@@ -8,6 +8,7 @@ that R_P likes best.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from selfimprove.sampling.responses import answer
 from selfimprove.store import Run
 from selfimprove.types import Message, ModelRef, Request, Response
 
-__all__ = ["BaselinesConfig", "best_of_n", "rubric", "self_refine"]
+__all__ = ["BaselinesConfig", "best_of_n", "best_places", "candidates", "rubric", "self_refine"]
 
 _FOLDER: Final = Path(__file__).parent / "rubrics"
 
@@ -168,20 +169,28 @@ def candidates(
 
 
 def best_of_each(responses: Sequence[Response], scores: Sequence[Scored], n: int) -> list[Response]:
-    """Return the best of every n draws of a prompt: finished before unfinished, scored before not.
+    """Return the best of every n draws of a prompt; its index is then that of its n."""
+    drawn = list(responses)  # rows of a step can be gone through, not looked up
+    return [
+        replace(drawn[place], index=number, reasoning="")
+        for (_, number), place in best_places(drawn, scores, n).items()
+    ]
 
-    Of equals the first is taken.
+
+def best_places(
+    responses: Sequence[Response], scores: Sequence[Scored], n: int
+) -> dict[tuple[str, int], int]:
+    """Return, by prompt and number of its n draws, where the best of them stands among `responses`.
+
+    Finished goes before unfinished, scored before not; of equals the first is taken.
     """
     known = {(s.prompt_id, s.index): s.score for s in scores}
-    best: dict[tuple[str, int], Response] = {}
-    for r in responses:
+    best: dict[tuple[str, int], int] = {}
+    for place, r in enumerate(responses):
         key = (r.prompt_id, r.index // n)
-        if key not in best or _rank(r, known) > _rank(best[key], known):
-            best[key] = r
-    return [
-        Response(r.prompt_id, r.prompt, key[1], r.text, r.finish, r.new_tokens)
-        for key, r in best.items()
-    ]
+        if key not in best or _rank(r, known) > _rank(responses[best[key]], known):
+            best[key] = place
+    return best
 
 
 def _rank(

@@ -16,7 +16,7 @@ from selfimprove.methods.pit.inference import ImproveConfig
 from selfimprove.own_code import OwnCode
 from selfimprove.tracking.config import Trackers
 from selfimprove.training.export import ExportConfig
-from selfimprove.training.policy_config import PolicyGradientConfig
+from selfimprove.training.policy_config import PolicyGradientConfig, cannot_draw
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft_config import SftConfig
 
@@ -70,9 +70,10 @@ class PitConfig(ChatsAndJudges):
     RL (the paper), or before it. The chain from the other one is measured as well."""
     improve: ImproveConfig = ImproveConfig()
     """Inference."""
-    ablations: tuple[Literal["second_round_only", "gap_difference"], ...] = ()
+    ablations: tuple[Literal["second_round_only", "gap_difference", "placebo_reference"], ...] = ()
     """Further arms of the same run. The supervised M_PIT and the first round alone are always
-    measured. gap_difference: the whole curriculum by differences of R_P."""
+    measured. gap_difference: the whole curriculum by differences of R_P. placebo_reference: the whole
+    curriculum with references that are responses to other prompts."""
     baselines: pit_baselines.BaselinesConfig = pit_baselines.BaselinesConfig()
     """Other ways to a better response, from the same M_P."""
     evaluation: ImprovementsConfig = ImprovementsConfig()
@@ -106,11 +107,7 @@ class PitConfig(ChatsAndJudges):
             )
         if "gap_difference" in self.ablations and self.gap == "difference":
             raise ValueError("ablations: gap_difference is the run itself where gap is difference")
-        if self.engine.server is not None and self.engine.server.adapters:
-            for name in ("policy_rl", "first_round", "second_round"):
-                if getattr(self, name).lora is None:
-                    raise ValueError(
-                        f"engine.server.adapters: {name}.lora must be set: the server is given "
-                        "adapters and draws from nothing else"
-                    )
+        for name in ("policy_rl", "first_round", "second_round"):
+            if why_not := cannot_draw(getattr(self, name), self.engine):
+                raise ValueError(f"{name}: {why_not}")
         return self

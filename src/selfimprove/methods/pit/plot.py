@@ -23,7 +23,7 @@ Measuring and the ablations belong to `evaluation`; no truth of it is read in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +100,9 @@ def run(config: PitConfig, steps: Run) -> ModelRef:
         ablated["second-round-only"], _ = lines.run("pit-second-only", "second", gap_model)
     if "gap_difference" in config.ablations:
         ablated["gap-difference"], _ = lines.run("pit-difference", config.rounds, r_p)
+    if "placebo_reference" in config.ablations:
+        blind = replace(lines, placebo=True)
+        ablated["placebo-reference"], _ = blind.run("pit-placebo", config.rounds, gap_model)
     models = Models(m_p, m_p_rl, m_pit, pit, r_p, r_pit, ablated)
     models = models.leaving(Exporter(steps, config.export, base))
     measure(config, steps, measured_on, models, apart.told)
@@ -145,6 +148,8 @@ class Curriculum:
     """The M_P whose responses are improved at inference."""
     rl_fold: Rows[Preference]
     rl_prompts: Rows[Task]
+    placebo: bool = False
+    """Improve responses to other prompts: a control."""
 
     def run(self, name: str, rounds: str, gap_model: ModelRef) -> tuple[ModelRef, ModelRef]:
         """Return M_PIT after the rounds asked for, and what it was after the first of them."""
@@ -152,12 +157,17 @@ class Curriculum:
         first = model
         if rounds in ("both", "first"):
             tasks = steps.rows("first-round-tasks", pit_tasks.from_data, self.rl_fold)
+            tasks = self._given("first-round-placebos", tasks)
             model = first = reinforce(config, steps, f"{name}-rl-1", model, self.m_pit, gap_model,
                                       tasks, config.first_round)  # fmt: skip
         if rounds in ("both", "second"):
+            tasks = self._given("second-round-placebos", self.policy_references())
             model = reinforce(config, steps, f"{name}-rl-2", model, self.m_pit, gap_model,
-                              self.policy_references(), config.second_round)  # fmt: skip
+                              tasks, config.second_round)  # fmt: skip
         return model, first
+
+    def _given(self, name: str, tasks: Rows[Task]) -> Rows[Task]:
+        return self.steps.rows(name, pit_tasks.placebos, tasks) if self.placebo else tasks
 
     def policy_references(self) -> Rows[Task]:
         """Return the RL prompts, each with a response that M_P draws to it."""

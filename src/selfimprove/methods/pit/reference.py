@@ -92,6 +92,7 @@ def _measured(config: PitConfig, steps: Run, prompts: Rows[Conversation], by: By
         "gaps": _interaction(config, steps, by.gap, looked, held),
         "information": _information(config, steps, by.pit, looked, held, written["own"]),
         "placebo": _placebo(config, steps, by.reward, looked, written),
+        "placebo_right": _right_over_placebo(written, by.right) if by.right is not None else None,
         "examples": _examples(held, written, by.right),
     }
 
@@ -282,6 +283,15 @@ def _placebo(
     pairs = zip(*scores, strict=True)
     gained = [[a - b] for a, b in pairs if a is not None and b is not None]
     return told(gained, difference=True)
+
+
+def _right_over_placebo(
+    written: dict[str, Rows[Response]], right_of: Callable[[str, str], frozenset[str]]
+) -> dict[str, Any] | None:
+    """Return how many more right parts outputs have that were shown their prompt's own reference."""
+    pairs = zip(written["own"], written["placebo"], strict=True)
+    counts = [[float(len(right_of(y.prompt, y.text))) for y in pair] for pair in pairs]
+    return told([[own - placebo] for own, placebo in counts], difference=True)
 
 
 def _examples(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfimprove.data.improvement_prompts import ImprovementTemplate, rendered
 from selfimprove.data.preferences import Preference
-from selfimprove.errors import EngineError
+from selfimprove.errors import ConfigError, EngineError
 from selfimprove.methods.pit.inference import Conversation
 from selfimprove.rows import Drop, Filtered, Funnel
 from selfimprove.sampling.conversation import in_words
@@ -17,7 +17,7 @@ from selfimprove.seeds import rng
 from selfimprove.types import Message, ModelRef, Request, Response
 
 __all__ = ["Task", "asked", "conversations", "fitting", "from_data", "from_policy", "from_prompts",
-           "shown"]  # fmt: skip
+           "placebos", "shown"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,21 @@ def from_policy(prompts: Sequence[Task], drawn: Sequence[Response]) -> Filtered[
     drop = Drop("M_P's response did not end", len(prompts) - len(tasks))
     found = (drop,) if drop.count else ()
     return Filtered(tasks, (Funnel("responses to improve", len(prompts), len(tasks), found),))
+
+
+def placebos(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks, each with the reference of a task on another prompt, far from it in their order.
+
+    Raises:
+        ConfigError: all tasks are on one prompt.
+    """
+    if len({task.of for task in tasks}) < 2:
+        raise ConfigError("ablations: placebo_reference needs two prompts to be trained on")
+    others = [*tasks, *tasks, *tasks]
+    return [
+        replace(task, reference=next(t.reference for t in others[k + len(tasks) // 2 :] if t.of != task.of))
+        for k, task in enumerate(tasks)
+    ]  # fmt: skip
 
 
 def asked(tasks: Sequence[Task]) -> list[Request]:

@@ -15,6 +15,8 @@ _CURVES: Final = (
     ("entropy", "Entropy, nats a token"),
     ("completion_length", "Length, tokens"),
 )
+_APART: Final = ("sampling_kl", "KL of those who drew, nats a token")
+"""Where another engine draws."""
 _HELD_OUT: Final = "held_out_reward"
 _KEPT: Final = (
     "best_step", "best_reward", "best_kl", "best_unfinished",
@@ -31,7 +33,7 @@ def figures(run: RunFolder) -> list[dict[str, Any]] | None:
         if logged:
             stages.append({
                 **stage.model_dump(mode="json"),
-                "curves": [_curve(name, title, logged) for name, title in _CURVES],
+                "curves": [_curve(name, title, logged) for name, title in _shown(logged)],
                 "kept": _kept(run, stage.step),
             })  # fmt: skip
     return stages or None
@@ -41,6 +43,11 @@ def _logged(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _shown(logged: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    is_apart = any(_APART[0] in entry for entry in logged)
+    return (*_CURVES, _APART) if is_apart else _CURVES
 
 
 def _curve(name: str, title: str, logged: list[dict[str, Any]]) -> dict[str, Any]:
