@@ -102,7 +102,9 @@ class ServerClient:
                 if self._process:
                     self._process.check()
                 why = f"{type(error).__name__}: {error}"
-        raise UnansweredError(f"{url} cannot be reached ({why}): is the server running?")
+        raise UnansweredError(
+            f"{url} gave no answer, every attempt failed for good ({why}): is the server running?"
+        )
 
     def body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
         """Return what every request says, whatever it asks to continue."""
