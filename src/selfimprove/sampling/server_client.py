@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import requests
 from selfimprove.errors import EngineError
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
 from selfimprove.sampling.server_process import ServerProcess
+from selfimprove.sampling.server_software import Software, software_at
 from selfimprove.seeds import rng
 from selfimprove.types import FinishReason
 
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT: Final = 60.0
+_INTRODUCTION: Final = 60.0
+"""Seconds in which a server says what it is; one that does not is asked as any other."""
 _FINISHED: Final[dict[str, FinishReason]] = {"length": "length"}
 
 
@@ -72,6 +76,36 @@ class ServerClient:
         """Whose server it is, for the identity of an engine."""
         return "started by the run" if self._process else urlsplit(self.url).netloc
 
+    @cached_property
+    def software(self) -> Software:
+        """Which program the server is, as far as it says so.
+
+        Raises:
+            UnansweredError: it cannot be reached, after all attempts: what it must be told is not known.
+        """
+        return software_at(self.url, self._told)
+
+    def _told(self, url: str) -> Any:  # noqa: ANN401
+        """Return the JSON of a page; None: there is no such page."""
+        why = ""
+        for attempt in range(self._config.retries + 1):
+            if attempt:
+                self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT))
+            try:
+                # On a connection of its own: a server may close one behind a page that it could not make.
+                response = self._session.get(url, timeout=min(_INTRODUCTION, self._config.timeout),
+                                             headers={"Connection": "close"})  # fmt: skip
+                return response.json() if response.ok else None
+            except (requests.Timeout, ValueError):
+                return None
+            except requests.RequestException as error:
+                if self._process:
+                    self._process.check()
+                why = f"{type(error).__name__}: {error}"
+        raise UnansweredError(
+            f"{url} gave no answer, every attempt failed for good ({why}): is the server running?"
+        )
+
     def body(self, sampling: SamplingConfig, own_seed: int) -> dict[str, Any]:
         """Return what every request says, whatever it asks to continue."""
         body: dict[str, Any] = {
@@ -81,12 +115,11 @@ class ServerClient:
             "max_tokens": sampling.max_tokens,
             "seed": own_seed % 2**31,
             "stream": False,
+            **self.software.fields(sampling),
             **self._config.extra_body,
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if sampling.top_k:
-            body["top_k"] = sampling.top_k  # beyond OpenAI's interface, known to vLLM and SGLang
         return body
 
     def tell(self, page: str, body: Mapping[str, Any]) -> None:
@@ -102,7 +135,12 @@ class ServerClient:
         except requests.RequestException as error:
             raise EngineError(f"{self.url}/{page}: {type(error).__name__}: {error}") from error
         if response.status_code != requests.codes.ok:
-            raise EngineError(self._refusal(page, response))
+            unknown = response.status_code == requests.codes.not_found
+            hint = (
+                f"; it is {self.software}, and engine.server.adapters needs a server that takes adapters while "
+                "it runs: vLLM with --enable-lora"
+            )
+            raise EngineError(self._refusal(page, response) + (hint if unknown else ""))
 
     def order(self, page: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401  JSON, or None
         """Send what only vLLM in its development mode takes, beside the pages of the interface; return its answer.
@@ -127,11 +165,7 @@ class ServerClient:
 
     def context_length(self) -> int | None:
         """Return how many tokens the server lets its model attend to; None: it does not say."""
-        try:
-            told = self._session.get(f"{self.url}/models", timeout=self._config.timeout).json()
-            return int(told["data"][0]["max_model_len"])
-        except (requests.RequestException, ValueError, LookupError, TypeError):
-            return None
+        return self.software.context
 
     def ask(self, page: str, body: Mapping[str, Any], own_seed: int) -> dict[str, Any]:
         """Send a request, again and again with growing pauses where that can help.

@@ -12,20 +12,22 @@ refuses them. What a template elsewhere leaves out without a word cannot be seen
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from selfimprove.errors import EngineError
+from selfimprove.files import read_json
 from selfimprove.reasoning import cut, holds_mark, opens_reasoning
 from selfimprove.sampling.chat_template import ChatTemplate, warn_once, ways
 from selfimprove.sampling.conversation import Asked
 from selfimprove.sampling.engine import SamplingConfig, ServerConfig
 from selfimprove.sampling.literal_text import control_tokens_in, spelled_out
-from selfimprove.sampling.prompts import check_keys
+from selfimprove.sampling.prompts import check_fit, check_keys, encode
 from selfimprove.sampling.server_client import (
     GaveUpError,
     RefusedError,
@@ -34,6 +36,7 @@ from selfimprove.sampling.server_client import (
     finish_of,
     read,
 )
+from selfimprove.sampling.server_habits import Habits, habits_of
 from selfimprove.sampling.server_stream import ServerCall, thought_of
 from selfimprove.seeds import seed_of
 from selfimprove.types import Begun, Draw, Message, Prompt, Role
@@ -41,6 +44,11 @@ from selfimprove.types import Begun, Draw, Message, Prompt, Role
 __all__ = ["ServerEngine"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_TRIAL: Final = {"temperature": 2.0, "top_p": 1.0, "top_k": 0, "max_tokens": 16, "stop": ()}
+"""Sampling that gives another text with every seed."""
 
 
 @final
@@ -59,13 +67,15 @@ class ServerEngine:
             EngineError: it cannot be started or does not answer.
         """
         self._client = ServerClient(model, config)
-        self._max_failed = config.max_failed
+        self._concurrency, self._max_failed = config.concurrency, config.max_failed
         self._pool = ThreadPoolExecutor(config.concurrency)
         self._variables = {
             **config.extra_body.get("chat_template_kwargs", {}),
             **(chat_template_kwargs or {}),
         }
         self._folder = model
+        self._holds_folder = config.follows_model or (not config.command and config.model is None)
+        self._habits: Habits | None = None
         self._control = control_tokens_in(model)
         self._thinks = self._opens_reasoning()
         self._taken: dict[tuple[Role, ...], str] = {}
@@ -77,6 +87,7 @@ class ServerEngine:
         return {
             "engine": "server",
             "server": client.host,
+            "software": str(client.software),
             "model": client.model,
             "repeatable": "no",
         }
@@ -89,11 +100,14 @@ class ServerEngine:
         A draw that failed after all attempts has the finish 'error' and no text.
 
         Raises:
-            EngineError: two prompts share a key; the server refuses the request as such, e.g. an
-                unknown model; or more than `max_failed` of the draws failed.
+            EngineError: two prompts share a key; one does not fit the context of the model in the folder
+                that the server holds; the server draws greedily whatever is asked, or refuses the
+                request as such, e.g. an unknown model; or more than `max_failed` of the draws failed.
         """
         check_keys(prompts)
+        self._check_fit(prompts, sampling.max_tokens)
         sent = [self._sent(prompt) for prompt in prompts]
+        self._check_habits(sent, sampling)
         asked = [(prompt, index) for prompt in sent for index in range(sampling.n)]
         failures: list[str] = []
         waiting: dict[Future[Draw], tuple[Prompt, int]] = {
@@ -149,6 +163,43 @@ class ServerEngine:
     def _is_thinking(self, content: Asked) -> bool:
         return opens_reasoning(content) if isinstance(content, str) else self._thinks
 
+    def _check_fit(self, prompts: Sequence[Prompt], max_tokens: int) -> None:
+        """Refuse a prompt that the model in the folder cannot read: some servers go on as if it could."""
+        if not self._holds_folder or self._tokenizer is None:
+            return
+        file = self._folder / "config.json"
+        told = read_json(file) if file.is_file() else {}
+        limits = (told.get("text_config", told).get("max_position_embeddings"),
+                  self._client.context_length())  # fmt: skip
+        limit = min((n for n in limits if n), default=None)
+        check_fit(encode(prompts, self._tokenizer, self._variables), max_tokens, limit)
+
+    def _check_habits(self, sent: Sequence[Prompt], sampling: SamplingConfig) -> None:
+        """Look once whether the server samples at all, and say so where it keeps no seeds."""
+        if not sent or not sampling.temperature:
+            return
+        if self._habits is None:
+            self._habits = self._seen(sent[0], sampling.model_copy(update=_TRIAL))
+        client = self._client
+        if not self._habits.samples:
+            raise EngineError(
+                f"{client.url} ({client.software}) gives one text whatever the seed and the temperature, "
+                f"and temperature={sampling.temperature} was asked for: look for its option to sample "
+                "(engine.server.extra_body sends it), or set temperature=0"
+            )
+
+    def _seen(self, prompt: Prompt, trial: SamplingConfig) -> Habits:
+        client = self._client
+        try:
+            seen = habits_of(
+                lambda own_seed: self._asked(prompt, 0, trial, own_seed).text, self._concurrency
+            )
+        except (GaveUpError, RefusedError):  # what is wrong in earnest is told in earnest
+            return Habits()
+        if not seen.keeps_seeds and not client.software.keeps_seeds:
+            _tell_once(client.url, str(client.software))
+        return seen
+
     def _refuse_many(self, failures: Sequence[str], asked: int) -> None:
         if len(failures) > self._max_failed * asked:
             raise UnansweredError(
@@ -157,7 +208,9 @@ class ServerEngine:
             )
 
     def _draw_one(self, prompt: Prompt, index: int, sampling: SamplingConfig, seed: int) -> Draw:
-        own_seed = seed_of(seed, "server", prompt.key, index)
+        return self._asked(prompt, index, sampling, seed_of(seed, "server", prompt.key, index))
+
+    def _asked(self, prompt: Prompt, index: int, sampling: SamplingConfig, own_seed: int) -> Draw:
         body = self._client.body(sampling, own_seed)
         if isinstance(prompt.content, str):
             answer = self._client.ask("completions", {**body, "prompt": prompt.content}, own_seed)
@@ -204,12 +257,19 @@ class ServerEngine:
     @cached_property
     def _template(self) -> ChatTemplate | None:
         """The chat template in the model's folder; None: there is none, or no folder."""
+        tokenizer = self._tokenizer
+        if tokenizer is None or not tokenizer.chat_template:
+            return None
+        return ChatTemplate(tokenizer, self._variables)
+
+    @cached_property
+    def _tokenizer(self) -> Any:  # noqa: ANN401
+        """The tokenizer in the model's folder; None: there is none, or no folder."""
         if not (self._folder / "tokenizer_config.json").is_file():
             return None
         from selfimprove.sampling.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(self._folder)
-        return ChatTemplate(tokenizer, self._variables) if tokenizer.chat_template else None
+        return load_tokenizer(self._folder)
 
     def _chat(
         self,
@@ -254,6 +314,16 @@ class ServerEngine:
         """Stop a server that was started; leave one alone that ran before."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
+
+
+@cache
+def _tell_once(url: str, software: str) -> None:
+    """Say in the log, once, that seeds are ignored."""
+    _log.warning(
+        "%s (%s) gives equal requests different texts: it keeps no seeds, or none while several requests are "
+        "under way (engine.server.concurrency=1 may help); its draws cannot be repeated",
+        url, software,
+    )  # fmt: skip
 
 
 def _draw(key: str, index: int, text: str, answer: Mapping[str, Any]) -> Draw:
