@@ -194,7 +194,7 @@ def test_a_server_that_is_not_there_is_named():
 
 
 def test_no_more_requests_at_once_than_allowed():
-    script = Script(seconds=0.02)
+    script = Script(seconds=0.2)  # long enough for three to meet on a busy machine
     with serving(script) as url, closing(_engine(url, concurrency=3)) as engine:
         list(engine.draw(_CHAT, SamplingConfig(n=4), seed=0))
     assert script.most_at_once == 3
