@@ -334,7 +334,7 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     [
         (
             "evaluation.preferences=hh_rlhf:x.jsonl",
-            "the oracle knows prompts of format 'tiny' alone",
+            "the oracle knows prompts of formats 'tiny' and 'keeps' alone",
         ),
         ("evaluation.scorer=judge", "judge needs evaluation.judge"),
         ("evaluation.judge={kind: rubric}", "takes no part in the run"),
@@ -344,7 +344,7 @@ def test_shipped_recipes_are_valid(name: str) -> None:
         ("gap=difference", "gap_difference is the run itself"),
         (
             "engine={kind: server, server: {command: [serve, '{port}'], adapters: true}}",
-            "policy_rl.lora must be set: the server",
+            "policy_rl: engine.server.adapters: the server can be given adapters",
         ),
     ],
 )
