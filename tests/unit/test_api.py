@@ -83,7 +83,7 @@ def test_a_default_of_the_block_is_said_where_the_recipes_own_default_is_another
      {"source": "x"}, [[1, "2"], None], {}],
 )  # fmt: skip
 def test_values_come_back_as_they_were(value: object) -> None:
-    server = {"url": "http://here/v1", "extra_body": {"field": value}}
+    server = {"command": ["serve", "{model}", "{port}"], "extra_body": {"field": value}}
     config = config_of(
         {"method": "lmsi", "model": "tiny", "data": {"train": "tiny:train", "test": "tiny:test"},
          "engine": {"kind": "server", "server": server}}, "test"

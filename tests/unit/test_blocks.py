@@ -206,7 +206,12 @@ def test_an_override_of_the_command_line_keeps_the_rest_of_a_block(tmp_path: Pat
         ({"chat": False}, {"chat": True}, True, "auto"),
         # A server is another engine: of this one's fields the layout alone says something of it.
         ({"dtype": "float32"}, {"kind": "server", "server": {"url": "http://x"}}, True, "auto"),
-        ({"kind": "server", "server": {"url": "http://x"}}, {"device": "cpu"}, True, "auto"),
+        (
+            {"kind": "server", "server": {"command": ["x", "{model}", "{port}"]}},
+            {"device": "cpu"},
+            True,
+            "auto",
+        ),
     ],
 )
 def test_a_judges_own_engine_is_laid_over_that_of_the_run(

@@ -204,7 +204,7 @@ class ServerClient:
             try:
                 response = self._session.post(
                     f"{self.url}/{page}", json=body, timeout=self._config.timeout,
-                    stream=bool(body["stream"]),
+                    stream=bool(body.get("stream")),
                 )  # fmt: skip
             except requests.RequestException as error:
                 if self._process:
