@@ -132,7 +132,8 @@ def test_watched_draws_are_told_token_by_token_and_end_as_they_would(live: LiveE
     assert [whole[i] for i in (0, 1)] == [d.text for d in draw_in_order(live, prompts, how, seed=5)]
     for index in (0, 1):
         texts = [e.text for e in events if isinstance(e, Begun) and e.index == index]
-        assert len(texts) > 4
+        # Whoever reads slowly is told several tokens at once.
+        assert len(set(texts)) > 1
         assert all(whole[index].startswith(text) for text in texts)
 
 

