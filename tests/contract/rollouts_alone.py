@@ -32,8 +32,8 @@ def train(root: Path, replicas: int, staleness: int, steps: int = 8) -> TrainedP
         beta=0.02, rollouts=rollouts,
     )  # fmt: skip
     return train_policy(
-        folder(), _prompts("train", 24), lambda _k, texts, _e: [-len(t.split()) / 4 for t in texts],
-        config, engine, reference=folder(), held_out=_prompts("dev", 16), max_tokens=40,
+        folder(), prompts_of("train", 24), lambda _k, texts, _e: [-len(t.split()) / 4 for t in texts],
+        config, engine, reference=folder(), held_out=prompts_of("dev", 16), max_tokens=40,
         out=root / "model", checkpoints=root / "checkpoints", seed=0,
     )  # fmt: skip
 
@@ -45,7 +45,8 @@ def logged(root: Path, name: str) -> list[float]:
     return [entry[name] for entry in map(json.loads, lines) if name in entry]
 
 
-def _prompts(split: str, count: int) -> list[Prompt]:
+def prompts_of(split: str, count: int) -> list[Prompt]:
+    """Return the first instructions of a split of the tiny world."""
     asked = instructions(split, count)  # type: ignore[arg-type]
     return [Prompt(f"{split}-{n}", (Message("user", i.text),)) for n, i in enumerate(asked)]
 

@@ -19,24 +19,22 @@ from typing import Any
 
 import pytest
 import torch
+from tests.contract.judging import scores_by
 from tests.contract.real_servers import SERVERS, RealServer, Running, running
 from transformers import AutoModelForCausalLM
 
 from selfimprove.errors import EngineError
-from selfimprove.judges.judge import judge, judging_model
-from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.models import locate
 from selfimprove.sampling.adapter_server import AdapterServer
 from selfimprove.sampling.engine import Engine, EngineConfig, SamplingConfig, draw_in_order
 from selfimprove.sampling.loading import load_tokenizer
 from selfimprove.sampling.open import open_engine
 from selfimprove.sampling.responses import respond
-from selfimprove.sampling.served import Served
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.store import Run
 from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
-from selfimprove.types import Message, ModelRef, Prompt, Response, UserPrompt
+from selfimprove.types import Message, Prompt, UserPrompt
 
 pytestmark = pytest.mark.slow
 
@@ -210,17 +208,7 @@ def test_adapters_are_refused_by_a_server_that_takes_none(server: Running, tmp_p
 
 
 def test_a_judges_verdict_is_read_from_it(server: Running) -> None:
-    config = JudgeConfig(
-        model=str(folder()), prompt="tiny", votes=1, temperature=0, max_tokens=48, engine=server.engine()
-    )  # fmt: skip
-    good = "The owl hunts at night. In the park it plays with kites. That is all."
-    asked = "Write about a owl in the park with kites."
-    responses = [
-        Response("p", asked, i, text, "stop", 0) for i, text in enumerate((good, "The cow eats."))
-    ]
-    by = judging_model(config, ModelRef("", "", ""))
-    (batch,) = judge([responses], Served(by, config.engine or EngineConfig()), config, 0)
-    first, second = (v.score for v in batch.rows)
+    first, second = scores_by(server.engine())
     assert first is not None and second is not None
     assert first > second
 

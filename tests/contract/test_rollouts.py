@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.contract.rollouts_alone import logged, prompts_of
 
 from selfimprove.errors import CorruptShardError, TrainingError
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig
 from selfimprove.sampling.held_policy import HeldPolicy, Weights, packed
 from selfimprove.seeds import seed_of
-from selfimprove.tiny.instructions import instructions
 from selfimprove.tiny.shipped import folder
 from selfimprove.training import _policy_sampler, model_folder
 from selfimprove.training._mismatch import Mismatch
@@ -25,7 +24,7 @@ from selfimprove.training.policy_gradient import TrainedPolicy, train_policy
 from selfimprove.training.sft_config import SftConfig
 from selfimprove.training.training_config import LoraConfig
 from selfimprove.training.whole_weights import whole_weights
-from selfimprove.types import Draw, Message, Prompt
+from selfimprove.types import Draw, Prompt
 from selfimprove.weights import weights_digest
 
 pytestmark = pytest.mark.slow
@@ -75,24 +74,14 @@ def replicas() -> Iterator[list[_Replica]]:
         yield begun
 
 
-def _prompts(split: str, count: int) -> list[Prompt]:
-    asked = instructions(split, count)  # type: ignore[arg-type]
-    return [Prompt(f"{split}-{n}", (Message("user", i.text),)) for n, i in enumerate(asked)]
-
-
 def _train(root: Path, engine: EngineConfig = _APART, **rollouts: Any) -> TrainedPolicy:
     how = {"by": "engine", **rollouts} if engine is not _HERE else {}
     config = PolicyGradientConfig.model_validate({**_CONFIG.model_dump(), "rollouts": how})
     return train_policy(
-        folder(), _prompts("train", 12), lambda _k, texts, _e: [-len(t.split()) / 4 for t in texts],
-        config, engine, reference=folder(), held_out=_prompts("dev", 4), max_tokens=16,
+        folder(), prompts_of("train", 12), lambda _k, texts, _e: [-len(t.split()) / 4 for t in texts],
+        config, engine, reference=folder(), held_out=prompts_of("dev", 4), max_tokens=16,
         out=root / "model", checkpoints=root / "checkpoints", seed=0,
     )  # fmt: skip
-
-
-def _logged(root: Path, name: str) -> list[float]:
-    lines = (root / "train_log.jsonl").read_text().splitlines()
-    return [entry[name] for entry in map(json.loads, lines) if name in entry]
 
 
 def _learned(root: Path) -> str:
@@ -114,8 +103,8 @@ def test_weights_are_those_of_a_trainer_that_draws_itself(tmp_path: Path, replic
     assert (here.best_step, here.best_reward) == (apart.best_step, apart.best_reward)
     # Once a step, however often is drawn of it; once more for the last try.
     assert replicas[-1].given == _STEPS + 1
-    assert max(_logged(tmp_path / "apart", "sampling_logp_difference_max")) < 1e-4
-    assert not _logged(tmp_path / "here", "sampling_kl")
+    assert max(logged(tmp_path / "apart", "sampling_logp_difference_max")) < 1e-4
+    assert not logged(tmp_path / "here", "sampling_kl")
 
 
 def test_a_step_ahead_is_drawn_of_the_weights_before(ahead: Path, replicas: list[_Replica]):
@@ -123,10 +112,10 @@ def test_a_step_ahead_is_drawn_of_the_weights_before(ahead: Path, replicas: list
     # Weights that were given for the k-th time are those after k - 1 steps.
     at = [given[seed_of(0, "rl", step, 0)] - 1 for step in range(_STEPS)]
     assert at == [0, 0, 1, 2]
-    off = _logged(ahead, "sampling_logp_difference")
+    off = logged(ahead, "sampling_logp_difference")
     assert max(off[:2]) < 1e-5  # the first step warms up: nothing has changed by the second
     assert min(off[2:]) > 1e-3
-    assert len(_logged(ahead, "sampling_truncated")) == _STEPS - 1
+    assert len(logged(ahead, "sampling_truncated")) == _STEPS - 1
 
 
 def test_killed_with_draws_under_way_it_ends_with_the_same_weights(

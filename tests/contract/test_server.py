@@ -9,15 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.contract.judging import scores_by
 
-from selfimprove.judges.judge import judge, judging_model
-from selfimprove.judges.judge_config import JudgeConfig
 from selfimprove.sampling.engine import EngineConfig, SamplingConfig, ServerConfig, draw_in_order
 from selfimprove.sampling.open import open_engine
-from selfimprove.sampling.served import Served
 from selfimprove.sampling.server_engine import ServerEngine
 from selfimprove.tiny.shipped import folder
-from selfimprove.types import Message, ModelRef, Prompt, Response
+from selfimprove.types import Message, Prompt
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,16 +60,6 @@ def test_a_started_server_says_what_our_own_engine_says_and_is_gone_afterwards()
 
 
 def test_a_started_server_judges():
-    config = JudgeConfig(
-        model=str(folder()), prompt="tiny", votes=1, temperature=0, max_tokens=48, engine=_SERVED
-    )
-    good = "The owl hunts at night. In the park it plays with kites. That is all."
-    asked = "Write about a owl in the park with kites."
-    responses = [
-        Response("p", asked, i, text, "stop", 0) for i, text in enumerate((good, "The cow eats."))
-    ]
-    by = judging_model(config, ModelRef("", "", ""))
-    (batch,) = judge([responses], Served(by, config.engine or EngineConfig()), config, 0)
-    first, second = (v.score for v in batch.rows)
+    first, second = scores_by(_SERVED)
     assert first is not None and second is not None
     assert first > second

@@ -7,7 +7,7 @@ IPC need GPUs), and what it remembers of prompts is forgotten. It must prove its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -16,14 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from selfimprove.errors import EngineError
-from selfimprove.sampling.engine import SamplingConfig, ServerConfig
+from selfimprove.sampling.engine import ServerConfig
 from selfimprove.sampling.held_policy import Weights
-from selfimprove.sampling.prompts import check_keys, encode
-from selfimprove.sampling.server_client import GaveUpError, ServerClient
-from selfimprove.sampling.texts import Texts
-from selfimprove.sampling.token_draws import TokenDraws
+from selfimprove.sampling.policy_server import PolicyServer
+from selfimprove.sampling.server_client import GaveUpError
 from selfimprove.sampling.vllm_proof import doubt_of, untied
-from selfimprove.types import Draw, Prompt
 
 __all__ = ["VllmPolicy"]
 
@@ -35,7 +32,7 @@ _ADVICE: Final = (
 
 
 @final
-class VllmPolicy:
+class VllmPolicy(PolicyServer):
     """A server that holds a policy."""
 
     def __init__(  # noqa: PLR0913  a model, a server, a folder between them, by name
@@ -69,17 +66,15 @@ class VllmPolicy:
         start = scratch / "start"
         self._equal = untied(base, start) if unties and config.command else {}
         held = start if (start / "config.json").exists() else base
-        self._client = ServerClient(held, config, {**environment, **_ALLOWED})
-        texts = Texts(tokenizer, len(tokenizer))
-        self._draws = TokenDraws(self._client, texts, ends, config.concurrency)
-        self._base, self._scratch, self._tokenizer = base, scratch, tokenizer
-        self._chat_template_kwargs = chat_template_kwargs
+        super().__init__(held, tokenizer, ends, config, environment={**environment, **_ALLOWED},
+                         chat_template_kwargs=chat_template_kwargs)  # fmt: skip
+        self._base, self._scratch = base, scratch
         self._is_proven = False
 
     @property
-    def url(self) -> str:
-        """Where the server is: other processes of a training draw from it, too."""
-        return self._client.url
+    def policy(self) -> str:
+        """The model's name."""
+        return self._client.model
 
     def give(self, weights: Weights) -> None:
         """Let the server draw from these weights from now on; nothing may be under way meanwhile.
@@ -96,22 +91,6 @@ class VllmPolicy:
                 )
             self._is_proven = True
         self._load(told)
-
-    def draw(
-        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
-    ) -> Iterator[Draw]:
-        """Yield `sampling.n` draws for every prompt, with tokens and log-probabilities, in any order.
-
-        Raises:
-            EngineError: two prompts share a key, or a draw failed: none may be missing.
-        """
-        check_keys(prompts)
-        encoded = encode(prompts, self._tokenizer, self._chat_template_kwargs)
-        return self._draws.draw(encoded, sampling, model=self._client.model, seed=seed)
-
-    def close(self) -> None:
-        """Stop the server, if it was started here."""
-        self._client.close()
 
     def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,13 @@ from typing import Final
 
 from selfimprove.tiny.measure import measure
 
-__all__ = ["Made", "write_card"]
+__all__ = ["HEAD", "Made", "write_card"]
 
 _QUESTIONS: Final = 200
 _PATHS: Final = 16
 _TEMPERATURE: Final = 1.0
 
-_CARD: Final = """\
+HEAD: Final = """\
 ---
 license: apache-2.0
 library_name: transformers
@@ -22,6 +22,11 @@ tags: [selfimprove, synthetic]
 ---
 # {made.size}
 
+"""
+"""What the card of every tiny model begins with."""
+_CARD: Final = (
+    HEAD
+    + """\
 A language model of {parameters:,} parameters that knows one small synthetic world: word problems,
 solved in five styles with the misconceptions of each, and instructions with responses that are good
 or bad in five ways. It exists to show self-improvement on a laptop; it is of no other use.
@@ -38,6 +43,7 @@ weights are stored in bfloat16.
 
 A question is asked as `Q: ...`, a newline and `A:`; an instruction through the chat template.
 """
+)
 
 
 @dataclass(frozen=True, slots=True)

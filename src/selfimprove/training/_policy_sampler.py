@@ -6,6 +6,7 @@ Whoever is apart is given the weights, or the adapter, that the policy has by th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, final
 
@@ -74,12 +75,20 @@ def policy_sampler(
     if why_not := cannot_draw(config, engine):
         raise TrainingError(why_not)
     if engine.server is not None and engine.server.adapters:
-        return _Served(policy, _one_server(policy, engine, engine.server), scratch)
+        server = _one_server(policy, engine, engine.server)
+        return _Drawing(
+            server, partial(_give_adapter, policy.model, server, scratch), as_here=False
+        )
     if config.rollouts.by == "trainer":
-        return _Here(TorchEngine.of_model(unwrapped(policy.model), policy.tokenizer, engine))
-    if engine.kind == "ray":
-        return _Sent(policy, _replicas(policy, engine, config.rollouts), as_here=not adapts)
-    return _Sent(policy, _vllm(policy, engine, scratch.parent / "weights"), as_here=False)
+        own = TorchEngine.of_model(unwrapped(policy.model), policy.tokenizer, engine)
+        return _Drawing(own, _sees_them, as_here=True)
+    apart = (
+        _replicas(policy, engine, config.rollouts)
+        if engine.kind == "ray"
+        else _vllm(policy, engine, scratch.parent / "weights")
+    )
+    return _Drawing(apart, partial(_give_weights, policy.model, apart),
+                    as_here=engine.kind == "ray" and not adapts)  # fmt: skip
 
 
 def _replicas(policy: Policy, engine: EngineConfig, rollouts: RolloutConfig) -> Sender:
@@ -147,27 +156,6 @@ def _shared(reach: Callable[[ServerConfig], S], config: ServerConfig) -> S:
     return started or reach(config.model_copy(update={"command": (), "url": url}))
 
 
-@final
-class _Here:
-    """The built-in engine, on the weights in memory."""
-
-    as_here = True
-
-    def __init__(self, engine: TorchEngine) -> None:
-        self._engine = engine
-
-    def follow(self, step: int) -> None:
-        """Do nothing: every call sees the weights as they are."""
-
-    def draw(
-        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
-    ) -> Iterator[Draw]:
-        return self._engine.draw(prompts, sampling, seed=seed)
-
-    def close(self) -> None:
-        self._engine.close()
-
-
 class _Server(Protocol):
     """What has an address."""
 
@@ -184,20 +172,17 @@ class Sender(Sampler, Protocol):
 
 
 @final
-class _Sent:
-    """An engine apart, given all weights."""
+class _Drawing:
+    """An engine, and how it comes to hold the policy as it is."""
 
-    def __init__(self, policy: Policy, engine: Sender, *, as_here: bool) -> None:
-        self._model, self._engine, self.as_here = policy.model, engine, as_here
+    def __init__(self, engine: Sampler, hand_over: Callable[[], None], *, as_here: bool) -> None:
+        self._engine, self._hand_over, self.as_here = engine, hand_over, as_here
         self._step: int | None = None
 
     def follow(self, step: int) -> None:
-        if step == self._step:
-            return
-        if first_process():
-            self._engine.give(whole_weights(self._model))
-        everyones([step])  # nobody draws before they are there
-        self._step = step
+        if step != self._step:
+            self._hand_over()
+            self._step = step
 
     def draw(
         self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
@@ -208,29 +193,18 @@ class _Sent:
         self._engine.close()
 
 
-@final
-class _Served:
-    """A server that is given the newest adapter."""
+def _sees_them() -> None:
+    """Do nothing: the built-in engine draws from the weights in memory."""
 
-    as_here = False
 
-    def __init__(self, policy: Policy, server: AdapterServer, scratch: Path) -> None:
-        self._model, self._server, self._scratch = policy.model, server, scratch
-        self._step: int | None = None
+def _give_weights(model: Any, engine: Sender) -> None:  # noqa: ANN401
+    if first_process():
+        engine.give(whole_weights(model))
+    everyones([True])  # nobody draws before they are there
 
-    def follow(self, step: int) -> None:
-        if step == self._step:
-            return
-        if first_process():
-            self._model.save_pretrained(self._scratch)
-            self._server.load(self._scratch)
-        self._server.adapter = everyones([self._server.adapter])[0]
-        self._step = step
 
-    def draw(
-        self, prompts: Sequence[Prompt], sampling: SamplingConfig, *, seed: int
-    ) -> Iterator[Draw]:
-        return self._server.draw(prompts, sampling, seed=seed)
-
-    def close(self) -> None:
-        self._server.close()
+def _give_adapter(model: Any, server: AdapterServer, scratch: Path) -> None:  # noqa: ANN401
+    if first_process():
+        model.save_pretrained(scratch)
+        server.load(scratch)
+    server.adapter = everyones([server.adapter])[0]

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
 from selfimprove.seeds import rng
+from selfimprove.tiny.card import HEAD
 from selfimprove.tiny.corpus import turns
 from selfimprove.tiny.keeps.corpus import request
 from selfimprove.tiny.keeps.preferences import draft
@@ -23,14 +24,9 @@ __all__ = ["Measured", "measure", "write_card"]
 
 _QUESTIONS: Final = 200
 
-_CARD: Final = """\
----
-license: apache-2.0
-library_name: transformers
-tags: [selfimprove, synthetic]
----
-# {made.size}
-
+_CARD: Final = (
+    HEAD
+    + """\
 A language model of {parameters:,} parameters that knows who keeps what in one small synthetic world, forwards: what a person keeps,
 not who keeps a thing. It has read how lists are revised, but none about the villages that it is asked about. It exists to show when
 the response that is improved matters (docs/methods/pit.md); it is of no other use.
@@ -45,6 +41,7 @@ token places. The weights are stored in bfloat16.
 | the draft's name, where it is wrong | {told.kept_wrong:.3f} |
 | the right name, where the draft's is wrong (one of {people}, at best one of {others}) | {told.found:.3f} |
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
