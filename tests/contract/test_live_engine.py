@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,8 +133,9 @@ def test_watched_draws_are_told_token_by_token_and_end_as_they_would(live: LiveE
     assert [whole[i] for i in (0, 1)] == [d.text for d in draw_in_order(live, prompts, how, seed=5)]
     for index in (0, 1):
         texts = [e.text for e in events if isinstance(e, Begun) and e.index == index]
-        # Whoever reads slowly is told several tokens at once.
-        assert len(set(texts)) > 1
+        # Whoever reads slowly is told several tokens at once, and no text twice.
+        assert len(texts) > 1
+        assert all(before != after and after.startswith(before) for before, after in pairwise(texts))
         assert all(whole[index].startswith(text) for text in texts)
 
 
