@@ -135,7 +135,9 @@ def test_watched_draws_are_told_token_by_token_and_end_as_they_would(live: LiveE
         texts = [e.text for e in events if isinstance(e, Begun) and e.index == index]
         # Whoever reads slowly is told several tokens at once, and no text twice.
         assert len(texts) > 1
-        assert all(before != after and after.startswith(before) for before, after in pairwise(texts))
+        assert all(
+            before != after and after.startswith(before) for before, after in pairwise(texts)
+        )
         assert all(whole[index].startswith(text) for text in texts)
 
 
