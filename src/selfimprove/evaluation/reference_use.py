@@ -6,7 +6,8 @@ candidates; and a model that knows the best response from x alone need not look.
 
 - interaction: the gaps of n candidates over m references of a prompt, taken apart as in an analysis of
   variance without repetitions: sums of squares of candidates, of references, and of what neither
-  explains. Only the last can teach to read the reference.
+  explains. The last pays for reading the reference by itself; the first does where the reference tells
+  which candidates are good.
 - swap: two references a and b of one prompt, the same random numbers. Similarity (ROUGE-L) of each
   output to its own reference, less that to the other's. 0: it does not matter which one was given.
 - copy excess: the same with the share of an output's runs of four words that are in the reference.
