@@ -23,6 +23,7 @@ openai = pytest.importorskip("openai")
 pytest.importorskip("uvicorn")
 
 from tests.contract.served_here import running  # noqa: E402
+from tests.contract.slow_steps import steps_wait  # noqa: E402
 
 from selfimprove.judges.judge_config import JudgeConfig  # noqa: E402
 from selfimprove.sampling.engine import SamplingConfig  # noqa: E402
@@ -90,13 +91,15 @@ def test_a_stream_is_the_response_of_its_seed_as_it_is_drawn(
     assert chunks[-1].usage == whole.usage
 
 
-def test_pieces_are_told_while_the_rest_is_drawn(models: Models) -> None:
+def test_pieces_are_told_while_the_rest_is_drawn(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps_wait(monkeypatch)
     under_way: list[int] = []
     line = Line(lambda _: under_way.append(models.house.under_way))
     how = SamplingConfig(temperature=0, max_tokens=300)
     (answer,) = answered(models, Ask("a", "Q: Ann has 3 kites.\n\n\n", how, Improve()), line)
-    assert answer.text
-    assert 1 < len(under_way) < line.new_tokens  # on a busy machine several tokens come at once
+    assert len(answer.text.split()) <= len(under_way) < line.new_tokens
     assert under_way[0] == 1
 
 
