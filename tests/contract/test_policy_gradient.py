@@ -116,6 +116,21 @@ def test_killed_at_any_step_it_ends_with_the_same_weights(tmp_path, monkeypatch)
     assert (told.best_step, told.best_reward) == (whole.best_step, whole.best_reward)
 
 
+@pytest.mark.parametrize(("references", "learns"), [(1, False), (2, True)])
+def test_draws_are_compared_within_a_prompt_or_over_two_that_stand_together(
+    references, learns, tmp_path
+):
+    def of_the_prompt_alone(keys, texts, _finished):
+        return [float(key.rpartition("-")[2] in "02468") for key in keys]
+
+    config = _CONFIG.model_copy(
+        update={"n": 4, "references": references, "max_steps": 1, "batch_size": 2}
+    )
+    _train(tmp_path, config, of_the_prompt_alone)
+    (spread,) = [e["grad_norm"] for e in _log(tmp_path) if "grad_norm" in e]
+    assert (spread > 0) is learns
+
+
 def test_how_rows_lie_is_tried_on_the_model_as_it_comes(tmp_path, monkeypatch):
     from selfimprove.training import support
 

@@ -171,7 +171,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(finished: Path, tmp_path:
             "evaluation.scorer=reward",
             "engine.chat=false",
             "evaluation.judge={kind: random, votes: 1}",
-            "ablations=[placebo_reference]",
+            "ablations=[placebo_reference, placebo_throughout, reference_dropout, two_references, balanced_contrasts]",
         ],
     ],
 )

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from selfimprove.training.gap_loss import bradley_terry, gap_loss
+from selfimprove.training.gap_loss import BALANCED, bradley_terry, gap_loss
 
 
 def _gaps(*values: float) -> list[torch.Tensor]:
@@ -27,6 +27,12 @@ def test_the_five_contrasts_by_hand() -> None:
     # wl 3, ww 1, ll 0, lw -2: margins 2, 3, 5, 3, 2
     expected = sum(math.log1p(math.exp(-margin)) for margin in (2, 3, 5, 3, 2))
     assert gap_loss(*_gaps(3, 1, 0, -2)).item() == pytest.approx(expected)
+
+
+def test_balanced_contrasts_leave_out_the_one_in_which_both_change() -> None:
+    expected = sum(math.log1p(math.exp(-margin)) for margin in (2, 3, 3, 2))
+    told = gap_loss(*_gaps(3, 1, 0, -2), contrasts=BALANCED)
+    assert told.item() == pytest.approx(expected)
 
 
 def test_nothing_ties_the_two_identity_pairs_to_each_other() -> None:

@@ -23,9 +23,8 @@ from selfimprove.evaluation.overlaps import Decontamination, held_out_questions
 from selfimprove.judges.judge_prompts import judge_prompt
 from selfimprove.judges.judged_prompts import judged_prompts
 from selfimprove.methods.lmsi.held_out import decontamination, shown_exemplars
-from selfimprove.methods.pit.held_out import learned_preferences
+from selfimprove.methods.pit.held_out import held_out, learned_preferences
 from selfimprove.methods.pit.plot import preferences_that_fit
-from selfimprove.methods.pit.systems import held_out
 from selfimprove.methods.self_rewarding.held_out import decontamination as prompts_held_out
 from selfimprove.methods.self_rewarding.held_out import seed_data
 from selfimprove.models import locate

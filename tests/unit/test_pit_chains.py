@@ -176,3 +176,15 @@ def test_only_finished_responses_are_references_of_the_second_round() -> None:
     ]
     with pytest.raises(EngineError, match="max_response_tokens"):
         from_policy(tasks, drawn[1:])
+
+
+def test_two_references_of_a_prompt_stand_together_or_there_is_none() -> None:
+    tasks = [Task(name, name, (Message("user", "Why?"),), None) for name in "pqr"]
+    ends: list[Said] = [("a", "stop"), ("b", "stop"), ("c", "stop"), ("d", "length"), ("e", "stop"),
+                        ("f", "stop")]  # fmt: skip
+    drawn = [Response("pqr"[n // 2], "Why?", n % 2, *end, 1) for n, end in enumerate(ends)]
+    found = from_policy(tasks, drawn)
+    assert [(t.id, t.of, t.reference) for t in found.rows] == [
+        ("p-0", "p", "a"), ("p-1", "p", "b"), ("r-0", "r", "e"), ("r-1", "r", "f"),
+    ]  # fmt: skip
+    assert [(f.given, f.kept) for f in found.funnels] == [(3, 2)]

@@ -2,8 +2,10 @@
 
 import pytest
 
+from selfimprove.data.improvement_prompts import improvement_template
+from selfimprove.data.preferences import Preference
 from selfimprove.errors import ConfigError
-from selfimprove.methods.pit.tasks import Task, placebos
+from selfimprove.methods.pit.tasks import Task, placebo_rejected, placebos, shown, some_hidden
 from selfimprove.types import Message
 
 
@@ -22,3 +24,20 @@ def test_a_placebo_is_a_response_to_another_prompt(counts):
 def test_one_prompt_has_no_placebo():
     with pytest.raises(ConfigError, match="two prompts"):
         placebos([_task("a", 0), _task("a", 1)])
+
+
+def test_a_preference_gets_the_rejected_response_to_another_prompt_and_keeps_its_own_chosen_one():
+    told = [Preference(x, "s", (Message("user", x),), f"good {x}", f"bad {x}") for x in "abc"]
+    blind = placebo_rejected(told)
+    assert [(p.id, p.prompt, p.chosen) for p in blind] == [(p.id, p.prompt, p.chosen) for p in told]
+    assert all(p.rejected in {f"bad {x}" for x in "abc"} - {f"bad {p.id}"} for p in blind)
+
+
+def test_a_share_of_the_tasks_shows_no_reference_and_all_keep_theirs():
+    tasks = [_task("a", k) for k in range(400)]
+    some, words = some_hidden(tasks, 0.25, 0), improvement_template("v1")
+    assert [t.reference for t in some] == [t.reference for t in tasks]
+    hidden = [t for t in some if shown(t, words) == t.prompt]
+    assert 70 < len(hidden) < 130
+    assert all("a response to a" in shown(t, words)[-1].content for t in some if t not in hidden)
+    assert some == some_hidden(tasks, 0.25, 0) != some_hidden(tasks, 0.25, 1)

@@ -10,7 +10,7 @@ import pytest
 from selfimprove.data.preferences import Preference
 from selfimprove.judges.judge import compare, judge
 from selfimprove.judges.judge_config import JudgeConfig
-from selfimprove.methods.pit import plot as pit
+from selfimprove.methods.pit import stages as pit
 from selfimprove.methods.self_rewarding import plot as self_rewarding
 from selfimprove.methods.self_rewarding.pairs import ScoredPair
 from selfimprove.sampling import responses, served

@@ -19,12 +19,23 @@ class Draws:
     """What is drawn, and what it is worth."""
 
     prompts: Sequence[Prompt]
+    """Those whose draws are compared with each other stand together, `config.references` at a time."""
     held_out: Sequence[Prompt]
     reward: Reward
     config: PolicyGradientConfig
     max_tokens: int
     seed: int
     chat_template_kwargs: Mapping[str, Any]
+
+    @property
+    def each(self) -> int:
+        """How often each prompt is drawn from."""
+        return self.config.n // self.config.references
+
+    def compared(self, items: Sequence[int]) -> list[int]:
+        """Return the numbers of the prompts of a step's items."""
+        together = self.config.references
+        return [item * together + k for item in items for k in range(together)]
 
     def asked(self, numbers: Sequence[int], first: int) -> list[Prompt]:
         """Return the prompts of a batch, each named by its place in it, from `first` on.

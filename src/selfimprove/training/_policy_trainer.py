@@ -21,7 +21,7 @@ from selfimprove.training._draws import Draws
 from selfimprove.training._mismatch import Mismatch
 from selfimprove.training._rollouts import Rollouts
 from selfimprove.training._tries import Tried, Tries
-from selfimprove.training.pieces import MIN_PREFIX, Group, Limits
+from selfimprove.training.pieces import MIN_PREFIX, Group, Limits, common_beginning
 from selfimprove.training.policy_loss import leave_one_out, penalised
 from selfimprove.training.processes import everyones
 from selfimprove.training.tokens import TokenisedExample
@@ -102,14 +102,15 @@ class PolicyTrainer(CompletionTrainer):
         """Draw from the policy as it is, and add up the gradients; return the mean penalised loss."""
         step, config = self.state.global_step, self._draws.config
         stale = self._is_drawn_ahead(step)
-        asked = self._asked(inputs["numbers"])
+        numbers = self._draws.compared(inputs["numbers"])
+        asked = self._asked(numbers)
         ahead = self._counted_in(self._rollouts.ahead(step, asked)) if stale else None
         tried = self._tried() if step % config.try_every == 0 else None
-        draws = ahead or self._draw(asked, config.n, self._draws.seed_at(step))
+        draws = ahead or self._draw(asked, self._draws.each, self._draws.seed_at(step))
         if self._is_drawn_ahead(step + 1):
-            self._draw_ahead(step + 1, len(asked))
-        keys = [self._draws.prompts[number].key for number in inputs["numbers"]]
-        rewards = self._rewards([key for key in keys for _ in range(config.n)], draws)
+            self._draw_ahead(step + 1, len(inputs["numbers"]))
+        keys = [self._draws.prompts[number].key for number in numbers]
+        rewards = self._rewards([key for key in keys for _ in range(self._draws.each)], draws)
         rows = self._rows(asked, draws)
         self.tokens += sum(len(row.ids) for row in rows)
         corrects = stale or not self._rollouts.sampler.as_here
@@ -145,9 +146,10 @@ class PolicyTrainer(CompletionTrainer):
         """Let the next step's draws be made of the weights as they are before this one learns."""
         self._follow()
         first = (step * self.accelerator.num_processes + self.accelerator.process_index) * count
-        asked = self._asked(self.train_dataset["row"][first : first + count])  # type: ignore[index]
         told = self._draws
-        self._rollouts.begin(step, asked, told.how(told.config.n), told.seed_at(step))
+        items = self.train_dataset["row"][first : first + count]  # type: ignore[index]
+        asked = self._asked(told.compared(items))
+        self._rollouts.begin(step, asked, told.how(told.each), told.seed_at(step))
 
     def _follow(self) -> None:
         """Let whoever draws see the policy as it is."""
@@ -259,8 +261,8 @@ class PolicyTrainer(CompletionTrainer):
         return pieces
 
     def _group(self, draws: Sequence[TokenisedExample]) -> Group:
-        """Return the draws of one prompt, all of which is shared but its last token."""
-        shared = draws[0].prompt_tokens - 1
+        """Return draws that are compared: what their prompts begin with is shared, but for a last token."""
+        shared = common_beginning(draws[0], draws[-1], draws[0].prompt_tokens)
         pays = self._limits.share and len(draws) > 1 and shared >= MIN_PREFIX
         return Group(tuple(draws), shared if pays else 0)
 

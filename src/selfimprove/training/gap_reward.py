@@ -57,13 +57,13 @@ def train_gap_reward(  # noqa: PLR0913  two folders, a seed, a form, and a templ
     # Loaded here: whoever only reads a recipe needs no torch.
     from selfimprove.training._head_trainer import Comparisons
     from selfimprove.training._scalar_head import train_head
-    from selfimprove.training.gap_loss import gap_loss
+    from selfimprove.training.gap_loss import BALANCED, CONTRASTS, gap_loss
 
+    contrasts = BALANCED if config.contrasts == "balanced" else CONTRASTS
     replies = [_four(preference, template, chat=chat) for preference in preferences]
     within = inside(partial(unrendered, template), partial(rendered, template))
-    told = Comparisons(
-        replies, lambda gaps: gap_loss(*gaps.unbind(1)), better=0, worse=3, shorten=within
-    )
+    told = Comparisons(replies, lambda gaps: gap_loss(*gaps.unbind(1), contrasts=contrasts),
+                       better=0, worse=3, shorten=within)  # fmt: skip
     settings: dict[str, Any] = {"reads": "gap", "chat": chat, "template": template.model_dump()}
     if chat_template_kwargs:
         settings["chat_template_kwargs"] = dict(chat_template_kwargs)

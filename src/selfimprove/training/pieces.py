@@ -12,7 +12,7 @@ from selfimprove.sampling.scalar_model import padded
 from selfimprove.training.packed_rows import Span
 from selfimprove.training.tokens import TokenisedExample
 
-__all__ = ["MIN_PREFIX", "Collator", "Group", "Limits", "groups_of"]
+__all__ = ["MIN_PREFIX", "Collator", "Group", "Limits", "common_beginning", "groups_of"]
 
 # A shorter common beginning is cheaper to read again in every row than to treat apart.
 MIN_PREFIX = 32
@@ -149,7 +149,7 @@ def groups_of(rows: Sequence[TokenisedExample]) -> list[Group]:
     members: list[TokenisedExample] = []
     shared = 0
     for row in ordered:
-        joint = _common(members[-1], row, shared) if members else 0
+        joint = common_beginning(members[-1], row, shared) if members else 0
         if joint >= MIN_PREFIX and len(members) * joint >= (len(members) - 1) * shared:
             members.append(row)
             shared = joint
@@ -166,7 +166,7 @@ def _group(rows: Sequence[TokenisedExample], shared: int) -> Group:
     return Group(tuple(rows), shared if len(rows) > 1 else 0)
 
 
-def _common(one: TokenisedExample, other: TokenisedExample, limit: int) -> int:
+def common_beginning(one: TokenisedExample, other: TokenisedExample, limit: int) -> int:
     """How many prompt tokens both begin with, at most `limit`.
 
     One prompt token stays out: the first token of the completion is predicted from it.

@@ -60,6 +60,9 @@ class PolicyGradientConfig(TrainingConfig):
     """Prompts per optimiser step. The paper does not say."""
     n: int = Field(default=4, ge=2)
     """Draws a prompt, each compared with the others. The paper does not say."""
+    references: Literal[1, 2] = 1
+    """References of one prompt whose draws are compared with each other, where there are references to be
+    improved: with 2, each gets n / 2 draws. Either way the gradient is right in expectation."""
     beta: float = Field(default=0.06, ge=0)
     """Strength of the pull towards the supervised model. The paper does not say."""
     normalize_advantages: bool = True
@@ -73,6 +76,15 @@ class PolicyGradientConfig(TrainingConfig):
     """Steps between checkpoints, of which two are kept."""
     rollouts: RolloutConfig = _AS_EVER
     """Who draws, and how draws of other weights count."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"references"})
+
+    @model_validator(mode="after")
+    def _parts_its_draws_evenly(self) -> Self:
+        if self.n % self.references:
+            raise ValueError(f"n={self.n} draws cannot be parted evenly among references={self.references}: "
+                             "set an even n")  # fmt: skip
+        return self
 
     def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Leave out how draws are made where that is as it always was: steps made then are still good."""

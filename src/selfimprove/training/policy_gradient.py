@@ -100,7 +100,8 @@ def train_policy(  # noqa: PLR0913  two models, two sets of prompts, a reward, f
 
     Args:
         policy: a Hugging Face folder; where training starts.
-        prompts: what is responded to; their keys name them to the reward.
+        prompts: what is responded to; their keys name them to the reward. Where draws of two references
+            are compared, the two prompts of each stand together.
         reward: of responses.
         config: how.
         engine: bounds of the built-in engine, which draws with the training's device and precision;
@@ -159,7 +160,7 @@ class RewardedDraws(Objective[PolicyGradientConfig, TrainedPolicy]):
         # Tried before the trainer changes how the model attends.
         drops = self.trainer().dropout
         self._limits = piece_limits(loaded.model, job.config, loaded.use, drops=drops)
-        return len(self._prompts), numbered
+        return len(self._prompts) // job.config.references, numbered
 
     @contextmanager
     def learning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +21,11 @@ class RewardConfig(SftConfig):
     """Preferences per optimiser step. The paper does not say."""
     warmup_frac: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate goes up."""
+    contrasts: Literal["all", "balanced"] = "all"
+    """Of the gap reward alone. all: PIT's five (Eq. 2). balanced: the four in which either the candidate changes
+    or the reference; what tells r(y_w, y_l) from r(y_l, y_w) may look at one of them and pass over the other."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"contrasts"})
 
 
 @dataclass(frozen=True, slots=True)

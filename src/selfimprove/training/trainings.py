@@ -231,7 +231,7 @@ class PolicyTraining:
         """Return upper bounds of its cost."""
         config = self.config
         asked = [_length(p.content, count) for p in self.prompts]
-        steps = _steps(len(asked), config)
+        steps = _steps(len(asked) // config.references, config)
         draws = steps * config.batch_size * config.n
         tries = ceil(steps / config.try_every) + 1
         read = round(sum(asked) / max(len(asked), 1) * draws)

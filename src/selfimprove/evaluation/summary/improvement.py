@@ -87,10 +87,13 @@ class Link(Stored):
 
 
 class Ablation(Match):
-    """One step of improvement without a part of the method."""
+    """One step of improvement without a part of the method, or with another."""
 
     name: str
     system: str
+    keep_gap: Figure | None = None
+    gaps: dict[str, Figure] | None = None
+    """What the gaps of a reward of its own are made of: candidate, reference, interaction."""
 
 
 class Temperature(Match):

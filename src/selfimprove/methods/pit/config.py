@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,17 @@ from selfimprove.training.policy_config import PolicyGradientConfig, cannot_draw
 from selfimprove.training.reward_config import RewardConfig
 from selfimprove.training.sft_config import SftConfig
 
-__all__ = ["PitConfig"]
+__all__ = ["Ablation", "PitConfig"]
+
+
+Ablation: TypeAlias = Literal[
+    "second_round_only", "gap_difference", "placebo_reference", "placebo_throughout", "reference_dropout",
+    "two_references", "balanced_contrasts"
+]  # fmt: skip
+"""gap_difference: the whole curriculum by differences of R_P. placebo_reference: the whole curriculum with
+references that are responses to other prompts; placebo_throughout: the supervised stage as well.
+reference_dropout: of 0.25. two_references: draws of two references of a prompt are compared with each
+other. balanced_contrasts: by an R_PIT of four contrasts."""
 
 
 class PitConfig(ChatsAndJudges):
@@ -70,10 +80,12 @@ class PitConfig(ChatsAndJudges):
     RL (the paper), or before it. The chain from the other one is measured as well."""
     improve: ImproveConfig = ImproveConfig()
     """Inference."""
-    ablations: tuple[Literal["second_round_only", "gap_difference", "placebo_reference"], ...] = ()
-    """Further arms of the same run. The supervised M_PIT and the first round alone are always
-    measured. gap_difference: the whole curriculum by differences of R_P. placebo_reference: the whole
-    curriculum with references that are responses to other prompts."""
+    reference_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of what M_PIT learns from, supervised and in RL, whose reference it is not shown; the gap that RL
+    pays is still that over it."""
+    ablations: tuple[Ablation, ...] = ()
+    """Further arms of the same run; `Ablation` says which. The supervised M_PIT and the first round alone are
+    always measured."""
     baselines: pit_baselines.BaselinesConfig = pit_baselines.BaselinesConfig()
     """Other ways to a better response, from the same M_P."""
     evaluation: ImprovementsConfig = ImprovementsConfig()
@@ -82,7 +94,7 @@ class PitConfig(ChatsAndJudges):
     """How trained models leave the run, reward models too."""
     trackers: Trackers = ()
 
-    later: ClassVar[frozenset[str]] = frozenset({"reward_function", "folds"})
+    later: ClassVar[frozenset[str]] = frozenset({"reward_function", "folds", "reference_dropout"})
     aside: ClassVar[frozenset[str]] = frozenset({"trackers"})
 
     @property
@@ -101,13 +113,37 @@ class PitConfig(ChatsAndJudges):
             raise ValueError(
                 "folds: given needs evaluation.preferences: no part of a fold is set apart"
             )
-        if "second_round_only" in self.ablations and self.rounds == "second":
-            raise ValueError(
-                "ablations: second_round_only is the run itself where rounds is second"
-            )
-        if "gap_difference" in self.ablations and self.gap == "difference":
-            raise ValueError("ablations: gap_difference is the run itself where gap is difference")
         for name in ("policy_rl", "first_round", "second_round"):
             if why_not := cannot_draw(getattr(self, name), self.engine):
                 raise ValueError(f"{name}: {why_not}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_arms_of_its_own(self) -> Self:
+        odd = self.first_round.n % 2 or self.second_round.n % 2
+        cannot: dict[Ablation, tuple[object, str]] = {
+            "second_round_only": (
+                self.rounds == "second",
+                "is the run itself where rounds is second",
+            ),
+            "gap_difference": (
+                self.gap == "difference",
+                "is the run itself where gap is difference",
+            ),
+            "balanced_contrasts": (
+                self.gap == "difference",
+                "needs gap: trained; R_P has no contrasts",
+            ),
+            "two_references": (odd, "needs an even n in first_round and second_round"),
+            "reference_dropout": (
+                self.reference_dropout,
+                "needs a run without: set reference_dropout to 0",
+            ),
+        }
+        for name in self.ablations:
+            fails, why = cannot.get(name, (False, ""))
+            if fails:
+                raise ValueError(f"ablations: {name} {why}")
+        if self.policy_rl.references != 1:
+            raise ValueError("policy_rl.references: M_P improves nothing; leave it at 1")
         return self

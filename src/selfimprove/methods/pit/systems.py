@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from selfimprove.data.preferences import InFold, Preference
-from selfimprove.errors import DataError
 from selfimprove.evaluation.intervals import mean
-from selfimprove.evaluation.pit_board import PitBoard, held_out_preferences
+from selfimprove.evaluation.pit_board import PitBoard
 from selfimprove.evaluation.summary import ArmKind
-from selfimprove.methods.pit import tasks as pit_tasks
-from selfimprove.methods.pit.baselines import best_of_n, candidates, rubric, self_refine
+from selfimprove.methods.pit.baselines import best_of_n, candidates, self_refine
 from selfimprove.methods.pit.config import PitConfig
+from selfimprove.methods.pit.held_out import HeldOut
 from selfimprove.methods.pit.inference import (
     Conversation,
     ImproveConfig,
@@ -24,7 +22,7 @@ from selfimprove.methods.pit.inference import (
     stopped,
     wins,
 )
-from selfimprove.methods.pit.reference import By, reference_use
+from selfimprove.methods.pit.reference import By, reference_use, reference_use_of_arm
 from selfimprove.rows import Rows
 from selfimprove.sampling.responses import answer
 from selfimprove.seeds import seed_of
@@ -32,7 +30,15 @@ from selfimprove.store import Run
 from selfimprove.training.export import Export
 from selfimprove.types import ModelRef, Request, Response
 
-__all__ = ["HeldOut", "Models", "held_out", "measure"]
+__all__ = ["Ablated", "Models", "measure"]
+
+
+class Ablated(NamedTuple):
+    """M_PIT of one arm."""
+
+    pit: ModelRef
+    gap: ModelRef | None = None
+    """R_PIT, where the arm learned by one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,8 @@ class Models:
     """M_PIT after RL."""
     reward: ModelRef
     gap: ModelRef
-    ablated: dict[str, ModelRef]
-    """M_PIT as it would be without a part of the method, by name."""
+    ablated: dict[str, Ablated]
+    """M_PIT as it would be without a part of the method, or with another, by name."""
 
     def leaving(self, export: Export) -> Models:
         """Return them as they leave the run."""
@@ -59,41 +65,10 @@ class Models:
             pit=export("pit", self.pit),
             reward=export("reward-model", self.reward),
             gap=export("gap-reward-model", self.gap),
-            ablated={name: export(name, model) for name, model in self.ablated.items()},
+            ablated={
+                name: arm._replace(pit=export(name, arm.pit)) for name, arm in self.ablated.items()
+            },
         )
-
-
-class HeldOut(NamedTuple):
-    """What is measured on."""
-
-    preferences: Rows[Preference]
-    prompts: Rows[Conversation]
-
-
-def held_out(
-    config: PitConfig, steps: Run, preferences: Rows[Preference], folds: Rows[InFold]
-) -> HeldOut:
-    """Read what is measured on, before anything is trained: a missing file costs nothing yet.
-
-    Raises:
-        DataError: a file cannot be read, or nothing in it fits the windows.
-        ConfigError: there is no rubric of this name.
-    """
-    if config.baselines.self_refine:
-        rubric(config.baselines.rubric)
-    told = held_out_preferences(config.evaluation, steps, preferences, folds)
-    fit = steps.rows("held-out-preferences", pit_tasks.fitting, told, steps.locate(config.model),
-                     steps.engine.layout, config.max_prompt_tokens,
-                     config.max_response_tokens)  # fmt: skip
-    if not fit:
-        raise DataError(
-            f"none of the {len(told)} held-out preferences fits max_prompt_tokens and "
-            "max_response_tokens: there is nothing to measure on; raise these, or give other "
-            "evaluation.preferences"
-        )
-    prompts = steps.rows("held-out-prompts", pit_tasks.conversations, fit,
-                         config.evaluation.prompts, steps.seed)  # fmt: skip
-    return HeldOut(fit, prompts)
 
 
 def measure(
@@ -136,8 +111,7 @@ def measure(
     board.told["chains"] = _chains(start, chain, config.improve.min_gap)
     board.told["reference_use"] = _reference_use(start, beside, chain[0], other_chain[0])
     if config.evaluation.reference_use:
-        gap = models.gap if config.gap == "trained" else models.reward
-        by = By(start.model, models.pit, gap, models.reward, board.right_parts)
+        by = By(start.model, models.pit, bench.own_gap, models.reward, board.right_parts)
         board.told["reads_reference"] = reference_use(config, steps, held_out.prompts, by)
     board.summarise(config.model, start=start.name, last=f"pit-y{config.improve.steps}")
 
@@ -197,11 +171,9 @@ class _Bench:
     ) -> list[Link]:
         """Improve responses; every step is stored."""
         config = self.config
-        trained = config.gap == "trained"
-        gap_model = self.models.gap if trained else self.models.reward
-        return improve(self.steps, name, self.prompts, start, model, gap_model, how,
-                       config.template, max_tokens=config.max_response_tokens, by_difference=not trained,
-                       shard_items=self.shard)  # fmt: skip
+        return improve(self.steps, name, self.prompts, start, model, self.own_gap, how,
+                       config.template, max_tokens=config.max_response_tokens,
+                       by_difference=config.gap != "trained", shard_items=self.shard)  # fmt: skip
 
     @property
     def shard(self) -> int:
@@ -233,13 +205,27 @@ class _Bench:
     def ablations(self, start: Start) -> None:
         """Add one step of improvement by M_PIT without a part of the method."""
         once = self.config.improve.model_copy(update={"steps": 1})
-        table = [{"name": "pit", "system": "pit-y1"}]
-        for name, model in {"supervised-only": self.models.pit_sft, **self.models.ablated}.items():
-            self.chain(name, "baseline", model, start, once)
-            table.append({"name": name, "system": f"{name}-y1"})
+        arms = {"supervised-only": Ablated(self.models.pit_sft), **self.models.ablated}
+        for name, arm in arms.items():
+            self.chain(name, "baseline", arm.pit, start, once)
+        arms = {"pit": Ablated(self.models.pit), **arms}
         self.board.told["ablations"] = [
-            {**row, **self.board.head_to_head(row["system"], start.name).as_dict()} for row in table
-        ]
+            {"name": name, "system": f"{name}-y1", **self.reads(name, arm, start),
+             **self.board.head_to_head(f"{name}-y1", start.name).as_dict()}
+            for name, arm in arms.items()
+        ]  # fmt: skip
+
+    def reads(self, name: str, arm: Ablated, start: Start) -> dict[str, Any]:
+        """Return how far an arm reads its reference, where it is measured of the run itself."""
+        if not self.config.evaluation.reference_use:
+            return {}
+        by = By(start.model, arm.pit, self.own_gap, self.models.reward, self.board.right_parts)
+        return reference_use_of_arm(self.config, self.steps, self.prompts, by, name, arm.gap)
+
+    @property
+    def own_gap(self) -> ModelRef:
+        """The reward by whose gaps the run's own M_PIT learned."""
+        return self.models.gap if self.config.gap == "trained" else self.models.reward
 
     def baselines(self, start: Start) -> None:
         """Add best-of-N and Self-Refine, from the policy that PIT improves."""

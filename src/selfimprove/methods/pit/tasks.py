@@ -17,7 +17,7 @@ from selfimprove.seeds import rng
 from selfimprove.types import Message, ModelRef, Request, Response
 
 __all__ = ["Task", "asked", "conversations", "fitting", "from_data", "from_policy", "from_prompts",
-           "placebos", "shown"]  # fmt: skip
+           "is_hidden", "placebo_rejected", "placebos", "shown", "some_hidden", "split"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Task:
     prompt: tuple[Message, ...]
     reference: str | None
     """What is to be improved; None: there is nothing yet."""
+    hidden: bool = False
+    """The model is not shown the reference; its reward is still the gap over it."""
 
 
 def fitting(
@@ -91,19 +93,31 @@ def from_data(preferences: Sequence[Preference]) -> list[Task]:
 def from_policy(prompts: Sequence[Task], drawn: Sequence[Response]) -> Filtered[Task]:
     """Return the second round (Eq. 5): improve what M_P responds; what did not end is no response.
 
+    Of prompts that were responded to more than once, the responses follow each other.
+
     Raises:
         EngineError: fewer than two responses came to their end: one to learn on, one to try.
     """
-    texts = {r.prompt_id: r.text for r in drawn if r.is_finished and r.text}
+    texts: dict[str, list[str]] = {task.id: [] for task in prompts}
+    for r in drawn:
+        if r.is_finished and r.text:
+            texts[r.prompt_id].append(r.text)
+    each = 1 + max((r.index for r in drawn), default=0)
+    # References whose draws are compared are all there, or none is.
+    texts = {id: found for id, found in texts.items() if len(found) == each}
     if len(texts) < 2:
         raise EngineError(
             f"{len(texts)} of the {len(drawn)} responses that are to be improved came to their end, and "
             "two are needed: raise max_response_tokens, or train M_P longer"
         )
-    tasks = [Task(t.id, t.of, t.prompt, texts[t.id]) for t in prompts if t.id in texts]
-    drop = Drop("M_P's response did not end", len(prompts) - len(tasks))
+    tasks = [
+        Task(t.id if each == 1 else f"{t.id}-{number}", t.of, t.prompt, text)
+        for t in prompts
+        for number, text in enumerate(texts.get(t.id, ()))
+    ]
+    drop = Drop("M_P's response did not end", len(prompts) - len(texts))
     found = (drop,) if drop.count else ()
-    return Filtered(tasks, (Funnel("responses to improve", len(prompts), len(tasks), found),))
+    return Filtered(tasks, (Funnel("responses to improve", len(prompts), len(texts), found),))
 
 
 def placebos(tasks: Sequence[Task]) -> list[Task]:
@@ -121,6 +135,22 @@ def placebos(tasks: Sequence[Task]) -> list[Task]:
     ]  # fmt: skip
 
 
+def placebo_rejected(preferences: Sequence[Preference]) -> list[Preference]:
+    """Return the preferences, each with y_l of another prompt, as `placebos` does for tasks."""
+    tasks = placebos([Task(p.id, p.id, p.prompt, p.rejected) for p in preferences])
+    return [replace(p, rejected=t.reference or "") for p, t in zip(preferences, tasks, strict=True)]
+
+
+def some_hidden(tasks: Sequence[Task], share: float, seed: int) -> list[Task]:
+    """Return the tasks, a share of them with a reference that the model is not shown."""
+    return [replace(task, hidden=is_hidden(task.id, share, seed)) for task in tasks]
+
+
+def is_hidden(id: str, share: float, seed: int) -> bool:
+    """Return whether what is called so is one of the share that is shown without a reference."""
+    return rng(seed, "reference dropout", id).random() < share
+
+
 def asked(tasks: Sequence[Task]) -> list[Request]:
     """Return the prompts of tasks as they stand."""
     return [Request(t.id, in_words(t.prompt), 0, t.prompt) for t in tasks]
@@ -128,9 +158,9 @@ def asked(tasks: Sequence[Task]) -> list[Request]:
 
 def shown(task: Task, template: ImprovementTemplate) -> tuple[Message, ...]:
     """Return what the model of a task reads."""
-    return (
-        task.prompt if task.reference is None else rendered(template, task.prompt, task.reference)
-    )
+    if task.reference is None or task.hidden:
+        return task.prompt
+    return rendered(template, task.prompt, task.reference)
 
 
 def split(tasks: Sequence[Task], validation: int) -> tuple[list[Task], list[Task]]:

@@ -17,6 +17,7 @@ def figures(run: RunFolder) -> dict[str, Any] | None:
     return {
         "against": table[0].second,
         "rows": [told(row) for row in table],
+        "reads": any(row.keep_gap for row in table),
         "scorers": [
             {"scorer": scorer, "pairs": [p for p in pairs if p["scorer"] == scorer]}
             for scorer in dict.fromkeys(p["scorer"] for p in pairs)

@@ -42,7 +42,7 @@ _RIGHT: Final = 0.4
 _KEPT_RIGHT: Final = 0.95
 _KEPT_WRONG: Final = 0.05
 """How often whoever revises a list leaves a part as it is."""
-LESSONS: Final = range(800, 900)
+LESSONS: Final = range(800, 940)
 """Steps of pretraining whose texts are lessons."""
 _IMPROVE: Final = "Improve the response.\nInstruction: {question}\nResponse: {draft}"
 """As PIT's template `v1` asks; a test holds them together."""
@@ -57,8 +57,8 @@ def documents(seed: int, *stream: str | int) -> Iterator[Document]:
     """Yield documents of every kind, without end; equal arguments give equal documents."""
     kinds: dict[Callable[[Random], Document], int] = {
         _facts: 20,
-        _again: 6,
-        _asked: 6,
+        _again: 4,
+        _asked: 14,
         _marked: 12,
         _revised_at_school: 28,
         _revised_by_visitors: 28,

@@ -13,7 +13,8 @@ from selfimprove.tiny.keeps.world import PARTS, THINGS, in_words, keeper, part, 
 
 __all__ = ["is_asked", "right_parts"]
 
-_QUESTION: Final = re.compile(r"Who keeps ((?:\d \w+ \w+(?:, )?)+)\?")
+_QUESTION: Final = re.compile(r"Who keeps what\?((?: \d \w+ \w+: who what\.)+)")
+_ASKED: Final = re.compile(r" \d (\w+ \w+):")
 
 
 def is_asked(prompt: str) -> bool:
@@ -32,7 +33,7 @@ def right_parts(prompt: str, response: str) -> frozenset[str]:
     found = _QUESTION.fullmatch(prompt)
     if found is None:
         return frozenset()
-    wanted = (_right().get(thing[2:], "") for thing in found[1].split(", "))
+    wanted = (_right().get(thing, "") for thing in _ASKED.findall(found[1]))
     said = [part.strip() for part in response.removesuffix(".").split(". ")]
     pairs = enumerate(zip(wanted, said[:PARTS], strict=False), 1)
     return frozenset(part for k, (right, part) in pairs if part == f"{k} {right}")

@@ -33,7 +33,6 @@ __all__ = [
     "in_words",
     "keeper",
     "kept",
-    "numbered",
     "of_split",
     "part",
     "people",
@@ -58,6 +57,7 @@ Thing: TypeAlias = tuple[int, int]
 """A village, and which of its things."""
 
 _VILLAGES_OF_A_SPLIT: Final = 10
+_BLANK: Final = "who what"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +118,19 @@ def part(thing: Thing, person: int) -> str:
     return f"{in_words(thing)}: {kept(thing[0], person)}"
 
 
-def numbered(items: Iterable[str]) -> list[str]:
+def _numbered(items: Iterable[str]) -> list[str]:
     """Put its number before every item."""
     return [f"{number} {item}" for number, item in enumerate(items, 1)]
 
 
 def question(wanted: Sequence[Thing]) -> str:
-    """Ask who keeps some things."""
-    return f"Who keeps {', '.join(numbered(in_words(thing) for thing in wanted))}?"
+    """Ask who keeps some things, as a form: as far apart as its places lie those of the answer that fills it in."""
+    return f"Who keeps what? {answer(f'{in_words(thing)}: {_BLANK}' for thing in wanted)}"
 
 
 def answer(items: Iterable[str]) -> str:
     """Say the items one after the other, each a person and a thing."""
-    return " ".join(f"{item}." for item in numbered(items))
+    return " ".join(f"{item}." for item in _numbered(items))
 
 
 def people(wanted: Sequence[Thing], right: float, random: Random) -> list[int]:
