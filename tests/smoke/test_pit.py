@@ -342,6 +342,9 @@ def test_shipped_recipes_are_valid(name: str) -> None:
         ("first_round.n=1", "first_round.n"),
         ("rounds=second", "second_round_only is the run itself"),
         ("gap=difference", "gap_difference is the run itself"),
+        ("policy_rl.references=2", "M_P improves nothing"),
+        ("first_round={n: 3, references: 2}", "parted evenly among references=2"),
+        ("reference_dropout=1", "reference_dropout"),
         (
             "engine={kind: server, server: {command: [serve, '{port}'], adapters: true}}",
             "policy_rl: engine.server.adapters: the server can be given adapters",
