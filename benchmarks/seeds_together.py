@@ -32,7 +32,7 @@ from selfimprove.tiny.oracle import verdicts
 from selfimprove.types import Outcome
 
 _OF_A_SUMMARY: Final = ("headline", "arms", "calibration", "gate", "pairs", "collapse", "gap_models",
-                        "improvement_temperatures", "chains", "reference_use", "reads_reference")  # fmt: skip
+                        "improvement_temperatures", "chains", "reference_use", "reads_reference", "ablations")  # fmt: skip
 _OF_A_CARD: Final = ("arm", "set", "pairwise_accuracy", "parse_rate")
 _OF_A_MATCH: Final = ("n", "wins", "ties", "losses", "decided_rate", "decided_interval",
                       "length_controlled", "length_controlled_interval")  # fmt: skip

@@ -36,45 +36,41 @@ class Ablations:
         return {name.replace("_", "-"): self._arm(name) for name in self.lines.config.ablations}
 
     def _arm(self, name: Ablation) -> Ablated:
-        config, lines = self.lines.config, self.lines
+        config, steps = self.lines.config, self.lines.steps
         match name:
             case "second_round_only":
-                return Ablated(self._trained(lines, "pit-second-only", rounds="second"))
+                return Ablated(self._line("pit-second-only", rounds="second"))
             case "gap_difference":
-                return Ablated(self._trained(lines, "pit-difference", gap=self.r_p))
+                return Ablated(self._line("pit-difference", gap=self.r_p))
             case "placebo_reference":
-                return Ablated(self._trained(replace(lines, placebo=True), "pit-placebo"))
+                return Ablated(self._line("pit-placebo", placebo=True))
             case "placebo_throughout":
-                told = lines.steps.rows(
-                    "sft-fold-placebos", pit_tasks.placebo_rejected, self.sft_fold
-                )
-                model = improver(config, lines.steps, "pit-sft-placebo", self.base, told)
-                return Ablated(
-                    self._trained(
-                        replace(lines, placebo=True, m_pit=model), "pit-placebo-throughout"
-                    )
-                )
+                told = steps.rows("sft-fold-placebos", pit_tasks.placebo_rejected, self.sft_fold)
+                blind = improver(config, steps, "pit-sft-placebo", self.base, told)
+                return Ablated(self._line("pit-placebo-throughout", placebo=True, m_pit=blind))
             case "reference_dropout":
-                config = _with(config, reference_dropout=_DROPOUT)
-                model = improver(config, lines.steps, "pit-sft-dropout", self.base, self.sft_fold)
-                return Ablated(
-                    self._trained(replace(lines, config=config, m_pit=model), "pit-dropout")
-                )
+                some = _with(config, reference_dropout=_DROPOUT)
+                model = improver(some, steps, "pit-sft-dropout", self.base, self.sft_fold)
+                return Ablated(self._line("pit-dropout", config=some, m_pit=model))
             case "two_references":
-                two = {name: _with(getattr(config, name), references=2)
-                       for name in ("first_round", "second_round")}  # fmt: skip
-                lines = replace(lines, config=_with(config, **two), arm="two-references-")
-                return Ablated(self._trained(lines, "pit-two-references"))
+                rounds = ("first_round", "second_round")
+                two = {one: _with(getattr(config, one), references=2) for one in rounds}
+                return Ablated(self._line("pit-two-references", config=_with(config, **two),
+                                          arm="two-references-"))  # fmt: skip
             case "balanced_contrasts":
-                config = _with(config, reward=_with(config.reward, contrasts="balanced"))
-                gap = gap_reward(
-                    config, lines.steps, "gap-reward-balanced", self.base, self.reward_fold
-                )
-                return Ablated(self._trained(lines, "pit-balanced", gap=gap), gap)
+                four = _with(config, reward=_with(config.reward, contrasts="balanced"))
+                gap = gap_reward(four, steps, "gap-reward-balanced", self.base, self.reward_fold)
+                return Ablated(self._line("pit-balanced", gap=gap), gap)
 
-    def _trained(
-        self, lines: Curriculum, name: str, *, gap: ModelRef | None = None, rounds: str = ""
+    def _line(
+        self,
+        name: str,
+        *,
+        gap: ModelRef | None = None,
+        rounds: str = "",
+        **changes: Any,  # noqa: ANN401  fields of the curriculum
     ) -> ModelRef:
+        lines = replace(self.lines, **changes)
         return lines.run(name, rounds or lines.config.rounds, gap or self.gap)[0]
 
 

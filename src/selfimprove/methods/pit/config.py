@@ -120,7 +120,8 @@ class PitConfig(ChatsAndJudges):
 
     @model_validator(mode="after")
     def _has_arms_of_its_own(self) -> Self:
-        odd = self.first_round.n % 2 or self.second_round.n % 2
+        rounds = (self.first_round, self.second_round)
+        cannot_be_two = any(one.n % 2 or one.references == 2 for one in rounds)
         cannot: dict[Ablation, tuple[object, str]] = {
             "second_round_only": (
                 self.rounds == "second",
@@ -134,7 +135,7 @@ class PitConfig(ChatsAndJudges):
                 self.gap == "difference",
                 "needs gap: trained; R_P has no contrasts",
             ),
-            "two_references": (odd, "needs an even n in first_round and second_round"),
+            "two_references": (cannot_be_two, "needs an even n and references: 1 in both rounds"),
             "reference_dropout": (
                 self.reference_dropout,
                 "needs a run without: set reference_dropout to 0",

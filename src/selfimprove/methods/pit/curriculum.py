@@ -50,10 +50,10 @@ class Curriculum:
         return model, first
 
     def _given(self, name: str, tasks: Rows[Task]) -> Rows[Task]:
-        share = self.config.reference_dropout
         if self.placebo:
-            tasks = self.steps.rows(f"{name}-placebos", pit_tasks.placebos, tasks)
-        if share:
+            name = f"{name}-placebos"
+            tasks = self.steps.rows(name, pit_tasks.placebos, tasks)
+        if share := self.config.reference_dropout:
             tasks = self.steps.rows(f"{name}-some-hidden", pit_tasks.some_hidden, tasks, share,
                                     self.steps.seed)  # fmt: skip
         return tasks
