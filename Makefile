@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a machine forbids it, every process compiles what it imports anew: 8 of 15 s for one that trains.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-servers test-tutorials dist test-sharded test-trackers test-browser test-lm-eval test-serve-clients test-gpu-script
+.PHONY: install setup demo test test-vllm test-ray coverage check fix docs clean bench-envs test-s3 test-llama-cpp test-servers test-tutorials build dist test-sharded test-trackers test-browser test-lm-eval test-serve-clients test-gpu-script test-quantized
 
 install: $(READY)  ## the package alone
 
@@ -65,11 +65,14 @@ test-servers: setup  ## one contract, several real servers: 100 MB and half an h
 test-tutorials: setup  ## the pages of docs/tutorials, as they stand: some minutes
 	SELFIMPROVE_TUTORIALS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/smoke/test_tutorials.py
 
-dist: setup  ## sdist and wheel in dist/, what is in them, and the wheel installed and run outside of the checkout
+build: setup  ## sdist and wheel in dist/, and whether they hold what they should: ten seconds
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist . > /dev/null
 	$(BIN)/python -m twine check --strict dist/*
-	SELFIMPROVE_DIST=dist $(BIN)/python -m pytest -q --no-cov tests/contract/test_distribution.py
+	SELFIMPROVE_DIST=dist $(BIN)/python -m pytest -q --no-cov tests/contract/test_distribution.py -k holds
+
+dist: build  ## the same, and the wheel installed and run outside of the checkout
+	SELFIMPROVE_DIST=dist $(BIN)/python -m pytest -q --no-cov tests/contract/test_distribution.py -k "not holds"
 
 test-sharded: setup  ## weights shared out over two and four processes of this CPU, lost ones among them: minutes; no part of `test`
 	SELFIMPROVE_SHARDED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_sharded.py
@@ -97,6 +100,15 @@ test-browser: setup  ## the report in a headless Chromium (apt-get install chrom
 test-lm-eval: setup  ## a real lm-evaluation-harness on tasks of our own: some minutes; no part of `test`
 	$(PIP) -e ".[lm-eval]"
 	SELFIMPROVE_LM_EVAL=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_lm_eval.py
+
+# Its packages are no part of what the tools need: an environment of their own, over theirs.
+QUANTIZED := .quantized
+test-quantized: setup  ## adapters around four bits (bitsandbytes), judges in eight (torchao): 100 MB once, then minutes; no part of `test`
+	$(BIN)/python -m venv $(QUANTIZED)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$($(QUANTIZED)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/tools.pth"
+	$(QUANTIZED)/bin/python -m pip install --quiet --no-deps bitsandbytes==0.50.2 torchao==0.18.0
+	SELFIMPROVE_QUANTIZED=1 OMP_NUM_THREADS=1 $(QUANTIZED)/bin/python -m pytest -q --no-cov tests/contract/test_quantized.py
 
 test-gpu-script: setup  ## benchmarks/gpu.sh from end to end, with random models on this CPU: before a GPU is at hand
 	SELFIMPROVE_GPU_SCRIPT=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --no-cov tests/test_gpu_benchmark.py

@@ -1,13 +1,14 @@
 """The server under load: clients that ask at once for a minute, beside one client that asks alone.
 
     python benchmarks/serve.py [--clients 64] [--seconds 60] [--model tiny] [--json FILE]
-                               [--long 8] [--short 4] [--against SRC]
+                               [--long 8] [--short 4] [--against SRC [--rounds 2]]
 
 Each client asks again as soon as it is answered; a 429 is counted, and asked again after its
 Retry-After. Printed and kept as JSON: what was asked, answered and lost, the seconds of a reply, replies a second, and how far
 apart the clients that were answered most and least are.
 Then `long` clients ask for four long texts each, without a pause, and `short` ones beside them for eight tokens: what a
-short request waits for. `--against` names the `src` folder of another checkout, which is measured in turn with this one.
+short request waits for. `--against` names the `src` folder of another checkout, which is measured in turn with this one, as often
+as `--rounds` says and each time in the other order, so that what else the machine does hits both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from statistics import median, quantiles
 from typing import Any, Final
 
 import requests
-from machine import keep
+from machine import keep, say
 
 _ASKED = "How can Ben make tea with jars? ({})"
 _TOKENS = 48
@@ -162,11 +163,15 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=8)
     parser.add_argument("--short", type=int, default=4)
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    told: dict[str, Any] = {"model": asked.model, "here": measured(asked, None)}
-    if asked.against:
-        told["against"] = measured(asked, asked.against)
+    sides = {"here": None, **({"against": asked.against} if asked.against else {})}
+    told: dict[str, Any] = {"model": asked.model, **{name: [] for name in sides}}
+    for number in range(asked.rounds):
+        for name in list(sides)[:: -1 if number % 2 else 1]:
+            told[name].append(measured(asked, sides[name]))
+            say(f"{name}: {told[name][-1]}")
     keep(told, asked.json)
 
 

@@ -54,6 +54,24 @@ app.add_typer(tiny_app, name="tiny")
 app.command("demo")(demo)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        import selfimprove
+
+        print(f"selfimprove {selfimprove.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Language models that improve themselves: LMSI, Self-Rewarding and PIT."""
+
+
 def main() -> None:
     """Run the command line; an error that a user can mend is one message, not a traceback."""
     from selfimprove.errors import SelfImproveError

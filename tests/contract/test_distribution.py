@@ -1,6 +1,6 @@
 """What `make dist` built: its content, and the wheel at work where there is no checkout.
 
-Runs where SELFIMPROVE_DIST names the folder of sdist and wheel, as `make dist` does. What the wheel needs
+Runs where SELFIMPROVE_DIST names the folder of sdist and wheel, as `make build` and `make dist` do. What the wheel needs
 is lent to its environment from this one, so that nothing is fetched.
 """
 
@@ -75,6 +75,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("--version", f"selfimprove {selfimprove.__version__}\n"),
         ("--help", "Language models that improve themselves"),
         ("init lmsi", "method: lmsi"),
         ("run lmsi-tiny --dry-run", "round-1-paths"),

@@ -70,6 +70,20 @@ def test_only_adapters_have_gradients_and_moments(llama: Path) -> None:
     assert adapter_weights(shape, few) == 16 * 32 * 8192
 
 
+def test_linear_layers_in_few_bits_are_counted_as_such(llama: Path) -> None:
+    # A layer: q and o 4096 x 4096, k and v 4096 x 1024, gate, up and down 4096 x 14336.
+    linear = 32 * 4096 * (2 * 4096 + 2 * 1024 + 3 * 14336)
+    shape, rest = shape_of(llama), 2 * (_PARAMETERS - linear)
+    config = SftConfig(dtype="bfloat16", lora=LoraConfig(r=16, quantization="nf4"))
+    held = training("sft", shape, config, 1_000, beside=1)
+    four = round(linear * (0.5 + 1 / 64 + 4 / 64 / 256)) + rest
+    assert held.weights == four + 4 * adapter_weights(shape, config)
+    assert held.beside == four
+    engine = EngineConfig(dtype="bfloat16", device="cpu", quantization="int8")
+    (need,) = sampling("judge", shape, engine)
+    assert need.weights == linear + rest
+
+
 def test_the_cache_is_keys_and_values_of_every_layer(llama: Path) -> None:
     # Two numbers x 32 layers x 8 heads x 128, of two bytes: 128 KiB a token, 8 GiB in all.
     engine = EngineConfig(dtype="bfloat16", device="cpu", max_batch_tokens=65_536)

@@ -202,9 +202,13 @@ def _layout_of(tokenizer: Any, config: Any) -> Layout:  # noqa: ANN401
 
 def _load(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Classifier:
     from selfimprove.sampling.loading import context_length, load_tokenizer, made_by, pick_device
+    from selfimprove.sampling.quantized import in_eight_bits, made_in
 
     tokenizer = load_tokenizer(folder)
-    model = _model(folder, engine).to(pick_device(engine.device)).eval()
+    model = _model(folder, engine)
+    if engine.quantization:
+        in_eight_bits(model)
+    model = model.to(pick_device(engine.device)).eval()
     config = model.config
     if config.num_labels != 1:
         raise EngineError(f"{folder} has {config.num_labels} logits; a reward model has one")
@@ -220,7 +224,8 @@ def _load(folder: Path, engine: EngineConfig, layout: Layout | None) -> _Classif
     limit = context_length(model.config) or longest
     if layout == "pair":
         limit = min(limit, longest)  # RoBERTa has two more positions than it can read
-    told = {"engine": "reward model", "layout": layout, **made_by(model, weights_digest(folder))}
+    told = {"engine": "reward model", "layout": layout, **made_by(model, weights_digest(folder)),
+            **made_in(engine.quantization)}  # fmt: skip
     encoder = encoder_of(tokenizer, engine.chat_template_kwargs)
     return _Classifier(model, tokenizer, encoder, layout, limit, told)
 

@@ -23,6 +23,7 @@ from selfimprove.runtime.processes import Processes, check
 from selfimprove.runtime.rehearsal import Rehearsal
 from selfimprove.runtime.shipped import recipe_path
 from selfimprove.sampling.engine import EngineConfig
+from selfimprove.sampling.quantized import need_for
 from selfimprove.sampling.ray_cluster import kept_up
 from selfimprove.sampling.threads import use_threads
 from selfimprove.store import Run
@@ -81,6 +82,7 @@ def config_of(tree: dict[str, Any], source: str) -> MethodConfig:
     config = load(method.config, tree, source)
     if name in METHODS:
         _must_hold_what_is_trained(config.engine, source)
+        _must_be_what_is_trained(config.engine, source)
     return config
 
 
@@ -94,6 +96,17 @@ def _must_hold_what_is_trained(engine: EngineConfig, source: str) -> None:
         f"{source}: engine.server.{what} is one model's server, and a run draws from every model that it "
         "trains: give a `command` with {model} in it, which the run starts on each (docs/engines.md), or "
         "take the server for the judge alone (judge.engine)"
+    )
+
+
+def _must_be_what_is_trained(engine: EngineConfig, source: str) -> None:
+    """What is measured is what is written: rounded weights would be others."""
+    if engine.quantization is None:
+        return
+    raise ConfigError(
+        f"{source}: engine.quantization: a run draws from the models that it trains and measures them, and "
+        "would do so with other weights than it writes: set it for the judge alone (judge.engine, "
+        "evaluation.judge.engine)"
     )
 
 
@@ -135,6 +148,7 @@ def run_config(
     """
     check(config, processes, machines.count if machines else 1)
     require(config.trackers)
+    need_for(config.model_dump(mode="json"))
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
     located = [locate(name) for name in config.models]
     recipe = config.model_dump(mode="json", context=IDENTITY)
@@ -237,6 +251,7 @@ def plan_recipe(
     config = read_config(path, overrides)
     check(config, processes)
     require(config.trackers)
+    need_for(config.model_dump(mode="json"))
     cluster = cluster_of(on.cluster) if on else None
     root = kept_at(out or default_folder(path, config))[0]
     with closing(Rehearsal(root, engine=config.engine, seed=config.seed)) as run:

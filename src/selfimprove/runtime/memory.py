@@ -4,7 +4,8 @@ Bounds, in bytes, of what is held at once in one stage: P parameters, A of adapt
 number of the arithmetic, T tokens of a piece.
 
     weights      4 P and, where a rounded copy computes, D P; with adapters D P + 4 A; to draw, D P
-                 and on a CPU with AMX what lies packed beside it
+                 and on a CPU with AMX what lies packed beside it; of linear layers in four bits 0.52 and
+                 in eight bits 1 in place of D
     gradients    4 P, or 4 A                 optimiser   8 P, or 8 A: Adam's two moments
     beside       other models: under RL the reference and the reward model
     cache        keys and values of `engine.max_batch_tokens` tokens
@@ -38,6 +39,9 @@ LIBRARIES: Final = 700 * 2**20
 
 _FLOAT: Final = 4
 _ADAM: Final = 8  # two float32 moments a parameter
+_NF4: Final = (
+    1 / 2 + (1 + _FLOAT / 256) / 64
+)  # a scale of a byte for 64 weights, one of float32 for 256 scales
 _LOGITS: Final = 3 * _FLOAT  # logits, their float32 copy, and its gradient or its probabilities
 
 
@@ -165,10 +169,18 @@ def sampling(
     read = READ_TOKENS * (4 * shape.hidden + 3 * shape.inner) * number
     yield Need(
         stage,
-        weights=number * (shape.parameters + (_packed(shape, device, number) if cached else 0)),
+        weights=_rounded(shape, number, 1)
+        if engine.quantization
+        else number * (shape.parameters + (_packed(shape, device, number) if cached else 0)),
         cache=cache_bytes(shape, engine) if cached else 0,
         activations=read + (MAX_ROWS[device.type] * shape.vocabulary * _LOGITS if cached else 0),
     )
+
+
+def _rounded(shape: Shape, number: int, each: float) -> int:
+    """Return the bytes of a model whose linear layers take `each` bytes a weight, and all else `number`."""
+    linear = sum(one * other for _, one, other in shape.linear)
+    return round(each * linear) + number * (shape.parameters - linear)
 
 
 def _packed(shape: Shape, device: torch.device, number: int) -> int:
@@ -212,7 +224,9 @@ def training(  # noqa: PLR0913  a training, what is held beside it, and where
     adapters = adapter_weights(shape, config)
     lora = config.lora is not None
     trained = adapters if lora else shape.parameters
-    stored = number if lora else _FLOAT
+    stored = (number if lora else _FLOAT) * shape.parameters
+    if config.four_bits:
+        stored = _rounded(shape, number, _NF4)
     rounded = number * shape.parameters if number < _FLOAT and not lora else 0
     longest = min(longest, shape.context)
     # A prefix that padded rows share is read before them, in a pass of its own. Rows end to end hold it
@@ -223,10 +237,10 @@ def training(  # noqa: PLR0913  a training, what is held beside it, and where
     seen = longest if device.type == "cpu" else 0
     return Need(
         stage,
-        weights=stored * shape.parameters + rounded + _FLOAT * adapters,
+        weights=stored + rounded + _FLOAT * adapters,
         gradients=_FLOAT * trained,
         optimiser=_ADAM * trained,
-        beside=beside * stored * shape.parameters,
+        beside=beside * stored,
         cache=cache,
         activations=tokens * _a_token(shape, config, number, seen),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -154,6 +154,9 @@ class EngineConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the arithmetic, however the weights are stored; auto: bfloat16 on a GPU that has it, and on a
     CPU with AMX from a hidden size of 256; else float32. `doctor` tells."""
+    quantization: Literal["int8"] | None = None
+    """int8: hold the linear layers of a model that is only read in eight bits, a quarter of float32 (extra
+    `quantized`). For judges and reward models on the built-in engine; None: in the precision of `dtype`."""
     chat: bool = False
     """Lay prompts out by the model's chat template (instruct models); otherwise as plain text."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -164,6 +167,8 @@ class EngineConfig(Config):
     GPU has memory for, where its decoding steps are graphs; 65,536 elsewhere."""
     threads: int | None = Field(default=None, ge=1)
     """That compute on a CPU, in training as well; None: one a core. No step is made anew for it."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"quantization"})
 
     def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Leave out what says how fast a step is made, not what."""
@@ -215,6 +220,12 @@ class EngineConfig(Config):
             raise ValueError("engine: kind `server` and the block `server` belong together")
         if self.ray is not None and self.kind != "ray":
             raise ValueError("engine: the block `ray` belongs to kind `ray`: set engine.kind=ray")
+        if self.quantization and (self.of_a_replica.kind not in ("auto", "torch")):
+            raise ValueError(
+                f"engine.quantization={self.quantization}: the built-in engine rounds weights as it loads "
+                f"them; kind={self.of_a_replica.kind} does not: set engine.kind=torch, or tell the server itself "
+                "by its command (vLLM: --quantization)"
+            )
         if self.kind == "ray" and self.device.startswith("cuda:"):
             raise ValueError(
                 f"engine.device={self.device}: Ray gives each replica a GPU of its own: take device=cuda"

@@ -20,6 +20,7 @@ from selfimprove.sampling.attention import KeptKeys, KeysValues
 from selfimprove.sampling.fused import gated, norm_rows, turn_and_keep
 from selfimprove.sampling.fused_trials import can_gate
 from selfimprove.sampling.packed import PackedLinear, can_pack
+from selfimprove.sampling.quantized import is_plain
 from selfimprove.sampling.three_parts import NAME, cascade_attention, over_all_parts
 
 __all__ = ["Forward", "LlamaForward", "TransformersForward", "lean_forward"]
@@ -78,13 +79,13 @@ def lean_forward(model: Any, *, frozen: bool = True) -> LlamaForward | None:  # 
 
 
 def _is_plain(model: Any) -> bool:  # noqa: ANN401
-    """Whether every linear map is one: adapters and quantised weights are other classes.
+    """Whether every linear map is one of plain weights.
 
     No map is held by a name here: those that are packed are to leave the memory one by one.
     """
     layers = model.model.layers
-    return type(model.lm_head) is nn.Linear and all(
-        type(part) is nn.Linear for layer in layers for part in _projections(layer)
+    return is_plain(model.lm_head) and all(
+        is_plain(part) for layer in layers for part in _projections(layer)
     )
 
 

@@ -18,6 +18,7 @@ from selfimprove.sampling.engine import SamplingConfig
 from selfimprove.sampling.jobs import Job, jobs_of
 from selfimprove.sampling.live_table import Table
 from selfimprove.sampling.out_of_memory import out_of_memory
+from selfimprove.sampling.texts import GrowingText
 from selfimprove.sampling.torch_engine import TorchEngine
 from selfimprove.sampling.turns import Turns
 from selfimprove.types import Begun, Draw, Prompt
@@ -60,7 +61,7 @@ class Call:
         Raises:
             EngineError: the model fails, or the call was cancelled.
         """
-        said: dict[Job, list[int]] = {}
+        said: dict[Job, GrowingText] = {}
         newer: set[Job] = set()
         try:
             while self._left:
@@ -74,7 +75,9 @@ class Call:
                     yield found
                 else:
                     job, token = found
-                    said.setdefault(job, []).append(token)
+                    if job not in said:
+                        said[job] = GrowingText(job.rules.texts, job.prompt.ids)
+                    said[job].add(token)
                     newer.add(job)
                 if newer and self._found.empty():  # who lags behind reads several tokens at once
                     yield from (_begun(job, said[job]) for job in newer)
@@ -84,10 +87,9 @@ class Call:
                 self._engine.leave(self)
 
 
-def _begun(job: Job, new: Sequence[int]) -> Begun:
-    texts, read = job.rules.texts, job.prompt.ids
-    text = texts.continuations([(read, new)])[0]
-    return Begun(job.prompt.key, job.index, text, thinking=texts.is_thinking(read))
+def _begun(job: Job, said: GrowingText) -> Begun:
+    thinking = job.rules.texts.is_thinking(job.prompt.ids)
+    return Begun(job.prompt.key, job.index, said.text(), thinking=thinking)
 
 
 @final

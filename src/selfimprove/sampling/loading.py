@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from selfimprove.errors import EngineError
+from selfimprove.sampling.quantized import in_eight_bits, in_four_bits
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -78,27 +79,48 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:  # noqa: ANN401
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: Literal["int8"] | None = None,
+) -> Any:  # noqa: ANN401
     """Return the model of `folder` in evaluation mode on `device`, its weights as `dtype`.
+
+    Args:
+        folder: of the model.
+        dtype: of weights and arithmetic.
+        device: where it goes.
+        quantization: of its linear layers, which are then only read.
 
     Raises:
         EngineError: the folder holds no causal language model.
+        ConfigError: what rounds them is not installed.
     """
-    return read_causal(folder, dtype).to(device).eval()
+    model = read_causal(folder, dtype)
+    # Rounded before it goes to the device, which need not have room for the rest.
+    return (in_eight_bits(model) if quantization else model).to(device).eval()
 
 
-def read_causal(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+def read_causal(folder: Path, dtype: torch.dtype, *, four_bits: bool = False) -> Any:  # noqa: ANN401
     """Return the model of `folder`, every weight of it from there.
+
+    Args:
+        folder: of the model.
+        dtype: of weights and arithmetic.
+        four_bits: hold linear layers in NF4, to train adapters around them.
 
     Raises:
         EngineError: the folder holds no causal language model, or lacks some of its weights.
+        ConfigError: four bits are asked for, and what rounds to them is not installed.
     """
+    rounding = {"quantization_config": in_four_bits(dtype)} if four_bits else {}
     loader: Any = AutoModelForCausalLM
     with _quiet():
         try:
             model, told = loader.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True,
-                output_loading_info=True,
+                output_loading_info=True, **rounding,
             )  # fmt: skip
         except UNREADABLE as error:
             raise EngineError(f"cannot load a causal model from {folder}: {error}") from error

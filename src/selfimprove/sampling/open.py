@@ -55,6 +55,8 @@ def pick_for(model: Path, config: EngineConfig) -> Picked:
     Raises:
         EngineError: the device is not there.
     """
+    if config.quantization is not None:
+        return Picked("torch", "it rounds weights to int8 as it loads them")
     return pick_engine(config.device, _weights_bytes(model))
 
 

@@ -25,6 +25,7 @@ from selfimprove.sampling.loading import (
     made_by,
     pick_device,
 )
+from selfimprove.sampling.quantized import in_eight_bits, made_in
 from selfimprove.sampling.shortening import Fitted, Shorten, fitted, oldest_first
 from selfimprove.sampling.threads import use_threads
 from selfimprove.sampling.token_tree import (
@@ -179,6 +180,7 @@ def load_scalar_model(folder: Path, engine: EngineConfig) -> ScalarModel:
 
     Raises:
         EngineError: the folder holds none.
+        ConfigError: int8 is asked for, and torchao is not installed.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -199,10 +201,13 @@ def load_scalar_model(folder: Path, engine: EngineConfig) -> ScalarModel:
         model.score.float()  # sixteen bits would round away small differences
     tokenizer = load_tokenizer(folder)
     limit = context_length(model.config) or tokenizer.model_max_length
+    if engine.quantization:
+        in_eight_bits(model)
     model = model.to(device).eval()
     told = {
         "engine": "reward model",
         **made_by(model, weights_digest(folder)),
         "dtype_because": use.why,
+        **made_in(engine.quantization),
     }
     return ScalarModel(model, tokenizer, limit, told)

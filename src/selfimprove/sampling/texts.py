@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple, final
 
 import torch
@@ -13,10 +15,13 @@ from transformers import PreTrainedTokenizerFast
 from selfimprove.reasoning import GENERATION_PROMPT, is_reasoning_mark, opens_reasoning
 from selfimprove.sampling.own_words import is_mark
 
-__all__ = ["Texts"]
+__all__ = ["GrowingText", "Texts"]
 
 # Tokens decoded before the new ones, so that a leading space is seen for what it is.
 _CONTEXT = 4
+
+_HALF = "\ufffd"
+"""What bytes decode to that are not yet a character."""
 
 
 class _Part(NamedTuple):
@@ -48,13 +53,20 @@ class Texts:
 
         Those stay that say where reasoning or a turn begins or ends: without them nobody could tell.
         """
-        rows = [self._parts(prompt, new) for prompt, new in said]
+        return self._behind([(tuple(prompt[-_CONTEXT:]), new) for prompt, new in said])
+
+    def behind(self, before: Sequence[int], new: Sequence[int]) -> str:
+        """Return the text of new tokens likewise, decoded behind all of `before`, the first of which begins a character."""
+        return self._behind([(tuple(before), new)])[0]
+
+    def _behind(self, said: Sequence[tuple[tuple[int, ...], Sequence[int]]]) -> list[str]:
+        rows = [self._parts(before, new) for before, new in said]
         texts = iter(self._plain([part for parts in rows for part in parts]))
         return ["".join(next(texts) + part.mark for part in parts) for parts in rows]
 
-    def _parts(self, prompt: Sequence[int], new: Sequence[int]) -> list[_Part]:
-        """Part new tokens at their marks."""
-        parts, first, end = [], 0, tuple(prompt[-_CONTEXT:])
+    def _parts(self, end: tuple[int, ...], new: Sequence[int]) -> list[_Part]:
+        """Part new tokens at their marks; `end` stands before them."""
+        parts, first = [], 0
         if self._marks.keys().isdisjoint(new):
             return [_Part(end, new, "")]
         for place, token in enumerate(new):
@@ -120,7 +132,7 @@ class Texts:
         """
         if not stop:
             return None
-        last = frozenset(s[-1] for s in stop) | {"\ufffd"}
+        last = frozenset(s[-1] for s in stop) | {_HALF}
         if last not in self._stops:
             self._stops[last] = [not last.isdisjoint(t) for t in self._tokens]
         return torch.tensor(self._stops[last], device=device)
@@ -133,3 +145,34 @@ class Texts:
         known = len(self._tokenizer)
         texts = self._decode([[*letter, i] for i in range(min(known, self._vocabulary))])
         return [t[skip:] for t in texts] + [""] * max(0, self._vocabulary - known)
+
+
+@final
+class GrowingText:
+    """The text of a draw that is under way, as `Texts.continuations` would give it: only its end is decoded anew.
+
+    What stands before the last whole character is settled: nothing that follows changes it.
+    """
+
+    def __init__(self, texts: Texts, prompt: Sequence[int]) -> None:
+        self._texts = texts
+        self._before: deque[Sequence[int]] = deque([prompt[-_CONTEXT:]])
+        """What was settled last, each part from the beginning of a character to the end of one."""
+        self._open: list[int] = []
+        self._settled = ""
+
+    def add(self, token: int) -> None:
+        """Take the next token."""
+        self._open.append(token)
+
+    def text(self) -> str:
+        """Return the whole text so far; its last character may be half there."""
+        end = self._texts.behind([*chain(*self._before)], self._open)
+        if end.endswith(_HALF):
+            return self._settled + end
+        self._settled += end
+        self._before.append(self._open)
+        self._open = []
+        while sum(map(len, self._before)) - len(self._before[0]) >= _CONTEXT:
+            self._before.popleft()
+        return self._settled

@@ -39,6 +39,7 @@ from selfimprove.sampling.loading import (
 )
 from selfimprove.sampling.out_of_memory import out_of_memory
 from selfimprove.sampling.prompts import Cohort, Encoded, check_fit, check_keys, cohorts, encode
+from selfimprove.sampling.quantized import made_in
 from selfimprove.sampling.reading import Reader
 from selfimprove.sampling.rows import Rows
 from selfimprove.sampling.scoring import continuation_logprobs
@@ -82,9 +83,9 @@ class TorchEngine:
         device = pick_device(config.device)
         check_folder(folder)
         use = arithmetic_of(config.dtype, device, width_of(folder))
-        model = load_model(folder, use.torch_dtype, device)
+        model = load_model(folder, use.torch_dtype, device, config.quantization)
         self._set_up(model, load_tokenizer(folder), config, weights_digest(folder), frozen=True)
-        self._identity["dtype_because"] = use.why
+        self._identity |= {"dtype_because": use.why, **made_in(config.quantization)}
 
     @classmethod
     def of_model(cls, model: Any, tokenizer: Any, config: EngineConfig) -> TorchEngine:  # noqa: ANN401

@@ -43,7 +43,12 @@ class RoundedTrainer(Trainer):
         self.shared_out = bool(args.fsdp)
         """Whether the processes share the weights out: see `sharded`."""
         self._bones = sharded.skeleton(model) if self.shared_out else None
+        learning = [(p, p.data) for p in model.parameters() if p.requires_grad]
         super().__init__(model=model, **settings)
+        for own, exact in learning:
+            if own.dtype != exact.dtype:
+                # TRL rounds adapters around four bits to bfloat16, where small updates would be lost.
+                own.data = exact.to(own.device)
         self.lighten(model)
         if self._half is not None:
             self.lighten(self._half.model)

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, set_seed
 
 from selfimprove.errors import EngineError, TrainingError
 from selfimprove.sampling.loading import UNREADABLE, load_tokenizer, pick_device
+from selfimprove.sampling.quantized import in_four_bits
 from selfimprove.sampling.scalar_model import fitting, padding_token
 from selfimprove.sampling.token_tree import may_branch
 from selfimprove.training._head_trainer import Collator, Comparisons, HeadTrainer, Rows
@@ -163,7 +164,7 @@ def _rows(
 def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
     # Full weights stay in float32: small updates would be lost in bfloat16. Frozen ones may be.
     dtype = arithmetic(config, base).torch_dtype if config.lora else torch.float32
-    model, missing = _read(base, dtype)
+    model, missing = _read(base, dtype, four_bits=config.four_bits)
     # A new head starts at zero: nothing is preferred at first, whatever the seed.
     for name, weights in model.named_parameters():
         if name in missing:
@@ -172,13 +173,14 @@ def _load(base: Path, config: RewardConfig, seed: int) -> Any:  # noqa: ANN401
     return adapted(model, config.lora, "SEQ_CLS") if config.lora else model
 
 
-def _read(base: Path, dtype: torch.dtype) -> tuple[Any, set[str]]:
+def _read(base: Path, dtype: torch.dtype, *, four_bits: bool = False) -> tuple[Any, set[str]]:
     """Return a classifier on the model of `base`, and the names of its weights that are new."""
+    rounding = {"quantization_config": in_four_bits(dtype)} if four_bits else {}
     with quietly():
         try:
             model, about = AutoModelForSequenceClassification.from_pretrained(
                 base, dtype=dtype, num_labels=1, use_safetensors=True, local_files_only=True,
-                output_loading_info=True,
+                output_loading_info=True, **rounding,
             )  # fmt: skip
         except UNREADABLE as error:
             raise EngineError(f"cannot put a head on the model of {base}: {error}") from error
@@ -188,7 +190,7 @@ def _read(base: Path, dtype: torch.dtype) -> tuple[Any, set[str]]:
 def _write(model: Any, base: Path, out: Path, settings: Mapping[str, Any]) -> None:  # noqa: ANN401
     """Write the classifier with float32 weights; adapters are merged."""
     if hasattr(model, "merge_and_unload"):
-        model = merged(model, lambda: _read(base, torch.float32)[0].state_dict())
+        model = merged(model, lambda: _read(base, torch.float32)[0])
     model.config.use_cache = True
     model.config.selfimprove = dict(settings)
     save(model, out)

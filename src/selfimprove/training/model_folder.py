@@ -6,7 +6,7 @@ learned, to the last bit. Weights are rounded once, by `export`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +57,7 @@ def load_frozen(base: Path, config: TrainingConfig, trainer: Any) -> Any:  # noq
     """
     computes = torch.bfloat16 if trainer.args.bf16 else torch.float32
     stored = computes if trainer.computes_rounded else _stored(config, computes)
-    model = read_causal(base, stored).requires_grad_(False)
+    model = read_causal(base, stored, four_bits=config.four_bits).requires_grad_(False)
     if not trainer.shared_out:
         model = model.to(trainer.accelerator.device)
     # Where it computes, and as the policy does there.
@@ -73,7 +73,8 @@ def load(base: Path, config: TrainingConfig, seed: int) -> tuple[Any, Any, list[
         TrainingError: the model has no stop token.
     """
     tokenizer = load_tokenizer(base)
-    model = read_causal(base, _stored(config, arithmetic(config, base).torch_dtype))
+    computes = arithmetic(config, base).torch_dtype
+    model = read_causal(base, _stored(config, computes), four_bits=config.four_bits)
     stop = stop_tokens(model.generation_config, tokenizer)
     if not stop:
         raise TrainingError(
@@ -124,7 +125,7 @@ def write_once(trainer: Any, base: Path, out: Path) -> None:  # noqa: ANN401
 def write(model: Any, base: Path, out: Path) -> None:  # noqa: ANN401
     """Write float32 weights, tokenizer, chat template, generation config and card."""
     if hasattr(model, "merge_and_unload"):
-        model = merged(model, lambda: read_causal(base, torch.float32).state_dict())
+        model = merged(model, lambda: read_causal(base, torch.float32))
     model.config.use_cache = True
     save(model, out)
     # Read anew: the trainer may have given its copy a padding token.
@@ -134,23 +135,23 @@ def write(model: Any, base: Path, out: Path) -> None:  # noqa: ANN401
     (out / "README.md").write_text(text, encoding="utf-8")
 
 
-def merged(model: Any, base: Callable[[], Mapping[str, torch.Tensor]]) -> Any:  # noqa: ANN401
+def merged(model: Any, base: Callable[[], Any]) -> Any:  # noqa: ANN401
     """Return the model with its adapters merged into the base's own weights, in float32.
 
-    The frozen weights it was trained around may be a bfloat16 copy of those.
+    The frozen weights it was trained around may be a copy of those, in bfloat16 or in four bits.
 
     Args:
         model: with adapters.
-        base: reads the weights of its base, by name; asked only where some were rounded.
+        base: reads its base in float32; asked only where some weights were rounded.
     """
     frozen = (p for p in model.parameters() if not p.requires_grad)
-    exact = base() if any(p.dtype != torch.float32 for p in frozen) else {}
-    model = model.to("cpu", torch.float32)
-    for name, weights in model.get_base_model().named_parameters():
-        own = exact.get(name.replace(".base_layer.", "."))
-        if own is not None:
-            weights.data = own.to(torch.float32)
-    return model.merge_and_unload()
+    if all(p.dtype == torch.float32 for p in frozen):
+        return model.to("cpu").merge_and_unload()
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    exact = get_peft_model(base(), model.peft_config[model.active_adapter])
+    set_peft_model_state_dict(exact, get_peft_model_state_dict(model))
+    return exact.merge_and_unload()
 
 
 def save(model: Any, out: Path) -> None:  # noqa: ANN401

@@ -97,6 +97,12 @@ class PolicyGradientConfig(TrainingConfig):
 def cannot_draw(config: PolicyGradientConfig, engine: EngineConfig) -> str | None:
     """Return why the run's engine cannot draw from a policy as is asked, and what to do; None: it can."""
     apart = config.rollouts.by == "engine"
+    adapters = engine.server is not None and engine.server.adapters
+    if config.four_bits and (apart or adapters):
+        return (
+            "lora.quantization: the policy computes with weights of four bits, which no engine apart from the "
+            "trainer holds: leave rollouts.by=trainer and engine.server.adapters=false, or train without it"
+        )
     if engine.server is not None and engine.server.adapters:
         return (
             None

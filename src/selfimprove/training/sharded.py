@@ -41,7 +41,7 @@ _FROZEN: Final = 2  # bytes a weight that does not
 def shares_out(config: TrainingConfig, model: nn.Module) -> bool:
     """Tell whether the processes of this training share the weights of the model out."""
     wanted = config.parallel.fsdp
-    if processes() == 1 or wanted is False:
+    if processes() == 1 or wanted is False or config.four_bits:
         return False
     if wanted is True:
         return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfimprove.config import Config
 
@@ -27,6 +27,11 @@ class LoraConfig(Config):
     and RL compare probabilities with a reference's, and drop nothing."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Which layers get one; all-linear: every one but the output layer."""
+    quantization: Literal["nf4"] | None = None
+    """nf4: hold the frozen linear layers in four bits while adapters learn around them (QLoRA; extra
+    `quantized`); adapters are merged into the base's own weights all the same. None: as they are."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"quantization"})
 
 
 class ParallelConfig(Config):
@@ -67,6 +72,30 @@ class TrainingConfig(Config):
     """Train adapters and merge them; None: all weights."""
     parallel: ParallelConfig = Field(default_factory=ParallelConfig)
     """How several processes share the model."""
+
+    @property
+    def four_bits(self) -> bool:
+        """Whether the weights that adapters are trained around are held in four bits."""
+        return self.lora is not None and self.lora.quantization == "nf4"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rounds_what_is_frozen(cls, tree: Any) -> Any:  # noqa: ANN401  whatever was given
+        if isinstance(tree, dict) and "quantization" in tree:
+            raise ValueError(
+                "quantization: weights of four bits cannot be trained, only adapters around them: set "
+                "lora.quantization=nf4"
+            )
+        return tree
+
+    @model_validator(mode="after")
+    def _rounds_whole_weights(self) -> Self:
+        if self.four_bits and self.parallel.fsdp is True:
+            raise ValueError(
+                "parallel.fsdp=true with lora.quantization: four-bit weights are not shared out; each process "
+                "holds all of them (parallel.fsdp=false)"
+            )
+        return self
 
     def identifying(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Leave out what says where a model is held while it learns, not what it learns."""
