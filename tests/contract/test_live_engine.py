@@ -99,14 +99,17 @@ def test_memory_that_ends_costs_nobody_a_draw(
     assert _at_once(live) == alone
 
 
-def test_a_short_call_ends_before_a_long_one_that_came_first(live: LiveEngine) -> None:
-    some = _LONG.model_copy(update={"n": 4})
-    long = live.call(_prompts(1), some, seed=1).draws()
-    first = next(long)
+def test_a_short_call_ends_before_a_long_one_that_came_first(
+    live: LiveEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps_wait(monkeypatch)  # or the long one might have ended before the short one is asked for
+    long = live.call(_prompts(1), _LONG.model_copy(update={"n": 4}), seed=1)
+    while not live.under_way:
+        time.sleep(0.001)
     short = draw_in_order(live, _prompts(2), SamplingConfig(max_tokens=4), seed=1)
     assert len(short) == 2
     assert live.under_way > 0
-    assert len({(d.key, d.index) for d in (first, *long)}) == 2 * 4
+    assert len({(d.key, d.index) for d in long.draws()}) == 2 * 4
 
 
 def test_who_leaves_frees_the_rows(live: LiveEngine) -> None:
