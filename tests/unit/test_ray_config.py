@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import pytest
 
 from selfimprove.config import IDENTITY, load, overridden
 from selfimprove.errors import ConfigError, EngineError
-from selfimprove.runtime.launch import read_config
+from selfimprove.runtime.launch import _anywhere, _elsewhere, read_config
+from selfimprove.runtime.nodes import Machines
+from selfimprove.runtime.processes import Processes, check
+from selfimprove.runtime.ray_processes import RayProcesses
 from selfimprove.sampling import ray_cluster
 from selfimprove.sampling.engine import EngineConfig, RayConfig
 
@@ -96,3 +100,57 @@ def test_where_nobody_listens_ray_is_not_left_to_try_for_minutes():
         taken.listen()
         ray_cluster._connect(SimpleNamespace(init=init), address, 1)
     assert tried == [address]
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_ray_that_does_not_start_is_started_again_and_leaves_nothing_of_it(failures: int):
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def init(address: str, **_: object) -> None:
+        if len(begun) == failures:
+            return
+        words = [sys.executable, "-c", "import time; time.sleep(60)", "/ray/core"]
+        begun.append(subprocess.Popen(words))
+        raise RuntimeError("the current node timed out during startup")
+
+    ray = SimpleNamespace(init=init, shutdown=lambda: None)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        if failures == 3:
+            with pytest.raises(EngineError, match="timed out during startup"):
+                ray_cluster._connect(ray, "local", 1)
+        else:
+            ray_cluster._connect(ray, "local", 1)
+        assert len(begun) == failures
+        assert all(child.poll() is not None for child in begun)
+        assert other.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "processes", "machines", "by"),
+    [
+        ("ray", 1, None, None),
+        ("ray", 2, None, RayProcesses),
+        ("torch", 2, None, Processes),
+        # Where torchrun has started this process, it starts the others, too.
+        ("ray", 2, Machines(2, 0, 2), Processes),
+    ],
+)
+def test_a_run_on_ray_trains_in_workers_of_ray(
+    kind: str, processes: int, machines: Machines | None, by: type | None
+):
+    config = read_config(_SMALL, [f"engine.kind={kind}"])
+    trains = _elsewhere(config, processes, machines)
+    assert type(getattr(trains, "__self__", None)) is (by or type(None))
+
+
+def test_processes_on_a_cluster_are_not_held_against_the_gpus_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    config = read_config(_SMALL, ["engine.kind=ray", "engine.ray.address=auto"])
+    check(config, 4, anywhere=_anywhere(config.engine))
+    here = read_config(_SMALL, ["engine.kind=ray"])
+    with pytest.raises(ConfigError, match="this machine has 2 GPUs"):
+        check(here, 4, anywhere=_anywhere(here.engine))
+    with pytest.raises(ConfigError, match=r"sft\.batch_size is 16, which 3 processes cannot"):
+        check(config, 3, anywhere=True)

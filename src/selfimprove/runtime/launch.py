@@ -20,6 +20,7 @@ from selfimprove.runtime.devices import cluster_of
 from selfimprove.runtime.nodes import Machines
 from selfimprove.runtime.plan import Needs, PlannedStep, needs
 from selfimprove.runtime.processes import Processes, check
+from selfimprove.runtime.ray_processes import RayProcesses
 from selfimprove.runtime.rehearsal import Rehearsal
 from selfimprove.runtime.shipped import recipe_path
 from selfimprove.sampling.engine import EngineConfig
@@ -146,7 +147,7 @@ def run_config(
     Raises:
         SelfImproveError: with what happened, where, and what to do.
     """
-    check(config, processes, machines.count if machines else 1)
+    check(config, processes, machines.count if machines else 1, anywhere=_anywhere(config.engine))
     require(config.trackers)
     need_for(config.model_dump(mode="json"))
     # The weights belong to the identity: a folder's name says nothing about what lies in it.
@@ -159,10 +160,9 @@ def run_config(
         with telling(config.trackers, config, root, announce):  # who was not told of it before
             return Finished(root, was_finished=True)
     _announce_engine(config, located[0], announce)
-    several = processes > 1 or machines is not None
-    elsewhere = Processes(config, processes, machines).train if several else None
+    elsewhere = _elsewhere(config, processes, machines)
     run = Run(root, announce, elsewhere, config.engine, config.seed, keeper=keeper)
-    with closing(run), kept_up(config.engine):
+    with closing(run), kept_up(config.engine, processes):
         if not (root / "recipe.json").exists():
             run.write("recipe.json", config.model_dump(mode="json"))
         with telling(config.trackers, config, root, announce):
@@ -176,6 +176,22 @@ def run_config(
         model = {"model": _within(root, newest.path), "name": newest.name, "digest": newest.digest}
         run.write("finished.json", {"identity": identity, **model})
     return Finished(root, was_finished=False)
+
+
+def _elsewhere(
+    config: MethodConfig, processes: int, machines: Machines | None
+) -> Callable[[Path], dict[str, Any]] | None:
+    """Return what trains a step in processes of its own; None: it is trained in this one."""
+    if machines is None and processes == 1:
+        return None
+    if machines is None and config.engine.kind == "ray":
+        return RayProcesses(config, config.engine, processes).train
+    return Processes(config, processes, machines).train
+
+
+def _anywhere(engine: EngineConfig) -> bool:
+    """Tell whether trainings may take other machines than this one."""
+    return engine.kind == "ray" and engine.replicas.address != "local"
 
 
 def _announce_engine(
@@ -249,7 +265,7 @@ def plan_recipe(
             is no such cluster.
     """
     config = read_config(path, overrides)
-    check(config, processes)
+    check(config, processes, anywhere=_anywhere(config.engine))
     require(config.trackers)
     need_for(config.model_dump(mode="json"))
     cluster = cluster_of(on.cluster) if on else None

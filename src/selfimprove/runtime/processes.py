@@ -46,12 +46,34 @@ class Order:
         """What went wrong in one process, in words for a person."""
         return self.step / f"failure-{process}.json"
 
+    @classmethod
+    def given(cls, step: Path, config: Config) -> Order:
+        """Write what the processes read, behind whatever an earlier attempt left."""
+        order = cls(step)
+        order._clear()
+        write_json(order.recipe, config.model_dump(mode="json"))
+        return order
+
+    def refuse_failures(self) -> None:
+        """Raise what went wrong in a process.
+
+        Raises:
+            TrainingError: if anything did.
+        """
+        if failures := self.failures():
+            raise TrainingError(read_json(failures[0])["message"])
+
+    def done(self, processes: int) -> dict[str, Any]:
+        """Return what the training reports, and by how many processes it was; remove what they left."""
+        told: dict[str, Any] = {**read_json(self.told), "processes": processes}
+        self._clear()
+        return told
+
     def failures(self) -> list[Path]:
         """Those of all processes."""
         return sorted(self.step.glob("failure-*.json"))
 
-    def clear(self) -> None:
-        """Remove what an earlier attempt left."""
+    def _clear(self) -> None:
         for file in (self.recipe, self.told, *self.failures()):
             file.unlink(missing_ok=True)
 
@@ -76,22 +98,16 @@ class Processes:
         Raises:
             TrainingError: the training went wrong, or a process was lost.
         """
-        order = Order(step)
-        order.clear()
-        write_json(order.recipe, self.config.model_dump(mode="json"))
+        order = Order.given(step, self.config)
         alone = ["--standalone", "--nproc_per_node", str(self.count)]
         status = _started(self.machines.order(step) if self.machines else alone, step)
-        if failures := order.failures():
-            raise TrainingError(read_json(failures[0])["message"])
+        order.refuse_failures()
         if status or not order.told.exists():
             raise TrainingError(
                 f"{step.name}: a training process was lost (status {status}), see above; memory may "
                 "have run out. Run the same command again to go on from the newest checkpoint"
             )
-        count = self.machines.all_processes if self.machines else self.count
-        told: dict[str, Any] = {**read_json(order.told), "processes": count}
-        order.clear()
-        return told
+        return order.done(self.machines.all_processes if self.machines else self.count)
 
 
 def take_part(machines: Machines, announce: Callable[[str], None]) -> None:
@@ -103,8 +119,14 @@ def take_part(machines: Machines, announce: Callable[[str], None]) -> None:
     machines.stand_by(_started, announce)
 
 
-def check(config: Config, count: int, machines: int = 1) -> None:
+def check(config: Config, count: int, machines: int = 1, *, anywhere: bool = False) -> None:
     """Refuse what `count` processes on each machine could not do, before anything is done.
+
+    Args:
+        config: of the run.
+        count: of processes.
+        machines: with so many each.
+        anywhere: they start on a cluster, whose GPUs are not counted here.
 
     Raises:
         ConfigError: there are GPUs, but fewer; or a batch cannot be shared by all processes.
@@ -117,6 +139,8 @@ def check(config: Config, count: int, machines: int = 1) -> None:
             raise ConfigError(
                 f"{place} is {size}, which {everyone} processes cannot share: choose a multiple"
             )
+    if anywhere:
+        return
     import torch
 
     found = torch.cuda.device_count()

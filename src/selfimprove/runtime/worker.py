@@ -1,4 +1,4 @@
-"""One of several processes that train a step; `processes` starts them, nobody else.
+"""One of several processes that train a step; `processes` and `ray_processes` start them, nobody else.
 
 python -m torch.distributed.run ... -m selfimprove.runtime.worker RUN/STEP
 """
@@ -23,7 +23,7 @@ from selfimprove.store import Run, Training, TrainingResult, places, trained_mod
 from selfimprove.training.processes import first_process, leave, take_own_gpu
 from selfimprove.types import ModelRef
 
-__all__ = ["Replay", "TrainedHere", "main"]
+__all__ = ["Replay", "TrainedHere", "main", "train_share"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  items of a sharded step
@@ -104,10 +104,11 @@ class Replay(Run):
             )
 
 
-def main(step: Path) -> NoReturn:
-    """Train this process's share, and end it; the first process writes what the training reports."""
-    ends_with_parent()
-    take_own_gpu()
+def train_share(step: Path) -> bool:
+    """Train this process's share of a step, and return whether that went well.
+
+    The first process writes what the training reports; any writes what went wrong, in words for a person.
+    """
     if not first_process():
         logging.disable(logging.WARNING)
     order = Order(step)
@@ -120,10 +121,19 @@ def main(step: Path) -> NoReturn:
     except TrainedHere as done:
         if first_process():
             write_json(order.told, done.told)
-        leave()
+        return True
     except SelfImproveError as error:
         failure = str(error)
     write_json(order.failure(int(os.environ.get("RANK", "0"))), {"message": failure})
+    return False
+
+
+def main(step: Path) -> NoReturn:
+    """Train this process's share, and end it."""
+    ends_with_parent()
+    take_own_gpu()
+    if train_share(step):
+        leave()
     os._exit(1)  # at once: the others wait for this process until it has ended
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, Final, final
 
@@ -16,10 +16,14 @@ from selfimprove.sampling.threads import cores
 
 __all__ = ["Cluster", "imported", "kept_up"]
 
+_log = logging.getLogger(__name__)
+
 _SMALL: Final = 256 * 2**20
 """Bytes of shared memory of a Ray of our own: only prompts and texts pass through it."""
 _KNOCK: Final = 10.0
 """Seconds in which a cluster's head takes a connection."""
+_STARTS: Final = 3
+"""Times that a Ray of our own is started before that is given up."""
 _OF_THIS_PROCESS: Final = Lock()
 
 
@@ -31,8 +35,8 @@ class Cluster:
     _holders, _address = 0, ""
     _theirs = False
 
-    def __init__(self, engine: EngineConfig) -> None:
-        """Connect, or start a Ray of this machine's with as many CPUs as the replicas need.
+    def __init__(self, engine: EngineConfig, trainers: int = 1) -> None:
+        """Connect, or start a Ray of this machine's with as many CPUs as the replicas or the trainers need.
 
         Raises:
             EngineError: Ray is not installed, or there is no cluster at the address.
@@ -42,7 +46,7 @@ class Cluster:
         config, threads = engine.replicas, engine.threads or 1
         # More replicas than cores are slow, but were asked for.
         asked = 1 if config.replicas == "auto" else config.replicas
-        cpus = max(cores(), threads * asked)
+        cpus = max(cores(), threads * max(asked, trainers))
         with _OF_THIS_PROCESS:
             if Cluster._holders == 0:
                 Cluster._theirs = self._ray.is_initialized()
@@ -82,8 +86,10 @@ class Cluster:
 
 
 @contextmanager
-def kept_up(engine: EngineConfig) -> Iterator[None]:
+def kept_up(engine: EngineConfig, trainers: int = 1) -> Iterator[None]:
     """Let Ray run meanwhile, where this engine needs it: a run opens engines again and again.
+
+    Its trainings take `trainers` processes.
 
     Raises:
         EngineError: Ray is not installed, or there is no cluster at the address.
@@ -91,7 +97,7 @@ def kept_up(engine: EngineConfig) -> Iterator[None]:
     if engine.kind != "ray":
         yield
         return
-    cluster = Cluster(engine)
+    cluster = Cluster(engine, trainers)
     try:
         yield
     finally:
@@ -119,15 +125,13 @@ def imported() -> Any:  # noqa: ANN401
 
 def _connect(ray: Any, address: str, cpus: int) -> None:  # noqa: ANN401
     logging.getLogger("ray").setLevel(logging.ERROR)
-    own: dict[str, Any] = {
-        "num_cpus": cpus,
-        "include_dashboard": False,
-        "object_store_memory": _SMALL,
-    }
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False,
-                 **(own if address == "local" else {}))  # fmt: skip
+        if address == "local":
+            _start(ray, cpus, quiet)
+        else:
+            _knock(address)
+            ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises nothing narrower where a start takes over 30 s
         advice = (
             "run again when the machine is less busy"
@@ -137,6 +141,39 @@ def _connect(ray: Any, address: str, cpus: int) -> None:  # noqa: ANN401
         raise EngineError(
             f"engine.ray.address={address}: Ray does not start or answer there: {error}\n{advice}"
         ) from error
+
+
+def _start(ray: Any, cpus: int, quiet: dict[str, Any]) -> None:  # noqa: ANN401
+    """Start a Ray of our own, and again where that fails.
+
+    Its raylet gives its agent 15 s to begin, which no setting changes (ray-project/ray#65983), and ends where
+    that takes longer, as it may on a busy machine; what was started beside it would stay.
+    """
+    import psutil
+
+    own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _SMALL}
+    here = psutil.Process()
+    for left in reversed(range(_STARTS)):
+        before = set(here.children())
+        try:
+            ray.init(address="local", **quiet, **own)
+        except Exception as error:
+            ray.shutdown()
+            for child in set(here.children()) - before:
+                with suppress(psutil.NoSuchProcess):
+                    _end_if_of_ray(child)
+            if not left:
+                raise
+            _log.warning("Ray did not start, as it may on a busy machine (%s): once more", error)
+        else:
+            return
+
+
+def _end_if_of_ray(child: Any) -> None:  # noqa: ANN401  psutil's
+    words = child.cmdline()
+    if not words or "/ray/" in " ".join(words):  # without any it has ended, and is waited for
+        child.kill()
+        child.wait()
 
 
 def _knock(address: str) -> None:
