@@ -37,13 +37,14 @@ test-vllm: setup  ## the engine and its server against a real vLLM: 3.5 GB once,
 	$(BIN)/selfimprove engines add vllm
 	SELFIMPROVE_VLLM=1 $(BIN)/python -m pytest -q -rs --no-cov tests/contract/test_vllm.py tests/contract/test_real_servers.py
 
-test-ray: setup  ## the engine on a real Ray of this machine: some minutes; no part of `test`
-	$(PIP) -e ".[ray]"
-	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_ray.py tests/contract/test_ray_rollouts.py
+test-ray: setup  ## engine and trainings on a real Ray, runs at s3:// among them, killed everywhere: half an hour; no part of `test`
+	$(PIP) -e ".[ray,s3]" "moto[server]>=5.1.4"
+	SELFIMPROVE_RAY=1 $(BIN)/python -m pytest -q -rs --no-cov tests/contract/test_ray.py tests/contract/test_ray_rollouts.py \
+	  tests/contract/test_ray_trainings.py tests/contract/test_ray_s3.py
 
 test-s3: setup  ## runs at s3:// against a real S3 server, killed, cut off and damaged: some minutes; no part of `test`
 	$(PIP) -e ".[s3]" "moto[server]>=5.1.4"
-	SELFIMPROVE_S3=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_s3.py
+	SELFIMPROVE_S3=1 $(BIN)/python -m pytest -q --no-cov tests/contract/test_s3.py tests/contract/test_s3_commands.py
 
 test-llama-cpp: setup  ## exported GGUF files in a real llama.cpp: 100 MB once, then some minutes; no part of `test`
 	@test -x .bench/xllamacpp/bin/python || python3 -m venv .bench/xllamacpp

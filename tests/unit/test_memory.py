@@ -104,14 +104,37 @@ def test_checkpointing_keeps_the_input_of_each_layer_alone(llama: Path) -> None:
 
 
 def test_rows_that_no_pass_parts_are_counted_together(llama: Path) -> None:
-    """Pieces of one token: a row of 1,000 and the prefix before it, a pair, the draws of a prompt."""
+    """Pieces of one token: a row of 1,000, with whatever prefix it shares, a pair, the draws of a prompt."""
     told = {"piece_tokens": 1, "dtype": "float32"}
     shape = shape_of(llama)
     one, pair, six = (
         training("train", shape, config, 1_000).activations
         for config in (SftConfig(**told), DpoConfig(**told), PolicyGradientConfig(**told, n=6))
     )
-    assert (pair, six) == (one // 2 * 3, one // 2 * 7)
+    assert (pair, six) == (2 * one, 6 * one)
+
+
+def test_gradients_of_a_step_of_one_pass_take_the_place_of_its_activations(llama: Path) -> None:
+    shape = shape_of(llama)
+    told = {"dtype": "float32", "piece_tokens": 4_000}
+    one_pass = training("sft", shape, SftConfig(**told, batch_size=4), 1_000)
+    assert one_pass.activations > 4 * _PARAMETERS
+    assert one_pass.gradients == 0
+    two = training("sft", shape, SftConfig(**told, batch_size=8), 1_000)
+    assert (two.activations, two.gradients) == (one_pass.activations, 4 * _PARAMETERS)
+    few = training(
+        "sft", shape, SftConfig(**told, batch_size=4, gradient_checkpointing=True), 1_000
+    )
+    assert 0 < few.gradients == 4 * _PARAMETERS - few.activations
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a CPU keeps")
+def test_a_cpu_counts_what_a_layer_computes_on_the_way(llama: Path) -> None:
+    shape = dataclasses.replace(shape_of(llama), vocabulary=0)
+    found = training("sft", shape, SftConfig(dtype="float32", piece_tokens=1), 1)
+    # Of one token that sees itself: 13 vectors of 4,096, thrice keys and values of 8 heads of 128, gate, up
+    # and their product, and 32 probabilities.
+    assert found.activations == 32 * 4 * (13 * 4_096 + 3 * 2_048 + 3 * 14_336 + 32)
 
 
 def test_a_cpu_keeps_logits_and_their_gradient_in_the_precision_of_the_model(llama: Path) -> None:
@@ -121,7 +144,7 @@ def test_a_cpu_keeps_logits_and_their_gradient_in_the_precision_of_the_model(lla
         training("sft", shape_of(llama), SftConfig(**told), 1_000).activations
         - training("sft", few, SftConfig(**told), 1_000).activations
     )
-    assert logits == 2_000 * 128_256 * (12 if torch.cuda.is_available() else 2 * 2)
+    assert logits == 1_000 * 128_256 * (12 if torch.cuda.is_available() else 2 * 2)
 
 
 @pytest.mark.parametrize("unit", ["AMX", None])

@@ -6,11 +6,13 @@ number of the arithmetic, T tokens of a piece.
     weights      4 P and, where a rounded copy computes, D P; with adapters D P + 4 A; to draw, D P
                  and on a CPU with AMX what lies packed beside it; of linear layers in four bits 0.52 and
                  in eight bits 1 in place of D
-    gradients    4 P, or 4 A                 optimiser   8 P, or 8 A: Adam's two moments
+    optimiser    8 P, or 8 A: Adam's two moments
+    gradients    4 P, or 4 A; those of a step of one pass take the place of its activations
     beside       other models: under RL the reference and the reward model
     cache        keys and values of `engine.max_batch_tokens` tokens
-    activations  of T tokens, and a prefix that they share, through every layer, or of one layer with
-                 gradient checkpointing, and logits over the vocabulary
+    activations  of T tokens through every layer, or of one layer with gradient checkpointing, and
+                 logits over the vocabulary. On a CPU with what a layer computes on the way: where it was
+                 given back lies between what is kept, and the C library does not return that
 """
 
 from __future__ import annotations
@@ -229,21 +231,29 @@ def training(  # noqa: PLR0913  a training, what is held beside it, and where
         stored = _rounded(shape, number, _NF4)
     rounded = number * shape.parameters if number < _FLOAT and not lora else 0
     longest = min(longest, shape.context)
-    # A prefix that padded rows share is read before them, in a pass of its own. Rows end to end hold it
-    # in their piece; whether they may lie so, only a trial with the weights tells.
-    prefix = 0 if config.gradient_checkpointing else longest
-    tokens = max(piece_tokens(config, device.type), _together(config) * longest) + prefix
+    # A prefix that rows share is among the tokens of a piece.
+    tokens = max(piece_tokens(config, device.type), _together(config) * longest)
     # Only a CPU keeps the probabilities of attention, which a fused kernel computes again.
     seen = longest if device.type == "cpu" else 0
+    activations = tokens * _a_token(shape, config, number, seen)
+    gradients = _FLOAT * trained
+    if _rows_of_a_step(config) * longest <= tokens:
+        # All activations are there before the first gradient, and all gradients behind the last of them.
+        gradients = max(gradients - activations, 0)
     return Need(
         stage,
         weights=stored + rounded + _FLOAT * adapters,
-        gradients=_FLOAT * trained,
+        gradients=gradients,
         optimiser=_ADAM * trained,
         beside=beside * stored,
         cache=cache,
-        activations=tokens * _a_token(shape, config, number, seen),
+        activations=activations,
     )
+
+
+def _rows_of_a_step(config: TrainingConfig) -> int:
+    """Return how many rows teach before the weights change: those of a batch, each pair or draw counted."""
+    return config.batch_size * _together(config)
 
 
 def _together(config: TrainingConfig) -> int:
@@ -256,11 +266,17 @@ def _together(config: TrainingConfig) -> int:
 
 
 def _a_token(shape: Shape, config: TrainingConfig, number: int, seen: int) -> int:
-    """Bytes that one token of a piece keeps for the backward pass."""
-    # Inputs of both norms and their float32 copies, queries, attention's output and the two sums;
-    # then gate, up, their activation and their product.
-    numbers = 8 * shape.hidden + shape.keys_values + 4 * shape.inner + shape.heads * seen
-    layer = numbers * number + 2 * _FLOAT * shape.hidden
+    """Bytes that one token of a piece keeps for the backward pass; `seen` keys, on a CPU alone."""
+    # Inputs and outputs of both norms, queries, and what attention returns; keys and values; gate, up and
+    # their product.
+    numbers = 6 * shape.hidden + shape.keys_values + 3 * shape.inner + shape.heads * seen
+    if seen:
+        # Queries and keys before they are rotated and the three parts of the rotation, what attention
+        # returns before it is laid out, and what attention and feed-forward layer add.
+        layer = (numbers + 7 * shape.hidden + 2 * shape.keys_values) * number
+    else:
+        # A GPU's norms and gates are not ours: float32 copies, two more sums, and the gate's activation.
+        layer = (numbers + 2 * shape.hidden + shape.inner) * number + 2 * _FLOAT * shape.hidden
     kept = shape.layers * layer
     if config.gradient_checkpointing:
         kept = shape.layers * shape.hidden * number + layer

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from selfimprove.runtime.memory import Need, Shape, machine
+from selfimprove.runtime.memory import Need, Shape, adapter_weights, machine
 from selfimprove.training.training_config import TrainingConfig
 
 __all__ = ["in_each", "shared_out"]
@@ -66,13 +66,15 @@ def shared_out(
     _, number = machine(on, config.dtype, shape)
     model = (number if config.lora else _FLOAT) * shape.parameters
     layer = number * _layer(shape)
-    adapters = whole.gradients if config.lora else 0  # as many bytes: both are float32
+    adapters = _FLOAT * adapter_weights(shape, config)
+    learning = adapters if config.lora else _FLOAT * shape.parameters
     frozen = min(whole.beside, model)  # a reference
     beside = frozen // processes + (whole.beside - frozen)
     return replace(
         whole,
         weights=(model + adapters) // processes + _TOGETHER * layer,
-        gradients=whole.gradients // processes + (0 if config.lora else layer),
+        # However many passes a step has: each process's own are told by nobody here.
+        gradients=learning // processes + (0 if config.lora else layer),
         optimiser=whole.optimiser // processes,
         beside=beside + (number * shape.parameters if drawn_from else 0),
     )
