@@ -29,6 +29,8 @@ class Memory:
         self.down = False
         self.refuses = ""
         """Names that begin so cannot be written; empty: all can."""
+        self.answer_lost = ""
+        """This name is written, and whoever writes it is not told; empty: none."""
         self._count = itertools.count()
 
     @classmethod
@@ -69,6 +71,8 @@ class Memory:
         self.history.append((name, whole))
         # As at Google, a version has a name of its own, whatever its content.
         self.tags[name] = f"{hashlib.md5(whole).hexdigest()}-{next(self._count)}"
+        if name == self.answer_lost:
+            raise RemoteError(f"{self.url}/{name}: the connection was broken off")
         return self.tags[name]
 
     def put_if(self, name: str, content: bytes, tag: str | None) -> str | None:

@@ -185,6 +185,27 @@ def test_what_could_not_be_published_is_kept_here_and_published_next_time(machin
     assert "finished.json" in place.held
 
 
+@pytest.mark.parametrize(
+    "name", ["squares/step.json", "squares/shard-00001.json", "large/shard-00000.json", "large/done.json"]
+)  # fmt: skip
+def test_what_was_published_without_an_answer_is_published_again(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    whole_run = _contents(_run(str(tmp_path / "local")))
+    place = Memory()
+    place.answer_lost = name
+    url = machine(place, "a")
+    with pytest.raises(RemoteError, match="broken off"):
+        _run(url)
+    assert name in place.held
+    place.answer_lost = ""
+    assert _contents(_run(url)) == whole_run
+    elsewhere = _run(machine(place, "b"))
+    for step in ("squares", "large", "copied"):
+        whole(elsewhere / step)
+    assert _contents(elsewhere) == whole_run
+
+
 def test_work_that_was_not_published_goes_where_another_machine_has_written_since(
     machine: Machine,
 ) -> None:

@@ -125,8 +125,10 @@ class WorkingCopy:
             if _is_shard(marker) and self._agrees(f"{step_of(marker)}/done.json", there):
                 continue  # the step's last marker names it
             sent, now = self.sent.get(marker), there.get(marker)
-            # Newer here: never published, or written anew since, while nothing changed at the URL.
-            if keeps and (now.tag if now else None) == (sent.tag if sent else None):
+            # Nobody else has written since: what lies there unknown is this copy's, and its answer was
+            # lost. What is gone was deleted.
+            deleted = sent is not None and now is None
+            if keeps and not deleted:
                 newer.append(marker)
             else:
                 self.drop(marker)
