@@ -86,6 +86,7 @@ class PitKeys(TypedDict, total=False):
     validation_prompts: int
     start: str
     improve: Block
+    reference_dropout: float
     ablations: Sequence[str]
     baselines: Block
     evaluation: Block
